@@ -43,7 +43,7 @@ pub struct OverdueReceipt {
     pub recipient: Digest16,
     pub request_id: RequestId,
     pub message_id: String,
-    pub sent_at: UnixMillis,
+    pub completed_at: UnixMillis,
     /// The longest wait since the send is over: it is not polled.
     pub lapsed: bool,
 }

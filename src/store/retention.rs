@@ -15,7 +15,7 @@ pub(crate) const CLAIM_REQUESTS_MAX: usize = 200;
 /// The provider's times of two messages may differ from ours by so much: each by [`CLOCK_DIFFERENCE_MAX`].
 pub(crate) const CLAIM_CLOCK_DIFFERENCE_MAX: Duration =
     Duration::from_secs(2 * CLOCK_DIFFERENCE_MAX.as_secs());
-/// A new server may lack the last writes of the one before it. The store says so for this long.
+/// A new server may have lost the last writes of the one before it. The store says so for this long.
 pub(crate) const LOST_WRITES_FOR: Duration = Duration::from_secs(600);
 /// A worker counts as active for this long after its last heartbeat with something to send.
 pub(crate) const ACTIVE_WORKER_FOR: Duration = Duration::from_secs(1);

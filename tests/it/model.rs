@@ -258,7 +258,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 overdue.sort_by_key(|overdue| format!("{overdue:?}"));
             }
             for lapsed in
-                overdue.iter().flatten().filter(|overdue| overdue.lapsed && overdue.sent_at.0 % 2 == 0)
+                overdue.iter().flatten().filter(|overdue| overdue.lapsed && overdue.completed_at.0 % 2 == 0)
             {
                 store.end_receipt_wait(lapsed).await.expect("answers");
             }

@@ -25,7 +25,7 @@ impl State {
     pub(super) fn claim_message(&mut self, input: &ClaimInput<'_>, now: UnixMillis) -> ClaimAnswer {
         let (lease, recipient) = (&input.lease, input.lease.subject.recipient);
         let record = self.record(recipient, lease.request_id, now);
-        let record = record.filter(|record| record.owner == Some(lease.token));
+        let record = record.filter(|record| record.lease_token == Some(lease.token));
         let Some(record) = record.filter(|record| matches!(record.stage, Stage::InProgress(_))) else {
             return ClaimAnswer::LeaseNotHeld;
         };

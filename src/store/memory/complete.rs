@@ -16,7 +16,7 @@ impl State {
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let earlier = self.record(recipient, lease.request_id, now);
         if let Some(record) = earlier {
-            let ours = record.owner == Some(lease.token);
+            let ours = record.lease_token == Some(lease.token);
             match &record.stage {
                 Stage::Completed(_) if ours => return CompletionAnswer::Recorded,
                 Stage::Completed(outcome) => return CompletionAnswer::AlreadyCompleted(outcome.clone()),

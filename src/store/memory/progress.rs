@@ -19,7 +19,7 @@ impl State {
         let pending = self.challenge(subject.recipient, subject.purpose, now).filter(|c| c.used.is_none());
         let pending = pending.map(|challenge| challenge.id);
         let record = self.record_mut(&record_key(lease), now);
-        let Some(record) = record.filter(|record| record.owner == Some(lease.token)) else {
+        let Some(record) = record.filter(|record| record.lease_token == Some(lease.token)) else {
             return ProgressAnswer::LeaseNotHeld;
         };
         let proven_message = record.proven_message();
@@ -32,7 +32,7 @@ impl State {
         match progress {
             Progress::Waiting(duration) => {
                 request.withdraw_attempt(attempts_made);
-                (request.phase, request.lease_until) = (Phase::Waiting, now.plus(duration));
+                (request.phase, request.busy_until) = (Phase::Waiting, now.plus(duration));
             }
             Progress::Sending(duration) => {
                 if let Some(message_id) = proven_message.as_ref().filter(|_| request.attempts_in_doubt > 0) {
@@ -43,11 +43,11 @@ impl State {
                 }
                 request.withdraw_attempt(attempts_made);
                 request.start_attempt(now);
-                request.lease_until = now.plus(duration);
+                request.busy_until = now.plus(duration);
             }
             Progress::InDoubt(duration) => {
                 request.mark_in_doubt();
-                request.lease_until = now.plus(duration);
+                request.busy_until = now.plus(duration);
             }
             Progress::Requeued { retry_in, in_doubt } => {
                 if in_doubt {
@@ -58,8 +58,8 @@ impl State {
                     request.phase = Phase::Waiting;
                 }
                 request.unfinished_leases = request.unfinished_leases.saturating_sub(1);
-                request.lease_until = now.plus(retry_in);
-                record.owner = None;
+                request.busy_until = now.plus(retry_in);
+                record.lease_token = None;
             }
         }
         if let Some(history) = history {

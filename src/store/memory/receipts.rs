@@ -73,7 +73,7 @@ impl State {
             number: 0,
             message_id: message_id.to_owned(),
             recipient: lease.subject.recipient,
-            sent_at: now,
+            completed_at: now,
             request_id: lease.request_id.clone(),
         });
     }
@@ -117,17 +117,17 @@ impl State {
             return None;
         }
         // The record may be of a later request with the same id.
-        let is_completed_then = |kept| record.kept_until == expected.sent_at.plus(kept);
+        let is_completed_then = |kept| record.kept_until == expected.completed_at.plus(kept);
         if !is_completed_then(OUTCOME_KEPT) && !is_completed_then(REJECTION_KEPT) {
             return None;
         }
         let is_unpublished = receipt.is_some_and(|receipt| receipt.status.is_final());
-        let waited = now.since(expected.sent_at);
+        let waited = now.since(expected.completed_at);
         let overdue = OverdueReceipt {
             recipient: expected.recipient,
             request_id: expected.request_id.clone(),
             message_id: expected.message_id.clone(),
-            sent_at: expected.sent_at,
+            completed_at: expected.completed_at,
             lapsed: waited >= wait_max && !is_unpublished,
         };
         let interval = if waited < wait_max { waited } else { Duration::ZERO };
@@ -138,9 +138,9 @@ impl State {
 
     pub(super) fn end_receipt_wait(&mut self, lapsed: &OverdueReceipt) {
         self.expected_receipts.retain(|expected| {
-            let ExpectedReceipt { message_id, recipient, sent_at, request_id, .. } = expected;
-            (message_id, recipient, sent_at, request_id)
-                != (&lapsed.message_id, &lapsed.recipient, &lapsed.sent_at, &lapsed.request_id)
+            let ExpectedReceipt { message_id, recipient, completed_at, request_id, .. } = expected;
+            (message_id, recipient, completed_at, request_id)
+                != (&lapsed.message_id, &lapsed.recipient, &lapsed.completed_at, &lapsed.request_id)
         });
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Challenge {
 
 pub(super) struct Record {
     /// The fencing token of the lease; `None` after a requeue.
-    pub(super) owner: Option<u64>,
+    pub(super) lease_token: Option<u64>,
     pub(super) kept_until: UnixMillis,
     pub(super) receipt: Option<RecordedReceipt>,
     /// The strongest suppression that receipts of this request have caused.
@@ -54,8 +54,8 @@ pub(super) enum Stage {
 pub(super) struct InProgress {
     pub(super) phase: Phase,
     /// The end of the lease. After a requeue: the earliest start of the next attempt.
-    pub(super) lease_until: UnixMillis,
-    pub(super) attempt: u32,
+    pub(super) busy_until: UnixMillis,
+    pub(super) attempts_started: u32,
     pub(super) attempt_started_at: UnixMillis,
     pub(super) attempts_in_doubt: u32,
     pub(super) unfinished_leases: u32,
@@ -94,9 +94,9 @@ impl Challenge {
 }
 
 impl Record {
-    pub(super) fn new(owner: u64, kept_until: UnixMillis, stage: Stage) -> Record {
+    pub(super) fn new(lease_token: u64, kept_until: UnixMillis, stage: Stage) -> Record {
         Record {
-            owner: Some(owner),
+            lease_token: Some(lease_token),
             kept_until,
             receipt: None,
             suppression_strength: SuppressionStrength::None,
@@ -114,7 +114,7 @@ impl Record {
     pub(super) fn may_be_sent_for(&self, now: UnixMillis) -> Option<Duration> {
         match &self.stage {
             Stage::InProgress(request) if request.deadline > now => {
-                Some(request.lease_until.since(now).max(Duration::from_secs(1)))
+                Some(request.busy_until.since(now).max(Duration::from_secs(1)))
             }
             Stage::InProgress(_) | Stage::Completed(_) => None,
         }
@@ -128,7 +128,7 @@ impl Record {
         now: UnixMillis,
     ) -> Admission {
         let token = input.lease.token;
-        let ours = self.owner == Some(token);
+        let ours = self.lease_token == Some(token);
         let request = match &mut self.stage {
             Stage::Completed(outcome) => return Admission::Completed { outcome: outcome.clone(), ours },
             Stage::InProgress(_) if input.gate_closed => return Admission::GateClosed,
@@ -138,7 +138,7 @@ impl Record {
         let is_new =
             ours && request.phase == Phase::Sending && request.attempt_started_at == request.admitted_at;
         if !ours {
-            let lease_left = request.lease_until.since(now);
+            let lease_left = request.busy_until.since(now);
             if !lease_left.is_zero() {
                 return Admission::Busy(lease_left);
             }
@@ -150,7 +150,7 @@ impl Record {
             }
             request.take_over(now);
         }
-        (self.owner, request.lease_until) = (Some(token), now.plus(input.lease_duration));
+        (self.lease_token, request.busy_until) = (Some(token), now.plus(input.lease_duration));
         let grant = request.grant(now);
         let grant = if is_new { Grant { sends, history: None, ..grant } } else { grant };
         match request.phase {
@@ -169,8 +169,8 @@ impl InProgress {
     ) -> InProgress {
         InProgress {
             phase: Phase::Sending,
-            lease_until: now.plus(input.lease_duration),
-            attempt: 1,
+            busy_until: now.plus(input.lease_duration),
+            attempts_started: 1,
             attempt_started_at: now,
             attempts_in_doubt: 0,
             unfinished_leases: 1,
@@ -192,7 +192,8 @@ impl InProgress {
     }
 
     pub(super) fn start_attempt(&mut self, now: UnixMillis) {
-        (self.phase, self.attempt, self.attempt_started_at) = (Phase::Sending, self.attempt + 1, now);
+        (self.phase, self.attempts_started, self.attempt_started_at) =
+            (Phase::Sending, self.attempts_started + 1, now);
     }
 
     /// Marks the current attempt as in doubt, and counts it once.
@@ -209,30 +210,30 @@ impl InProgress {
         };
         // An attempt can be in doubt only if it was made.
         let in_doubt = matches!(progress, Progress::InDoubt(_) | Progress::Requeued { in_doubt: true, .. });
-        self.attempt == attempts_made || (!in_doubt && self.may_be_unmade_after(attempts_made))
+        self.attempts_started == attempts_made || (!in_doubt && self.may_be_unmade_after(attempts_made))
     }
 
     /// Withdraws the recorded attempt if the handler did not make it.
     pub(super) fn withdraw_attempt(&mut self, attempts_made: Option<u32>) {
-        if self.phase == Phase::Sending && attempts_made != Some(self.attempt) {
-            self.attempt -= 1;
+        if self.phase == Phase::Sending && attempts_made != Some(self.attempts_started) {
+            self.attempts_started -= 1;
         }
     }
 
     /// Does a handler that knows of `attempts_made` attempts know that nothing was sent?
     pub(super) fn is_unsent(&self, attempts_made: u32) -> bool {
-        let knows_last = self.attempt == attempts_made || self.may_be_unmade_after(attempts_made);
+        let knows_last = self.attempts_started == attempts_made || self.may_be_unmade_after(attempts_made);
         self.attempts_in_doubt == 0 && knows_last
     }
 
     /// Does the record count one attempt more, which the handler may not have made yet?
     fn may_be_unmade_after(&self, attempts_made: u32) -> bool {
-        self.phase == Phase::Sending && self.attempt == attempts_made + 1
+        self.phase == Phase::Sending && self.attempts_started == attempts_made + 1
     }
 
     fn grant(&self, now: UnixMillis) -> Grant {
         Grant {
-            attempt: self.attempt,
+            attempt: self.attempts_started,
             challenge: self.challenge.id,
             kid: self.challenge.kid.clone(),
             digest: self.challenge.digest,

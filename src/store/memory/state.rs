@@ -68,7 +68,7 @@ pub(super) struct ExpectedReceipt {
     pub(super) number: u64,
     pub(super) message_id: String,
     pub(super) recipient: Digest16,
-    pub(super) sent_at: UnixMillis,
+    pub(super) completed_at: UnixMillis,
     pub(super) request_id: RequestId,
 }
 

@@ -1,146 +1,156 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
--- KEYS     recipient, request, country's suppression, then the shared logs
--- ARGV     settings; call: c8 token of the lease, I6 requested at and I6 deadline of the caller (each one more; 0: not given),
---          B gate closed, I4 suspect from (with this many unfinished leases a request is a crash suspect); purpose; facts of the
---          challenge to start; history; error to reject a new request with, or empty; text of the request id, empty for a UUID
--- Answers  n NEW: granted, a new request with the proposed challenge: I6 now, H sends in a day, I6 expiry, I6 deadline
---          c NEW FACTS: granted, a new request that continues the pending challenge with these facts
---          g GRANT | d GRANT: granted again | the attempt of an earlier lease is in doubt: I6 now, H attempt, I6 its start,
---            H attempts in doubt, H unfinished leases, I6 admission, I6 expiry, I6 deadline, Bc0 facts, then the history
---          r SENDS GRANT: granted, the repeated step of a new request: H sends in a day, then a grant without the history
---          e OURS COMPLETION: completed; OURS is 1 if this lease recorded the outcome. A completion is what a completed record
---            holds after its head
+-- KEYS     recipient, request, country's suppression, then the subject logs
+-- ARGV     settings; call: c8 lease token, I6+1 requested at, I6+1 the caller's deadline, B gate closed, I4 the unfinished leases
+--          from which on a request is a crash suspect; purpose; code facts of the challenge to start; history; error to reject a
+--          new request with, or empty; text of the request id, empty for a UUID
+-- Answers  n NEW: granted, a new request with the proposed challenge
+--          c NEW FACTS: granted, a new request that continues the pending challenge with these code facts
+--          g GRANT HISTORY: granted again
+--          d GRANT HISTORY: the attempt of an earlier lease is in doubt
+--          r SENDS GRANT: granted, the repeated step of a new request: H sends in a day
+--          e OURS COMPLETION: completed; OURS is 1 if this lease recorded the outcome. COMPLETION is a completed record without its
+--            common fields
 --          b MS: busy: another lease is valid, or the next attempt is not due, for this long (I6)
 --          s UNFINISHED_LEASES MS: crash suspect (H, I6): the time is that until the deadline
---          p: paused: the send gate is closed
--- A requeued request has no owner, and `lease_until` is when its next attempt is due.
-local CHANNEL_ERROR, EXPIRED, SUPPRESSED, BLOCKED, RATE_LIMITED, COOLDOWN = 0, 1, 2, 3, 4, 5
+--          p: the send gate is closed
+--   NEW    I6 now, H sends in a day, I6 expiry, I6 deadline
+--   GRANT  I6 now, H attempt, I6 its start, H attempts in doubt, H unfinished leases, I6 admission, I6 expiry, I6 deadline, Bc0 code
+--          facts
+
+-- Reasons of a rejection, and the form of an outcome that is one, as `records.rs` reads them.
+local REASON = {given_error = 0, expired = 1, suppressed = 2, blocked = 3, rate_limited = 4, cooldown = 5}
+local REJECTION_FORM = 2
 
 local function grant_again(r, now)
-  return pack('>I6HI6HHI6I6I6Bc0', now, r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at,
-    r.expires, r.deadline, #r.facts, r.facts)
+  return pack('>I6HI6HHI6I6I6Bc0', now, r.attempts_started, r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases,
+    r.admitted_at, r.expires, r.deadline, #r.facts, r.facts)
 end
 
 -- A request that has a record: the answer follows from it, and nothing is charged.
-local function admit_again(c, key, line, recipient_key, recipient_value, token, gate_closed, suspect_from, facts, now)
-  local state, owner, _, _, rest = read_head(line)
+local function admit_again(c, key, record, recipient_key, recipient_value, token, gate_closed, crash_suspect_leases_min, now)
+  local state, lease_token, _, _, rest_at = read_common(record)
   if state == COMPLETED then
-    return 'e' .. (owner == token and '1' or '0') .. sub(line, rest)
+    return 'e' .. (lease_token == token and '1' or '0') .. sub(record, rest_at)
   end
   if gate_closed == 1 then return 'p' end
-  local r = read_progress(line, sub(recipient_key, -16))
+  local r = read_progress(record, sub(recipient_key, -16))
   -- If this step is repeated because its answer was lost, the answer is the same.
-  local is_new = r.owner == token and r.state == SENDING and r.started_at == r.admitted_at
-  if r.owner ~= token then
-    if r.lease_until > now then return pack('>c1I6', 'b', r.lease_until - now) end
-    if r.unfinished_leases >= suspect_from then
+  local is_new = r.lease_token == token and r.state == SENDING and r.attempt_started_at == r.admitted_at
+  if r.lease_token ~= token then
+    if r.busy_until > now then return pack('>c1I6', 'b', r.busy_until - now) end
+    if r.unfinished_leases >= crash_suspect_leases_min then
       return pack('>c1HI6', 's', r.unfinished_leases, max(0, r.deadline - now))
     end
     r.unfinished_leases = min(r.unfinished_leases + 1, 65535)
     if r.state == WAITING then
-      r.state, r.attempt, r.started_at = SENDING, r.attempt + 1, now
+      r.state, r.attempts_started, r.attempt_started_at = SENDING, r.attempts_started + 1, now
     else
       mark_in_doubt(r)
     end
   end
-  r.owner, r.lease_until = token, now + c.lease_duration
-  call('SET', key, progress_line(r), 'KEEPTTL')
+  r.lease_token, r.busy_until = token, now + c.lease_duration
+  call('SET', key, pack_progress(r), 'KEEPTTL')
   if not is_new then return (r.state == DOUBT and 'd' or 'g') .. grant_again(r, now) .. r.history end
-  local sends = used(read_recipient(recipient_key, recipient_value).sends, REQUEST_ENTRY, DAY, now)
+  local sends = count_inside(read_recipient(recipient_key, recipient_value).sends, REQUEST_ENTRY, DAY, now)
   return pack('>c1H', 'r', sends) .. grant_again(r, now)
 end
 
--- The pending challenge, if enough of its life is left and this request can send its code.
-local function continued_challenge(c, s, purpose, facts, now)
-  local body = find_challenge(s, purpose)
-  if not body then return nil end
-  local expires, checks, used_by, at = read(BODY, body)
-  local callers, id, digest, kid, after = read(FACTS, body, at)
-  local ours_callers, _, our_digest = read('>Bc16c16', facts)
+-- The expiry and code facts of the pending challenge, if enough of its life is left and this request can send its code.
+local function continued_challenge(c, s, purpose, proposed_facts, now)
+  local packed = find_challenge(s, purpose)
+  if not packed then return nil end
+  local expires, checks, used_by, facts_at = read(CHALLENGE, packed)
+  local is_callers_code, _, digest, kid, after = read(CODE_FACTS, packed, facts_at)
+  local our_is_callers_code, _, our_digest = read('>Bc16c16', proposed_facts)
   local continues = used_by == '' and checks < c.wrong_per_challenge and expires - now >= c.life_left_min
-    and find(c.known_kids, ',' .. kid .. ',', 1, true) and callers == ours_callers and (callers == 0 or digest == our_digest)
-  if continues then return expires, sub(body, at, after - 1) end
+    and find(c.code_key_ids, ',' .. kid .. ',', 1, true)
+    and is_callers_code == our_is_callers_code and (is_callers_code == 0 or digest == our_digest)
+  if continues then return expires, sub(packed, facts_at, after - 1) end
 end
 
 -- The obstacle to a new request: a reason, the time until it ends if it does, and a provider code.
-local function refusal(c, s, country, deadline, keys, stored, now)
-  if deadline - now < c.time_left_min then return EXPIRED, 0, 0 end
+local function rejection_reason(c, s, country, deadline, keys, stored, now)
+  if deadline - now < c.time_left_min then return REASON.expired, 0, 0 end
   if s.suppressed_until > now then
-    return SUPPRESSED, s.suppressed_until == NO_END and 0 or s.suppressed_until - now, s.suppression_code
+    return REASON.suppressed, s.suppressed_until == NO_END and 0 or s.suppressed_until - now, s.suppression_code
   end
   if country then
     local code, till = read_country(keys[3], country)
-    if till > now then return BLOCKED, till == NO_END and 0 or till - now, code end
+    if till > now then return REASON.blocked, till == NO_END and 0 or till - now, code end
   end
   local left = limited_for(c, s, keys, 4, stored, now)
-  if left > 0 then return RATE_LIMITED, left, 0 end
+  if left > 0 then return REASON.rate_limited, left, 0 end
   left = cooldown_left(s, prefix_of(keys[1]), sub(keys[1], -16), now)
-  if left > 0 then return COOLDOWN, left, 0 end
+  if left > 0 then return REASON.cooldown, left, 0 end
 end
 
--- Where a new record goes, and its time to live: the key of the request alone, unless another recipient has it. A record that
--- another recipient's outlives would be missed, so a key that is taken over, or shared, is kept as long as any record.
-local function place_record(c, key, stood, recipient, kept_px, now)
-  if not stood then return key, kept_px end
-  touched = key
-  local _, _, kept_until = read_head(stood)
-  if is_of(stood, recipient) or kept_until <= now then return key, c.outcome_px end
+-- Where a new record goes, and its time to live: to the plain key, unless another recipient's record is there. That one leads to the
+-- key with the recipient behind it. So a plain key that is taken over, or stays another recipient's, lives `outcome_kept`.
+local function place_record(c, key, at_plain_key, recipient, kept_px, now)
+  if not at_plain_key then return key, kept_px end
+  last_key = key
+  local _, _, kept_until = read_common(at_plain_key)
+  if is_of(at_plain_key, recipient) or kept_until <= now then return key, c.outcome_px end
   call('PEXPIRE', key, c.outcome_px, 'GT')
   return key .. recipient, kept_px
 end
 
--- Writes the record of a new request and the value of its recipient; or neither, if one of the keys has another type, which
--- MGET takes for no value.
+-- Writes the record of a new request and the value of its recipient; or neither, if one of the keys has another type.
 local function write_new(key, record, kept_px, recipient_key, s, c, now)
-  local old = call('SET', key, seal(record), 'PX', kept_px, 'GET')
+  local old = call('SET', key, with_header(record), 'PX', kept_px, 'GET')
   local is_written, problem = pcall(write_recipient, recipient_key, s, c.window, now)
   if is_written then return end
+  -- Not by `call`: the key to blame stays that of the recipient.
   if old then server_call('SET', key, old, 'KEEPTTL') else server_call('DEL', key) end
   error(problem)
 end
 
-local function reject(c, keys, s, stood, token, purpose, history, reason, left, code, refused, text, now)
+local function reject(c, keys, s, at_plain_key, token, purpose, history, reason, left, code, rejection_error, id_text, now)
   local recipient, request = sub(keys[1], -16), sub(keys[2], -17)
-  local outcome = pack('>BI6BI4I4Bc0Hc0', 2, now, reason, ceil(left / 1000), code, #purpose, purpose, #refused, refused) .. history
-  local key, kept_px = place_record(c, keys[2], stood, recipient, c.rejection_px, now)
+  local outcome = pack('>BI6BI4I4Bc0Hc0', REJECTION_FORM, now, reason, ceil(left / 1000), code, #purpose, purpose,
+    #rejection_error, rejection_error) .. history
+  local key, kept_px = place_record(c, keys[2], at_plain_key, recipient, c.rejection_px, now)
   s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
   local record = pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + c.rejection_kept, 0, '', 0, 0, '', 0, '', outcome)
   write_new(key, record, kept_px, keys[1], s, c, now)
-  if text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
-  return 'e1\0\0\0\0\0' .. outcome
+  if id_text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
+  -- The completion of a record without a message.
+  return 'e1' .. pack(COMPLETION, 0, 0, '', 0, '') .. outcome
 end
 
 local function admit(keys, args)
   local c = settings_of(args[1])
-  local token, requested_at, not_after, gate_closed, suspect_from = read('>c8I6I6BI4', args[2])
-  local purpose, facts, history, refused, text = args[3], args[4], args[5], args[6], args[7]
+  local token, requested_at, not_after, gate_closed, crash_suspect_leases_min = read('>c8I6I6BI4', args[2])
+  local purpose, proposed_facts, history, rejection_error, id_text = args[3], args[4], args[5], args[6], args[7]
   local now = clock(c.test_time)
+  requested_at = requested_at == 0 and now or min(requested_at - 1, now)
+  not_after = not_after == 0 and NO_END or not_after - 1
   local recipient, request = sub(keys[1], -16), sub(keys[2], -17)
   local stored = call('MGET', unpack(keys))
-  local value, stood = stored[1], stored[2]
-  local line, key = find_record(keys[2], stood, recipient)
-  if line then
-    local _, _, kept_until = read_head(line)
+  local value, at_plain_key = stored[1], stored[2]
+  local record, key = find_record(keys[2], at_plain_key, recipient)
+  if record then
+    local _, _, kept_until = read_common(record)
     if kept_until > now then
-      return admit_again(c, key, line, keys[1], value, token, gate_closed, suspect_from, facts, now)
+      return admit_again(c, key, record, keys[1], value, token, gate_closed, crash_suspect_leases_min, now)
     end
   end
   if gate_closed == 1 then return 'p' end
 
   local s = read_recipient(keys[1], value)
   -- A challenge that cannot be read is replaced.
-  local is_read, expires, its_facts = pcall(continued_challenge, c, s, purpose, facts, now)
-  if not is_read then expires = nil end
-  local deadline = min((requested_at ~= 0 and min(requested_at - 1, now) or now) + c.code_life, expires or now + c.code_life)
-  if not_after ~= 0 then deadline = min(deadline, not_after - 1) end
+  local is_read, continued_expires, continued_facts = pcall(continued_challenge, c, s, purpose, proposed_facts, now)
+  if not is_read then continued_expires = nil end
+  local facts, expires = continued_facts or proposed_facts, continued_expires or now + c.code_life
+  local deadline = min(requested_at + c.code_life, expires, not_after)
   local reason, left, code
-  if refused ~= '' then
-    reason, left, code = CHANNEL_ERROR, 0, 0
+  if rejection_error ~= '' then
+    reason, left, code = REASON.given_error, 0, 0
   else
-    reason, left, code = refusal(c, s, stored[3], deadline, keys, stored, now)
+    reason, left, code = rejection_reason(c, s, stored[3], deadline, keys, stored, now)
   end
   if reason then
-    return reject(c, keys, s, stood, token, purpose, history, reason, left, code, refused, text, now)
+    return reject(c, keys, s, at_plain_key, token, purpose, history, reason, left, code, rejection_error, id_text, now)
   end
 
   s.sends = append(s.sends, REQUEST_ENTRY, request, c.window, now, c.entries_max)
@@ -149,17 +159,16 @@ local function admit(keys, args)
   elseif s.cooldown_request == request then
     s.cooldown_deadline = deadline
   end
-  if not expires then
-    local body = pack(BODY, now + c.code_life, 0, 0, '') .. facts
-    s.challenges = with_challenge(s, purpose, body, c.challenge_kept_after, now)
+  if not continued_expires then
+    local packed = pack(CHALLENGE, expires, 0, 0, '') .. facts
+    s.challenges = with_challenge(s, purpose, packed, c.challenge_kept_after, now)
   end
-  local place, kept_px = place_record(c, keys[2], stood, recipient, c.outcome_px, now)
-  local own_facts, own_expires = its_facts or facts, expires or now + c.code_life
-  local record = pack(REQUEST_IN_PROGRESS, recipient, SENDING, token, now + c.outcome_kept, 0, '', now + c.lease_duration, 1,
-    now, 0, 1, now, own_expires, deadline, #purpose, purpose, #own_facts, own_facts, history)
-  write_new(place, record, kept_px, keys[1], s, c, now)
-  charge_shared(c, keys, 4, stored, now)
-  if text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
-  local new = pack('>I6HI6I6', now, used(s.sends, REQUEST_ENTRY, DAY, now), own_expires, deadline)
-  return its_facts and 'c' .. new .. its_facts or 'n' .. new
+  local place, kept_px = place_record(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
+  local new_record = pack(REQUEST_IN_PROGRESS, recipient, SENDING, token, now + c.outcome_kept, 0, '', now + c.lease_duration, 1,
+    now, 0, 1, now, expires, deadline, #purpose, purpose, #facts, facts, history)
+  write_new(place, new_record, kept_px, keys[1], s, c, now)
+  charge_subject_logs(c, keys, 4, stored, now)
+  if id_text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
+  local new = pack('>I6HI6I6', now, count_inside(s.sends, REQUEST_ENTRY, DAY, now), expires, deadline)
+  return continued_facts and 'c' .. new .. continued_facts or 'n' .. new
 end

@@ -1,34 +1,39 @@
--- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression. The record
--- comes last of what can fail, and what comes before can be repeated: a step that stopped at damaged data does the rest later.
--- KEYS     recipient, request, country whose suppression begins (or any key), then the shared logs if charges are refunded
--- ARGV     settings; call: c8 token of the lease, I4 how long the outcome is kept, B nothing was sent, H attempts that the handler
---          knows of, B refund (0 none, 1 uncounted, 2 counted: after the provider's refusal), I6 poll for the receipt after (one
---          more; 0: none is expected), B found by a lookup (another request may have claimed the message), B the outcome has
---          the id under which a lookup lists the message; message id or empty; outcome; text of the request id, empty for a
---          UUID; suppression or empty: B 1 of the recipient, 2 of the country, I4 provider code, I6 duration (NO_END: without end),
---          then the masked recipient
--- Answers  r: recorded | a COMPLETION: already completed so, which stays | m: another request has claimed the message |
---          o: not the owner (the handler cannot say that nothing was sent)
+-- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression. The record is
+-- written last but for the refund, whose keys were read before. So a step that fails at damaged data has written no record, and
+-- can be repeated from the start.
+-- KEYS     recipient, request, country whose suppression begins (a placeholder where unused), then the subject logs if charges are
+--          refunded
+-- ARGV     settings; call: c8 lease token, I4 how long the outcome is kept, B nothing was sent, H attempts that the handler knows
+--          of, B refund, I6+1 poll for the receipt after (0: none is expected), B found by a lookup (another request may have
+--          claimed the message), B known ids (1: the outcome has the id under which a lookup lists the message); message id or
+--          empty; outcome; text of the request id, empty for a UUID; suppression or empty: B target (1: the recipient, 2: the
+--          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient
+-- Answers  r: recorded | a COMPLETION: already completed; this is the recorded completion, unchanged | m: another request has
+--          claimed the message | o: the lease is not the handler's, or it cannot say that nothing was sent
 
--- The request's messages whose ids are not known: their number, their times and their code.
-local function unnamed_at_completion(line, recipient, id_is_known, now)
-  if not line then
-    if id_is_known == 1 then return '' end
+-- Counted: after the provider's refusal. A limit bounds these refunds.
+local REFUND = {none = 0, full = 1, full_and_counted = 2}
+
+-- The request's messages whose ids are not known, packed; empty if there are none.
+local function unnamed_at_completion(record, recipient, known_ids, now)
+  if not record then
+    if known_ids == 1 then return '' end
     return pack('>HI6I6BB', 1, max(0, now - CLAIM_KEPT), now, 0, 0)
   end
-  local r = read_progress(line, recipient)
+  local r = read_progress(record, recipient)
   local count, from, till = possible_messages(r, now)
   -- The outcome has the id of the last attempt's message; the earlier attempts ended before that one began.
-  if id_is_known == 1 and r.state == SENDING then till = r.started_at end
-  if count - id_is_known <= 0 then return '' end
-  return pack('>HI6I6Bc0Bc0', count - id_is_known, max(from, 0), till, #r.purpose, r.purpose, #r.facts, r.facts)
+  if known_ids == 1 and r.state == SENDING then till = r.attempt_started_at end
+  if count - known_ids <= 0 then return '' end
+  return pack('>HI6I6Bc0Bc0', count - known_ids, max(from, 0), till, #r.purpose, r.purpose, #r.facts, r.facts)
 end
 
--- Puts a message where the poll for its receipt is due: in the list of the minute that begins then or later.
-local function expect_receipt(prefix, recipient, request, sent_at, due, now)
+-- Schedules the poll for the receipt of a message. {P}:r<minute> lists the messages to poll for in a minute since 1970, the one that
+-- begins at `due` or next: I6 completed at, c16 recipient, c17 request. {P}:due is a sorted set of the minutes that have a list.
+local function expect_receipt(prefix, recipient, request, completed_at, due, now)
   local minute = ceil(due / 60000)
   local bucket = prefix .. 'r' .. decimal(minute)
-  if call('RPUSH', bucket, pack('>I6c16c17', sent_at, recipient, request)) > 1 then return end
+  if call('RPUSH', bucket, pack('>I6c16c17', completed_at, recipient, request)) > 1 then return end
   call('PEXPIRE', bucket, decimal(max(0, minute * 60000 - now) + 2 * DAY))
   local is_listed, problem = pcall(call, 'ZADD', prefix .. 'due', decimal(minute), decimal(minute))
   if is_listed then return end
@@ -37,11 +42,13 @@ local function expect_receipt(prefix, recipient, request, sent_at, due, now)
   error(problem)
 end
 
-local function claim_at_completion(c, keys, prefix, recipient, request, message_id, found, now)
-  if found == 1 then
+-- False: a lookup found the message, and another request has claimed it.
+local function claim_at_completion(c, keys, prefix, recipient, request, message_id, found_by_lookup, now)
+  if found_by_lookup == 1 then
     local claims = {}
-    each_sent_request(prefix, recipient, read_recipient(keys[1], call('GET', keys[1])).sends, now - DAY, now, function(other, _, is_read, line)
-      if is_read and line then add_recorded_claim(claims, other, line, c.outcome_kept, now) end
+    local sends = read_recipient(keys[1], call('GET', keys[1])).sends
+    each_sent_request(prefix, recipient, sends, now - DAY, now, function(other, _, is_read, record)
+      if is_read and record then add_recorded_claim(claims, other, record, c.outcome_kept, now) end
     end)
     local claimant = claimed_by(prefix, recipient, claims, message_id, now)
     if claimant and claimant ~= request then return false end
@@ -52,68 +59,69 @@ end
 
 local function complete(keys, args)
   local c = settings_of(args[1])
-  local token, kept, nothing_sent, attempts, refund, poll_after, found, id_is_known = read('>c8I4BHBI6BB', args[2])
-  local message_id, outcome, text, suppression = args[3], args[4], args[5], args[6]
+  local token, kept, nothing_sent, attempts, refund, poll_after, found_by_lookup, known_ids = read('>c8I4BHBI6BB', args[2])
+  poll_after = poll_after ~= 0 and poll_after - 1
+  local message_id, outcome, id_text, suppression = args[3], args[4], args[5], args[6]
   local now, prefix = clock(c.test_time), prefix_of(keys[1])
   local recipient, request = sub(keys[1], -16), sub(keys[2], -17)
-  local stood = call('GET', keys[2])
-  local line, key, is_shared = find_record(keys[2], stood, recipient)
-  local state, owner, kept_until, receipt, rest
-  if line then
-    state, owner, kept_until, receipt, rest = read_head(line)
-    if kept_until <= now then line = nil end
+  local at_plain_key = call('GET', keys[2])
+  local record, key, is_plain_key_taken = find_record(keys[2], at_plain_key, recipient)
+  local state, lease_token, kept_until, receipt, rest_at
+  if record then
+    state, lease_token, kept_until, receipt, rest_at = read_common(record)
+    if kept_until <= now then record = nil end
   end
   local unnamed, admitted_at = '', nil
-  if line then
+  if record then
     if state == COMPLETED then
-      if owner == token then return 'r' end
-      return 'a' .. sub(line, rest)
+      if lease_token == token then return 'r' end
+      return 'a' .. sub(record, rest_at)
     end
-    local _, _, _, attempts_in_doubt, _, its_admission = read('>I6HI6HHI6', line, rest)
-    admitted_at = its_admission
+    local _, _, _, attempts_in_doubt, _, recorded_admission = read('>I6HI6HHI6', record, rest_at)
+    admitted_at = recorded_admission
     if nothing_sent == 1 then
       -- Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
-      local r = read_progress(line, recipient)
-      if owner ~= token or attempts_in_doubt ~= 0 or not knows_last_attempt(r, attempts, false) then return 'o' end
-    elseif attempts_in_doubt + (state == SENDING and 1 or 0) > id_is_known then
-      unnamed = unnamed_at_completion(line, recipient, id_is_known, now)
+      local r = read_progress(record, recipient)
+      if lease_token ~= token or attempts_in_doubt ~= 0 or not attempts_are_current(r, attempts, false) then return 'o' end
+    -- A good send has no unnamed message, so its record is read no further.
+    elseif attempts_in_doubt + (state == SENDING and 1 or 0) > known_ids then
+      unnamed = unnamed_at_completion(record, recipient, known_ids, now)
     end
   else
     receipt = ''
-    if nothing_sent == 0 then unnamed = unnamed_at_completion(nil, recipient, id_is_known, now) end
+    if nothing_sent == 0 then unnamed = unnamed_at_completion(nil, recipient, known_ids, now) end
     local kept_px
-    key, kept_px = place_record(c, keys[2], stood, recipient, c.outcome_px, now)
-    if text ~= '' then call('SET', prefix .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
+    key, kept_px = place_record(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
+    if id_text ~= '' then call('SET', prefix .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
   end
-  local claims_it = message_id ~= '' and 1 or 0
-  local s = (refund ~= 0 or suppression ~= '') and read_recipient(keys[1], call('GET', keys[1]))
-  local charged = refund ~= 0 and read_charged(c, keys, 4)
-  if message_id ~= '' then
-    -- The record cannot show the claim of a send that is not, or soon no longer, in the recipient's log.
-    if found == 1 or not line or refund ~= 0 or kept ~= c.outcome_kept or now - admitted_at > DAY - CLAIM_KEPT then
-      claims_it = 0
-      if not claim_at_completion(c, keys, prefix, recipient, request, message_id, found, now) then return 'm' end
-    end
+  local s = (refund ~= REFUND.none or suppression ~= '') and read_recipient(keys[1], call('GET', keys[1]))
+  local charged = refund ~= REFUND.none and read_charged_logs(c, keys, 4)
+  -- A record shows its claim while the recipient's send log lists the request: not if the record is new, if the charge is refunded,
+  -- or if the entry leaves the log before the claim ends. The claim's end follows from `outcome_kept`.
+  local record_shows_claim = message_id ~= '' and found_by_lookup == 0 and record and refund == REFUND.none
+    and kept == c.outcome_kept and now - admitted_at <= DAY - CLAIM_KEPT
+  if message_id ~= '' and not record_shows_claim then
+    if not claim_at_completion(c, keys, prefix, recipient, request, message_id, found_by_lookup, now) then return 'm' end
   end
-  local changed = refund ~= 0
+  local changed = refund ~= REFUND.none
   if suppression ~= '' then
-    local target, code, duration, masked = read('>BI4I6', suppression)
-    if target == 2 then
+    local target, code, duration, masked_at = read('>BI4I6', suppression)
+    if target == COUNTRY then
       suppress_country(keys[3], code, duration, now)
     else
-      changed = suppress_recipient(prefix, recipient, s, code, duration, now, sub(suppression, masked)) or changed
+      changed = suppress_recipient(prefix, recipient, s, code, duration, now, sub(suppression, masked_at)) or changed
     end
   end
-  if message_id ~= '' and poll_after ~= 0 then
-    expect_receipt(prefix, recipient, request, now, now + poll_after - 1, now)
+  if message_id ~= '' and poll_after then
+    expect_receipt(prefix, recipient, request, now, now + poll_after, now)
   end
-  call('SET', key, seal(pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + kept, #receipt, receipt, claims_it,
-    #message_id, message_id, #unnamed, unnamed, outcome)), 'PX', c.outcome_px)
-  if is_shared then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
-  if refund == 2 then s.refunds = append(s.refunds, REQUEST_ENTRY, request, DAY, now, c.entries_max) end
-  if refund ~= 0 then
+  call('SET', key, with_header(pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + kept, #receipt, receipt,
+    record_shows_claim and 1 or 0, #message_id, message_id, #unnamed, unnamed, outcome)), 'PX', c.outcome_px)
+  if is_plain_key_taken then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
+  if refund == REFUND.full_and_counted then s.refunds = append(s.refunds, REQUEST_ENTRY, request, DAY, now, c.entries_max) end
+  if refund ~= REFUND.none then
     s.sends = without(s.sends, REQUEST_ENTRY, request)
-    if admitted_at then refund_shared(c, keys, 4, charged, admitted_at) end
+    if admitted_at then refund_subject_logs(c, keys, 4, charged, admitted_at) end
     s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
   end
   if changed then write_recipient(keys[1], s, c.window, now) end

@@ -45,7 +45,7 @@ pub(super) struct Link {
     server: Mutex<Option<String>>,
     /// A step got no answer since the last answered heartbeat: a failover may be in progress.
     has_silent_step: AtomicBool,
-    /// The server may lack writes of the one before it until then, in milliseconds after `opened`.
+    /// The server may have lost writes of the one before it until then, in milliseconds after `opened`.
     lost_writes_until: AtomicU64,
     opened: Instant,
 }
@@ -113,11 +113,11 @@ impl Link {
         server.clone().unwrap_or_else(|| "-".to_owned())
     }
 
-    /// Records an answered heartbeat. The server may lack writes for `lost_writes_for` longer.
-    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_for: Duration) {
+    /// Records an answered heartbeat. The server may have lost writes for `lost_writes_left` longer.
+    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_left: Duration) {
         *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
-        let until = millis(self.opened.elapsed() + lost_writes_for);
-        let until = if lost_writes_for.is_zero() { 0 } else { until };
+        let until = millis(self.opened.elapsed() + lost_writes_left);
+        let until = if lost_writes_left.is_zero() { 0 } else { until };
         self.lost_writes_until.store(until, Ordering::Relaxed);
         self.has_silent_step.store(false, Ordering::Relaxed);
     }

@@ -122,8 +122,8 @@ impl Keys {
         self.name(b"c", country.unwrap_or_default().as_bytes())
     }
 
-    /// A log that recipients share, packed or, where many events are counted, as a list.
-    pub(super) fn shared_log(&self, log: EventLog, digest: &Digest16, is_list: bool) -> Key {
+    /// A log of a user, an IP, a network or all sends: packed or, where many events are counted, as a list.
+    pub(super) fn subject_log(&self, log: EventLog, digest: &Digest16, is_list: bool) -> Key {
         let kind = match (log, is_list) {
             (EventLog::UserSends, false) => b"u",
             (EventLog::UserSends, true) => b"U",
@@ -171,12 +171,12 @@ impl Keys {
         self.name(b"kill", b"")
     }
 
-    /// The last server. The layout before this one had `server`, by which `before.lua` knows its workers.
-    fn server(&self) -> Key {
+    /// The last server. Workers of layout 1 write `server` instead, by which `shared.lua` knows them.
+    fn primary(&self) -> Key {
         self.name(b"primary", b"")
     }
 
-    /// The number of this layout, and until when data of the one before may exist.
+    /// The number of this layout, and until when data of layout 1 may exist.
     pub(super) fn format(&self) -> Key {
         self.name(b"format", b"")
     }
@@ -188,10 +188,10 @@ impl Keys {
     /// The keys that all requests share, but those of countries, in the order that `shared.lua` has.
     pub(super) fn all_shared(&self) -> Vec<Key> {
         let all_sends =
-            |is_list| self.shared_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);
+            |is_list| self.subject_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);
         let (packed, list) = (all_sends(false), all_sends(true));
         let sets = [self.due(), self.suppressed(), self.active_workers()];
-        [self.kill_switch(), packed, list].into_iter().chain(sets).chain([self.server()]).collect()
+        [self.kill_switch(), packed, list].into_iter().chain(sets).chain([self.primary()]).collect()
     }
 
     /// A shared key by its name in [`Damaged::Shared`].

@@ -1,55 +1,74 @@
--- Stored are one packed value for a recipient and one for a request. Numbers are big-endian; times and durations are
--- in milliseconds. `B` is 1 byte, `H` 2, `I3` 3, `I4` 4, `I6` 6; `Bc0` and `Hc0` are bytes after their length.
--- Both begin with B version, I3 number of the bytes that follow.
+-- The stored data, layout 2. Numbers are big-endian; times and durations are in milliseconds. `B` is 1 byte, `H` 2, `I3` 3, `I4` 4,
+-- `I6` 6; `c16` is 16 bytes; `Bc0` and `Hc0` are bytes after their length. `I6+1`: the number plus one; 0 means none.
 --
--- Recipient, {P}:s<digest of 16 bytes>
+-- Keys. {P} is REDIS_PREFIX in braces; `prefix` is {P} and the colon. A kind follows, and binary: R the digest of a recipient and D
+-- another digest, in 16 bytes each; Q a request in 17: `u` and a UUID, or `h` and a digest of another id.
+--   {P}:sR  value of a recipient             {P}:mR<message id>  claim: claims.lua
+--   {P}:qQ  record of a request              {P}:nR  note of a suppression, {P}:c<country>: suppressions.lua
+--   {P}:tQ  text of an id that is no UUID    {P}:vR  checks that may have been right: checks.lua
+--   {P}:uD, iD, wD, a  subject logs: times of the sends for a user, an IP, a network, and in all, packed. U, I, W, A: as a list
+--   {P}:r<minute>, due  receipts to poll for: complete.lua
+--   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
+--   {P}:suppressed  recipients: suppressions.lua
+--   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua
+-- {P}:qQ is the plain key of a request. If it holds the record of another recipient, who has the same request id, the record is at
+-- {P}:qQR. If the plain key is missing, no other is read.
+--
+-- At a key of another type than a string, GET fails, and so does SET with the option GET. MGET answers nil, as for a missing key.
+--
+-- Both packed values begin with a header: B layout number, I3 number of the bytes that follow.
+-- Recipient
 --   I6 kept until, I6 end of the cooldown, I6 deadline of the request that started it, Bc0 that request,
 --   I4 provider code of the suppression (0: none, as by an operator), I6 its end (NO_END; 0: not suppressed),
 --   Hc0 sends, Hc0 refunds (those after a provider's refusal), Hc0 unsent (requests that ended without a send): entries of
 --   23 bytes, I6 time and 17 of the request, oldest first; Hc0 wrong attempts: entries of 14, I6 time and 8 of the check;
---   then each challenge: Bc0 purpose, Hc0 body
--- Body of a challenge
---   I6 expiry, B checks (the right one included), Bc0 the check that used it (8 bytes, or none), then the facts: B the
---   caller's code (0 or 1), c16 challenge id, c16 digest of the code, Bc0 key id. Of a code that the provider made follow
+--   then each challenge: Bc0 purpose, Hc0 challenge
+-- Challenge
+--   I6 expiry, B checks (the right one included), Bc0 the check that used it (8 bytes, or none), then the code facts: B 1 if the
+--   caller supplied the code, c16 challenge id, c16 digest of the code, Bc0 key id. Of a code that the provider made follow
 --   Bc0 verification SID and the unfinished checks: c8 check, Bc0 the SID that it asked about
--- Request, {P}:q<request of 17 bytes>; with the recipient's 16 bytes behind it if another recipient has the same request id
---   c16 recipient, B state, c8 token of the lease (zeros: requeued), I6 kept until, Hc0 receipt, then
---   in progress: I6 end of the lease, H attempt, I6 its start, H attempts in doubt, H unfinished leases, I6 admission,
---     I6 expiry, I6 deadline, Bc0 purpose, Bc0 facts of the challenge, then the history
---   completed: B the record claims its message (0: a key does), Hc0 message id, Hc0 unnamed messages, then the outcome
--- Unnamed messages: H count, I6 from, I6 until, Bc0 purpose, Bc0 facts; without purpose and facts if the record was lost
+-- Record of a request
+--   common fields: c16 recipient, B state, c8 lease token (NO_LEASE: requeued), I6 kept until, Hc0 receipt; then
+--   in progress: I6 busy until (end of the lease; requeued: when the next attempt is due), H attempts started, I6 start of the
+--     last, H attempts in doubt, H unfinished leases, I6 admission, I6 expiry, I6 deadline, Bc0 purpose, Bc0 code facts,
+--     then the history
+--   completed: B 1 if the record claims its message (0: a key does), Hc0 message id, Hc0 unnamed messages, then the outcome
+-- Unnamed messages: H count, I6 from, I6 until, Bc0 purpose, Bc0 code facts; the last two are empty if the record was lost
 -- Receipt: Hc0 message id, B rank, B status, B published (0 or 1), I4 provider code (0: none), I6 time, B suppression strength
--- A request is 17 bytes: `u` and a UUID, or `h` and a digest of another id, whose text is in {P}:t<17 bytes>.
 -- Histories and outcomes are opaque here: `records.rs` packs them. Only a rejection is written here.
-local VERSION = 2
+--
+-- In all files `c` is the settings of a call, `s` the value of a recipient and `r` a record in progress, as tables; `recipient` and
+-- `request` are the bytes R and Q.
+local LAYOUT = 2
 local HOUR, DAY = 3600000, 86400000
+-- The largest I6.
 local NO_END = 281474976710655
-local NO_OWNER = '\0\0\0\0\0\0\0\0'
+local NO_LEASE = '\0\0\0\0\0\0\0\0'
 local SENDING, WAITING, DOUBT, COMPLETED = 1, 2, 3, 4
 local REQUEST_ENTRY, CHECK_ENTRY = 23, 14
--- Its length has two bytes, and `pack` does not check it.
+-- A log's length is stored in 2 bytes; `pack` would store a larger one without its upper bytes.
 local LOG_BYTES_MAX = 65535
 
-local SEAL, SEALED = '>BI3', 5
+local HEADER, BODY_AT = '>BI3', 5
 local RECIPIENT = '>I6I6I6Bc0I4I6Hc0Hc0Hc0Hc0'
-local BODY, FACTS = '>I6BBc0', '>Bc16c16Bc0'
-local HEAD = '>c16Bc8I6Hc0'
+local CHALLENGE, CODE_FACTS = '>I6BBc0', '>Bc16c16Bc0'
+local COMMON = '>c16Bc8I6Hc0'
 local PROGRESS = '>I6HI6HHI6I6I6Bc0Bc0'
 local REQUEST_IN_PROGRESS = '>c16Bc8I6Hc0I6HI6HHI6I6I6Bc0Bc0c0'
 local REQUEST_COMPLETED = '>c16Bc8I6Hc0BHc0Hc0c0'
 local COMPLETION = '>BHc0Hc0'
 local RECEIPT = '>Hc0BBBI4I6B'
 
--- The key of the last command, or whose value is being read: the answer to an error names it. So a value is read right after
--- its command, or by a function that sets this.
-local touched
+-- The key to blame if reading fails. `call` sets it; a function that reads the value of an earlier command sets it again.
+local last_key
 
--- A function library gets the API of Redis only when a function runs, not while it is loaded.
+-- A function library gets the API of Redis only when a function runs, not while it is loaded. `read` is struct.unpack; Lua's
+-- own `unpack` spreads a table.
 local pack, read, call, server_call, sub, find, format, max, min, ceil
 local function fetch_api()
   pack, read, server_call = struct.pack, struct.unpack, redis.call
   call = function(command, key, ...)
-    touched = key
+    last_key = key
     return server_call(command, key, ...)
   end
   sub, find, format, max, min, ceil = string.sub, string.find, string.format, math.max, math.min, math.ceil
@@ -63,22 +82,22 @@ local function clock(test_time)
 end
 
 -- A stored time as decimal digits. Lua's own conversion takes more, such as `nan`.
-local function number(text) return tonumber(string.match(text, '^%d+$')) or error('a number cannot be read') end
+local function parse_time(text) return tonumber(string.match(text, '^%d+$')) or error('a number cannot be read') end
 
 -- A number as decimal digits. Lua's own conversion writes large numbers with an exponent.
 local function decimal(number) return format('%.0f', number) end
 
-local function prefix_of(recipient_key) return sub(recipient_key, 1, -18) end
+local function prefix_of(recipient_key) return sub(recipient_key, 1, -1 - #'s' - 16) end
 
-local function seal(body) return pack(SEAL, VERSION, #body) .. body end
+local function with_header(body) return pack(HEADER, LAYOUT, #body) .. body end
 
-local function check_seal(value)
-  local version, length = read(SEAL, value)
-  if version ~= VERSION or length ~= #value - SEALED + 1 then error('a value is cut off, or of another version') end
+local function check_header(value)
+  local layout, length = read(HEADER, value)
+  if layout ~= LAYOUT or length ~= #value - BODY_AT + 1 then error('a value is cut off, or of another layout') end
 end
 
 local function read_recipient(key, value)
-  touched = key
+  last_key = key
   local s = {key = key}
   if not value then
     s.kept_until, s.cooldown_until, s.cooldown_deadline, s.cooldown_request = 0, 0, 0, ''
@@ -86,88 +105,89 @@ local function read_recipient(key, value)
     s.sends, s.refunds, s.unsent, s.wrong, s.challenges = '', '', '', '', ''
     return s
   end
-  check_seal(value)
-  local rest
+  check_header(value)
+  local rest_at
   s.kept_until, s.cooldown_until, s.cooldown_deadline, s.cooldown_request, s.suppression_code, s.suppressed_until,
-    s.sends, s.refunds, s.unsent, s.wrong, rest = read(RECIPIENT, value, SEALED)
+    s.sends, s.refunds, s.unsent, s.wrong, rest_at = read(RECIPIENT, value, BODY_AT)
   if (#s.sends + #s.refunds + #s.unsent) % REQUEST_ENTRY ~= 0 or #s.wrong % CHECK_ENTRY ~= 0 then error('a log cannot be read') end
-  s.challenges = sub(value, rest)
+  s.challenges = sub(value, rest_at)
   return s
 end
 
--- Writes the value of a recipient, which is kept for `window` at least, and as long as its suppression.
--- SET with GET fails where the key has another type, which MGET takes for no value.
+-- Writes the value of a recipient, which is kept for `window` at least, and as long as its suppression. The option GET makes SET
+-- fail at a key of another type, which MGET takes for missing.
 local function write_recipient(key, s, window, now)
   s.kept_until = max(s.kept_until, now + window)
   if max(#s.sends, #s.refunds, #s.unsent, #s.wrong) > LOG_BYTES_MAX then error('a log is too long') end
-  local value = seal(pack(RECIPIENT, s.kept_until, s.cooldown_until, s.cooldown_deadline, #s.cooldown_request, s.cooldown_request,
+  local value = with_header(pack(RECIPIENT, s.kept_until, s.cooldown_until, s.cooldown_deadline, #s.cooldown_request, s.cooldown_request,
     s.suppression_code, s.suppressed_until, #s.sends, s.sends, #s.refunds, s.refunds, #s.unsent, s.unsent, #s.wrong, s.wrong)
     .. s.challenges)
   if s.suppressed_until == NO_END then return call('SET', key, value, 'GET') end
   call('SET', key, value, 'PX', decimal(max(s.kept_until, s.suppressed_until) - now), 'GET')
 end
 
--- The end of the entry of a challenge is checked by `read` itself, which fails where the value ends too early.
+-- The packed challenge of a purpose, where its entry begins, and where the next one does. `read` fails if an entry is cut off.
 local function find_challenge(s, purpose)
-  touched = s.key
+  last_key = s.key
   local challenges, at = s.challenges, 1
   while at <= #challenges do
-    local its_purpose, body, after = read('>Bc0Hc0', challenges, at)
-    if its_purpose == purpose then return body, at, after end
+    local found_purpose, packed, after = read('>Bc0Hc0', challenges, at)
+    if found_purpose == purpose then return packed, at, after end
     at = after
   end
 end
 
--- Replaces the challenge of a purpose, and drops those whose time is over or cannot be read.
-local function with_challenge(s, purpose, body, kept_after, now)
-  touched = s.key
+-- The challenges with a new one for its purpose, and without those whose time is over or cannot be read.
+local function with_challenge(s, purpose, packed, kept_after, now)
+  last_key = s.key
   local challenges, others, at = s.challenges, {}, 1
   while at <= #challenges do
-    local its_purpose, its_body, after = read('>Bc0Hc0', challenges, at)
-    local is_kept = its_purpose ~= purpose and #its_body > 6 and read('>I6', its_body) + kept_after > now
+    local other_purpose, other, after = read('>Bc0Hc0', challenges, at)
+    local is_kept = other_purpose ~= purpose and #other > 6 and read('>I6', other) + kept_after > now
     if is_kept then others[#others + 1] = sub(challenges, at, after - 1) end
     at = after
   end
-  others[#others + 1] = pack('>Bc0Hc0', #purpose, purpose, #body, body)
+  others[#others + 1] = pack('>Bc0Hc0', #purpose, purpose, #packed, packed)
   return table.concat(others)
 end
 
-local function is_of(line, recipient) return sub(line, SEALED, SEALED + 15) == recipient end
+local function is_of(record, recipient) return sub(record, BODY_AT, BODY_AT + 15) == recipient end
 
--- The head of a record: state, token, kept until, receipt, and where its rest begins.
-local function read_head(line)
-  local _, state, owner, kept_until, receipt, rest = read(HEAD, line, SEALED)
+-- The common fields of a record, without the recipient, and where the others begin.
+local function read_common(record)
+  local _, state, lease_token, kept_until, receipt, rest_at = read(COMMON, record, BODY_AT)
   if state < SENDING or state > COMPLETED then error('a state cannot be read') end
-  return state, owner, kept_until, receipt, rest
+  return state, lease_token, kept_until, receipt, rest_at
 end
 
--- The record of a request to a recipient, its key, and whether its id is shared: `line` is what stands at `key`.
-local function find_record(key, line, recipient)
-  touched = key
-  if not line then return line, key, false end
-  check_seal(line)
-  if is_of(line, recipient) then return line, key, false end
+-- The record of a request to a recipient, its key, and whether the plain key is another recipient's. `record` is the value at the
+-- plain key, `key`.
+local function find_record(key, record, recipient)
+  last_key = key
+  if not record then return record, key, false end
+  check_header(record)
+  if is_of(record, recipient) then return record, key, false end
   key = key .. recipient
-  line = call('GET', key)
-  if line then check_seal(line) end
-  return line, key, true
+  record = call('GET', key)
+  if record then check_header(record) end
+  return record, key, true
 end
 
 -- A record in progress, as a table.
-local function read_progress(line, recipient)
+local function read_progress(record, recipient)
   local r = {recipient = recipient}
-  local rest
-  r.state, r.owner, r.kept_until, r.receipt, rest = read_head(line)
-  r.lease_until, r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline,
-    r.purpose, r.facts, rest = read(PROGRESS, line, rest)
-  r.history = sub(line, rest)
+  local rest_at
+  r.state, r.lease_token, r.kept_until, r.receipt, rest_at = read_common(record)
+  r.busy_until, r.attempts_started, r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires,
+    r.deadline, r.purpose, r.facts, rest_at = read(PROGRESS, record, rest_at)
+  r.history = sub(record, rest_at)
   return r
 end
 
-local function progress_line(r)
-  return seal(pack(REQUEST_IN_PROGRESS, r.recipient, r.state, r.owner, r.kept_until, #r.receipt, r.receipt, r.lease_until,
-    r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline, #r.purpose,
-    r.purpose, #r.facts, r.facts, r.history))
+local function pack_progress(r)
+  return with_header(pack(REQUEST_IN_PROGRESS, r.recipient, r.state, r.lease_token, r.kept_until, #r.receipt, r.receipt,
+    r.busy_until, r.attempts_started, r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires,
+    r.deadline, #r.purpose, r.purpose, #r.facts, r.facts, r.history))
 end
 
 -- Marks the current attempt as in doubt, and counts it once.
@@ -175,34 +195,34 @@ local function mark_in_doubt(r)
   if r.state ~= DOUBT then r.state, r.attempts_in_doubt = DOUBT, r.attempts_in_doubt + 1 end
 end
 
--- Is the handler's count of attempts up to date? In state SENDING the record already counts the attempt about to be made.
--- A handler that has not made it knows one fewer; that is accepted unless `was_made`.
-local function knows_last_attempt(r, attempts_made, was_made)
-  return r.attempt == attempts_made or not was_made and r.state == SENDING and r.attempt - 1 == attempts_made
+-- Is the handler's count of attempts current? In state SENDING the record may count one attempt more: the one that the handler is
+-- about to make. An attempt in doubt must have been made.
+local function attempts_are_current(r, attempts_made, must_be_made)
+  return r.attempts_started == attempts_made or not must_be_made and r.state == SENDING and r.attempts_started - 1 == attempts_made
 end
 
--- Of a request in progress: how many messages it may have, the earliest time of the first, and the latest time of the last.
+-- How many messages a request in progress may have, the earliest time of the first, and the latest time of the last.
 local function possible_messages(r, now)
   local count = r.attempts_in_doubt + (r.state == SENDING and 1 or 0)
   local only_current_attempt = count == 1 and r.state ~= WAITING
-  return count, only_current_attempt and r.started_at or r.admitted_at, min(now, r.deadline)
+  return count, only_current_attempt and r.attempt_started_at or r.admitted_at, min(now, r.deadline)
 end
 
 -- The suppression of a country: its provider code, and its end.
 local function read_country(key, value)
-  touched = key
+  last_key = key
   if #value ~= 10 then error('a suppression cannot be read') end
   return read('>I4I6', value)
 end
 
--- A packed log that recipients share.
-local function read_shared(key, log)
-  touched = key
+-- Checks a packed subject log.
+local function read_subject_log(key, log)
+  last_key = key
   if log and #log % 6 ~= 0 then error('a log cannot be read') end
   return log
 end
 
--- The text of a request id, from its 17 bytes; nothing if it is not kept any more.
-local function request_text(prefix, request)
+-- The text of a request id: empty for a UUID, false if it is not kept any more.
+local function find_id_text(prefix, request)
   return sub(request, 1, 1) == 'u' and '' or call('GET', prefix .. 't' .. request)
 end

@@ -20,25 +20,26 @@ const SOURCES: [&str; 13] = [
     include_str!("receipts.lua"),
     include_str!("readers.lua"),
     include_str!("shared.lua"),
-    include_str!("before.lua"),
-    include_str!("adopt.lua"),
+    include_str!("old_layout.lua"),
+    include_str!("move_old.lua"),
 ];
 
-/// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read: the answer names a
-/// key that requests share, and of one with a digest only the letter of its kind. Any other error is the server's own, such
-/// as a full memory or a missing right. Redis 7.0 raises an error of a command as its text, which begins with a code; later
-/// servers raise a table. An error of Lua begins with its place.
+/// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read. It answers
+/// `UNREADABLE <name>`: the whole name for a key that requests share; for a key with a digest only its first letter, so that no
+/// digest leaks. Any other error is the server's own, such as a full memory or a missing right.
 const GUARD: &str = r"
 local function guarded(step, keys, args)
   if not call then fetch_api() end
-  touched = nil
+  last_key = nil
   local is_done, answer = pcall(step, keys, args)
   if is_done then return answer end
+  -- Redis 7.0 raises an error of a command as its text, which begins with a code; later servers raise a table. An error of Lua
+  -- begins with its place.
   local error = tostring(type(answer) == 'table' and answer.err or answer)
   local code = string.match(error, '^%-?(%u+) ')
   if not code or code == 'WRONGTYPE' then
-    local name = sub(touched or '', (find(touched or '', '}:', 1, true) or 0) + 2)
-    -- Keys of the layout before: of a recipient, a request, a network.
+    local name = sub(last_key or '', (find(last_key or '', '}:', 1, true) or 0) + 2)
+    -- Keys of layout 1: of a recipient, a request, a network.
     if find(name, ':', 1, true) == 33 then name = 's' end
     name = string.gsub(string.gsub(name, '^id:.*$', 'q'), '^net:.*$', 'w')
     return redis.error_reply('UNREADABLE ' .. (#name > 16 and sub(name, 1, 1) or name))
@@ -72,8 +73,8 @@ pub(super) enum Step {
     RecentRequests,
     Suppress,
     Suppressions,
-    Open,
-    Adopt,
+    OpenStore,
+    MoveOldData,
 }
 
 const STEPS: [Step; 23] = [
@@ -98,13 +99,13 @@ const STEPS: [Step; 23] = [
     Step::RecentRequests,
     Step::Suppress,
     Step::Suppressions,
-    Step::Open,
-    Step::Adopt,
+    Step::OpenStore,
+    Step::MoveOldData,
 ];
 
 impl Step {
-    /// Does the step need what the layout before this one may hold about its keys? Opening has copied what all requests share.
-    pub(super) const fn reads_old_data(self) -> bool {
+    /// Must data of layout 1 be moved before this step? Opening has copied what all requests share.
+    pub(super) const fn needs_move(self) -> bool {
         !matches!(
             self,
             Step::OverdueReceipts
@@ -113,8 +114,8 @@ impl Step {
                 | Step::Heartbeat
                 | Step::KillSwitch
                 | Step::Suppressions
-                | Step::Open
-                | Step::Adopt
+                | Step::OpenStore
+                | Step::MoveOldData
         )
     }
 
@@ -142,8 +143,8 @@ impl Step {
             Step::RecentRequests => "recent_requests",
             Step::Suppress => "suppress",
             Step::Suppressions => "suppressions",
-            Step::Open => "open",
-            Step::Adopt => "adopt",
+            Step::OpenStore => "open_store",
+            Step::MoveOldData => "move_old_data",
         }
     }
 }

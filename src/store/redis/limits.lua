@@ -1,119 +1,122 @@
 -- Limits. A log lists the times of events, oldest first. A limit is reached while its count-th newest event is inside the
--- window. The logs of a recipient are in its packed value; those that recipients share have keys of their own.
+-- window. The logs of a recipient are in its packed value; a subject log has a key of its own.
 
--- The settings of a call, read once for each wording of them.
+-- The settings of a call, parsed once for each distinct value, then cached.
 --   I6 time (0: the server's), I6 code life, I4 lease duration, I4 cooldown, B wrong attempts per challenge,
 --   I4 time left at least, I4 least life left of a continued challenge, I4 rejection kept, I4 outcome kept, I4 challenge kept after its
---   expiry, B recent requests at most, H entries of a log at most, B number of limits, then each: B its log (1 sends, 2 wrong
---   attempts, 3 refunds, 4 shared and packed, 5 shared and a list), I4 count, I6 window; then the ids of the keys whose codes
---   can be sent, as ',ID,ID,'
--- A limit that is off, or whose digest the request does not have, is not in the list. Shared logs have the last keys of a
+--   expiry, B recent requests at most, H entries of a log at most, B number of limits, then each: B kind (the log that it counts),
+--   I4 count, I6 window; then the ids of our code keys, as ',ID,ID,' (a challenge of another key is not continued)
+-- A limit that is off, or whose digest the request does not have, is not in the list. The subject logs have the last keys of a
 -- call, in the order of the list.
-local SENDS, WRONG, REFUNDS, PACKED, LIST = 1, 2, 3, 4, 5
-local known_settings, known_count = {}, 0
-local function settings_of(wording)
-  local c = known_settings[wording]
+local SENDS, WRONG, REFUNDS, SUBJECT_PACKED, SUBJECT_LIST = 1, 2, 3, 4, 5
+local parsed_settings, parsed_count = {}, 0
+local function settings_of(packed_settings)
+  local c = parsed_settings[packed_settings]
   if c then return c end
-  c = {limits = {}, shared = {}, refunds_max = 1}
+  c = {recipient_limits = {}, subject_limits = {}}
   local count, at
   c.test_time, c.code_life, c.lease_duration, c.cooldown, c.wrong_per_challenge, c.time_left_min, c.life_left_min, c.rejection_kept,
-    c.outcome_kept, c.challenge_kept_after, c.recent_max, c.entries_max, count, at = read('>I6I6I4I4BI4I4I4I4I4BHB', wording)
+    c.outcome_kept, c.challenge_kept_after, c.recent_max, c.entries_max, count, at = read('>I6I6I4I4BI4I4I4I4I4BHB', packed_settings)
   c.window = DAY
   for _ = 1, count do
     local limit = {}
-    limit.log, limit.count, limit.window, at = read('>BI4I6', wording, at)
-    if limit.log >= PACKED then c.shared[#c.shared + 1] = limit else c.limits[#c.limits + 1] = limit end
-    if limit.log == SENDS then c.window = max(c.window, limit.window) end
+    limit.kind, limit.count, limit.window, at = read('>BI4I6', packed_settings, at)
+    local limits = limit.kind >= SUBJECT_PACKED and c.subject_limits or c.recipient_limits
+    limits[#limits + 1] = limit
+    if limit.kind == SENDS then c.window = max(c.window, limit.window) end
   end
-  c.known_kids = sub(wording, at)
-  c.window_px, c.rejection_px, c.outcome_px = decimal(c.window), decimal(c.rejection_kept), decimal(c.outcome_kept)
-  -- A process has few wordings; a test has one for each time that it sets.
-  if known_count == 64 then known_settings, known_count = {}, 0 end
-  known_settings[wording], known_count = c, known_count + 1
+  c.code_key_ids = sub(packed_settings, at)
+  -- For the option PX.
+  c.rejection_px, c.outcome_px = decimal(c.rejection_kept), decimal(c.outcome_kept)
+  -- A process has few distinct settings; a test has one for each time that it sets.
+  if parsed_count == 64 then parsed_settings, parsed_count = {}, 0 end
+  parsed_settings[packed_settings], parsed_count = c, parsed_count + 1
   return c
 end
 
 -- The time until a packed log allows one more event.
-local function wait(log, width, count, window, now)
+local function time_until_allowed(log, width, count, window, now)
   local at = #log - width * count + 1
   if at < 1 then return 0 end
   return max(0, read('>I6', log, at) + window - now)
 end
 
 -- A log without the events that have left the window.
-local function inside(log, width, window, now)
+local function inside_window(log, width, window, now)
   local at = 1
   while at <= #log and read('>I6', log, at) <= now - window do at = at + width end
   return at == 1 and log or sub(log, at)
 end
 
-local function used(log, width, window, now) return #inside(log, width, window, now) / width end
+local function count_inside(log, width, window, now) return #inside_window(log, width, window, now) / width end
 
--- Where the entry of a request or check is in a log.
-local function find_entry(log, width, name)
-  local at = find(log, name, 1, true)
-  while at and (at - 7) % width ~= 0 do at = find(log, name, at + 1, true) end
+-- Where the entry of a source, a request or a check, is in a log. The source follows the 6 bytes of the time; at other places its
+-- bytes stand by chance.
+local function find_entry(log, width, source)
+  local at = find(log, source, 1, true)
+  while at and (at - 7) % width ~= 0 do at = find(log, source, at + 1, true) end
   return at and at - 6
 end
 
-local function without(log, width, name)
-  local at = find_entry(log, width, name)
+local function without(log, width, source)
+  local at = find_entry(log, width, source)
   return at and sub(log, 1, at - 1) .. sub(log, at + width) or log
 end
 
--- Adds an event, and drops those that have left the window. A name counts once. A clock that went back does not put an
+-- Adds an event, and drops those that have left the window. A source counts once. A clock that went back does not put an
 -- event before an earlier one.
-local function append(log, width, name, window, now, entries_max)
-  if name ~= '' then log = without(log, width, name) end
-  log = inside(log, width, window, now)
+local function append(log, width, source, window, now, entries_max)
+  if source ~= '' then log = without(log, width, source) end
+  log = inside_window(log, width, window, now)
   if #log >= width * entries_max then log = sub(log, #log - width * (entries_max - 1) + 1) end
   local newest = #log > 0 and read('>I6', log, #log - width + 1) or 0
-  return log .. pack('>I6', max(now, newest)) .. name
+  return log .. pack('>I6', max(now, newest)) .. source
 end
 
--- MGET shows no value where a key has another type, so a log without a value must not exist: nothing is charged before.
+-- Makes sure, before anything is charged, that a log which MGET did not find is missing and has no other type.
 local function expect_no_other_type(c, keys, first, stored)
   local missing = {}
-  for n, limit in ipairs(c.shared) do
+  for n, limit in ipairs(c.subject_limits) do
     local at = first + n - 1
-    if limit.log == PACKED and not stored[at] then missing[#missing + 1] = keys[at] end
+    if limit.kind == SUBJECT_PACKED and not stored[at] then missing[#missing + 1] = keys[at] end
   end
   if #missing > 0 and call('EXISTS', unpack(missing)) > 0 then
+    -- Fails at the one of another type.
     for _, key in ipairs(missing) do call('GET', key) end
   end
 end
 
 -- The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be checked is not worth a
--- message. `stored` are the packed shared logs, the key of the n-th of which is `keys[first + n - 1]`.
+-- message. `stored` are the packed subject logs, the key of the n-th of which is `keys[first + n - 1]`.
 local function limited_for(c, s, keys, first, stored, now)
   local left = 0
   expect_no_other_type(c, keys, first, stored)
-  for _, limit in ipairs(c.limits) do
-    if limit.log == SENDS then
-      left = max(left, wait(s.sends, REQUEST_ENTRY, limit.count, limit.window, now))
-    elseif limit.log == WRONG then
-      left = max(left, wait(s.wrong, CHECK_ENTRY, limit.count, limit.window, now))
+  for _, limit in ipairs(c.recipient_limits) do
+    if limit.kind == SENDS then
+      left = max(left, time_until_allowed(s.sends, REQUEST_ENTRY, limit.count, limit.window, now))
+    elseif limit.kind == WRONG then
+      left = max(left, time_until_allowed(s.wrong, CHECK_ENTRY, limit.count, limit.window, now))
     else
-      left = max(left, wait(s.refunds, REQUEST_ENTRY, limit.count, limit.window, now))
+      left = max(left, time_until_allowed(s.refunds, REQUEST_ENTRY, limit.count, limit.window, now))
     end
   end
-  for n, limit in ipairs(c.shared) do
+  for n, limit in ipairs(c.subject_limits) do
     local key = keys[first + n - 1]
-    if limit.log == PACKED then
-      local log = read_shared(key, stored[first + n - 1])
-      if log then left = max(left, wait(log, 6, limit.count, limit.window, now)) end
+    if limit.kind == SUBJECT_PACKED then
+      local log = read_subject_log(key, stored[first + n - 1])
+      if log then left = max(left, time_until_allowed(log, 6, limit.count, limit.window, now)) end
     else
       local blocking = call('LINDEX', key, -limit.count)
-      if blocking then left = max(left, number(blocking) + limit.window - now) end
+      if blocking then left = max(left, parse_time(blocking) + limit.window - now) end
     end
   end
   return left
 end
 
-local function charge_shared(c, keys, first, stored, now)
-  for n, limit in ipairs(c.shared) do
+local function charge_subject_logs(c, keys, first, stored, now)
+  for n, limit in ipairs(c.subject_limits) do
     local key = keys[first + n - 1]
-    if limit.log == PACKED then
+    if limit.kind == SUBJECT_PACKED then
       local log = stored[first + n - 1]
       log = log and append(log, 6, '', limit.window, now, limit.count) or pack('>I6', now)
       call('SET', key, log, 'PX', decimal(limit.window))
@@ -124,13 +127,13 @@ local function charge_shared(c, keys, first, stored, now)
   end
 end
 
--- The shared logs from which charges are refunded. Fails before any is refunded: of a list only the type is checked.
-local function read_charged(c, keys, first)
+-- The subject logs from which charges are refunded. Fails before any is refunded: of a list only the type is checked.
+local function read_charged_logs(c, keys, first)
   local stored = {}
-  for n, limit in ipairs(c.shared) do
+  for n, limit in ipairs(c.subject_limits) do
     local at = first + n - 1
-    if limit.log == PACKED then
-      stored[at] = read_shared(keys[at], call('GET', keys[at]))
+    if limit.kind == SUBJECT_PACKED then
+      stored[at] = read_subject_log(keys[at], call('GET', keys[at]))
     else
       call('LLEN', keys[at])
     end
@@ -138,11 +141,11 @@ local function read_charged(c, keys, first)
   return stored
 end
 
--- Takes the charge of a request out of the shared logs. All that were charged have the time of its admission.
-local function refund_shared(c, keys, first, stored, admitted_at)
-  for n, limit in ipairs(c.shared) do
+-- Takes the charge of a request out of the subject logs. All that were charged have the time of its admission.
+local function refund_subject_logs(c, keys, first, stored, admitted_at)
+  for n, limit in ipairs(c.subject_limits) do
     local key = keys[first + n - 1]
-    if limit.log == PACKED then
+    if limit.kind == SUBJECT_PACKED then
       local log, charge = stored[first + n - 1], pack('>I6', admitted_at)
       for at = log and #log - 5 or 0, 1, -6 do
         if sub(log, at, at + 5) == charge then
@@ -164,12 +167,12 @@ local function cooldown_left(s, prefix, recipient, now)
   if s.cooldown_deadline <= now or s.cooldown_request == '' then return 0 end
   local is_read, left = pcall(function()
     local key = prefix .. 'q' .. s.cooldown_request
-    local line = find_record(key, call('GET', key), recipient)
-    if not line then return 0 end
-    local state, _, kept_until, _, rest = read_head(line)
+    local record = find_record(key, call('GET', key), recipient)
+    if not record then return 0 end
+    local state, _, kept_until, _, rest_at = read_common(record)
     if kept_until <= now or state == COMPLETED then return 0 end
     -- At least 1 s, so that a caller does not retry at once.
-    return max(read('>I6', line, rest) - now, 1000)
+    return max(read('>I6', record, rest_at) - now, 1000)
   end)
   -- The record of another request cannot be read: that request may still be sent.
   return is_read and left or 1000

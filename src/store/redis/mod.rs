@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use self::connection::{Answer, Link};
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
-use self::opening::{FORMAT, OldData, Opening};
+use self::opening::{LAYOUT, OldData, Opening};
 use self::pack::Packer;
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
@@ -103,16 +103,16 @@ impl RedisStore {
     ) -> Result<T, StoreError> {
         let old_data = self.open().await?;
         if old_data.may_exist()
-            && let Some(adoption) = call.adoption(old_data.until)
+            && let Some(move_old_data) = call.move_old_data(old_data.until)
         {
-            self.answer(step, &adoption, opening::adopted).await??;
+            self.answer(step, &move_old_data, opening::moved).await??;
         }
         self.answer(step, call, read).await
     }
 
     async fn open(&self) -> Result<&OldData, StoreError> {
         let step = |copied: u64| {
-            self.call(Step::Open, &[self.keys.format()]).arg(self.settings().pack()).arg(copied)
+            self.call(Step::OpenStore, &[self.keys.format()]).arg(self.settings().pack()).arg(copied)
         };
         self.opening.once(&self.link, step).await
     }
@@ -387,7 +387,7 @@ impl Store for RedisStore {
     }
 
     async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
-        let entry = Packer::new().u48(lapsed.sent_at.0).digest(&lapsed.recipient);
+        let entry = Packer::new().u48(lapsed.completed_at.0).digest(&lapsed.recipient);
         let call = self
             .call(Step::EndReceiptWait, &[self.keys.due()])
             .arg(self.settings().pack())
@@ -414,11 +414,11 @@ impl Store for RedisStore {
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
             .arg(self.link.server())
-            .arg(format!("{FORMAT} {}", old_data.until));
+            .arg(format!("{LAYOUT} {}", old_data.until));
         let read = |answer: &[u8]| {
             opening::refusal(answer).map(Err).or_else(|| {
-                let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
-                self.link.heartbeat_answered(server, lost_writes_for);
+                let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
+                self.link.heartbeat_answered(server, lost_writes_left);
                 Some(Ok(shared_state))
             })
         };

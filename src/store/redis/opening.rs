@@ -10,9 +10,9 @@ use super::step_call::Call;
 use crate::store::{Damaged, StoreError};
 
 /// The number of this layout.
-pub(super) const FORMAT: &str = "2";
+pub(super) const LAYOUT: &str = "2";
 
-/// Records of the layout before this one may exist until then.
+/// Records of layout 1 may exist until then.
 pub(super) struct OldData {
     /// By the server's clock, in milliseconds; 0: there were none.
     pub(super) until: u64,
@@ -73,7 +73,7 @@ pub(super) fn refusal(answer: &[u8]) -> Option<StoreError> {
     let words = str::from_utf8(answer).ok()?;
     let reason = match words.split_once(' ') {
         Some(("f", number)) => {
-            format!("REDIS_PREFIX holds data of format {number}; this version reads format {FORMAT}")
+            format!("REDIS_PREFIX holds data of format {number}; this version reads format {LAYOUT}")
         }
         Some(("d", key)) => {
             return Some(unreadable(key));
@@ -106,7 +106,7 @@ fn read(answer: &[u8]) -> Option<Result<Opened, StoreError>> {
 }
 
 /// `None`: the answer cannot be read.
-pub(super) fn adopted(answer: &[u8]) -> Option<Result<(), StoreError>> {
+pub(super) fn moved(answer: &[u8]) -> Option<Result<(), StoreError>> {
     match refusal(answer) {
         Some(refusal) => Some(Err(refusal)),
         None => (answer == b"a").then_some(Ok(())),

@@ -149,10 +149,10 @@ pub(super) fn read_history(bytes: &[u8]) -> Option<RequestHistory> {
     }
 }
 
-/// Reads what a completed record holds after its head: message id, unnamed messages and outcome.
+/// Reads what a completed record holds after its common fields: message id, unnamed messages and outcome.
 pub(super) fn read_completion(bytes: &[u8]) -> Option<Outcome> {
     let mut words = Unpacker::new(bytes);
-    let (_claims_it, message_id, _unnamed) = (words.u8()?, words.long_text()?, words.long()?);
+    let (_shows_claim, message_id, _unnamed) = (words.u8()?, words.long_text()?, words.long()?);
     let outcome = words.rest();
     match outcome.split_first()? {
         (&PACKED, rest) => postcard::from_bytes::<PackedOutcome<'_>>(rest).ok()?.read(message_id),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::keys::read_request_id;
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
-use super::values::{Facts, InProgress, Recipient, Record};
+use super::values::{CodeFacts, InProgress, Recipient, Record};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::suppression::SuppressionEntry;
@@ -45,7 +45,7 @@ pub(super) fn admission(answer: &[u8], input: &AdmissionInput<'_>) -> Option<Adm
         }
         b'n' => {
             let proposal = &input.proposal;
-            let facts = Facts {
+            let facts = CodeFacts {
                 callers_code: proposal.callers_code,
                 id: Digest16::parse(proposal.id.as_str())?,
                 digest: proposal.digest,
@@ -53,7 +53,7 @@ pub(super) fn admission(answer: &[u8], input: &AdmissionInput<'_>) -> Option<Adm
             };
             new_grant(&mut words, |_| Some(facts)).map(Admission::Granted)
         }
-        b'c' => new_grant(&mut words, Facts::read).map(Admission::Granted),
+        b'c' => new_grant(&mut words, CodeFacts::read).map(Admission::Granted),
         b'g' => grant_again(words).map(Admission::Granted),
         b'd' => grant_again(words).map(Admission::InDoubt),
         b'r' => {
@@ -66,7 +66,7 @@ pub(super) fn admission(answer: &[u8], input: &AdmissionInput<'_>) -> Option<Adm
 
 fn new_grant<'a>(
     words: &mut Unpacker<'a>,
-    facts: impl FnOnce(&mut Unpacker<'a>) -> Option<Facts<'a>>,
+    facts: impl FnOnce(&mut Unpacker<'a>) -> Option<CodeFacts<'a>>,
 ) -> Option<Grant> {
     let (now, sends, expires_at, deadline) = (words.time()?, words.u16()?, words.time()?, words.time()?);
     let facts = facts(words)?;
@@ -98,7 +98,7 @@ fn grant(words: &mut Unpacker<'_>) -> Option<Grant> {
     let (attempts_in_doubt, unfinished_leases) = (words.u16()?, words.u16()?);
     let (admitted_at, expires_at, deadline) = (words.time()?, words.time()?, words.time()?);
     let facts = words.short()?;
-    let facts = Facts::read(&mut Unpacker::new(facts))?;
+    let facts = CodeFacts::read(&mut Unpacker::new(facts))?;
     Some(Grant {
         attempt,
         challenge: ChallengeId::from_digest(facts.id),
@@ -223,7 +223,13 @@ pub(super) fn overdue_receipts(answer: &[u8]) -> Option<Vec<OverdueReceipt>> {
         let (lapsed, recipient, request) = (words.u8()? == 1, words.digest()?, words.bytes(17)?);
         let request_id = read_request_id(request, words.short_text()?)?;
         let message_id = words.long_text()?.to_owned();
-        overdue.push(OverdueReceipt { recipient, request_id, message_id, sent_at: words.time()?, lapsed });
+        overdue.push(OverdueReceipt {
+            recipient,
+            request_id,
+            message_id,
+            completed_at: words.time()?,
+            lapsed,
+        });
     }
     Some(overdue)
 }
@@ -236,13 +242,13 @@ pub(super) fn shared_data_readable(answer: &[u8]) -> Option<()> {
     (answer == b"r").then_some(())
 }
 
-/// The shared state, for how much longer the server may lack writes, and its run id.
+/// The shared state, for how much longer the server may have lost writes, and its run id.
 pub(super) fn heartbeat(answer: &[u8]) -> Option<(SharedState, Duration, &str)> {
     let mut words = std::str::from_utf8(answer).ok()?.split(' ');
     let shared_state =
         SharedState { kill_switch_on: words.next()? == "1", active_workers: words.next()?.parse().ok()? };
-    let lost_writes_for = Duration::from_millis(words.next()?.parse().ok()?);
-    Some((shared_state, lost_writes_for, words.next()?))
+    let lost_writes_left = Duration::from_millis(words.next()?.parse().ok()?);
+    Some((shared_state, lost_writes_left, words.next()?))
 }
 
 pub(super) fn kill_switch(answer: &[u8]) -> Option<Option<KillSwitch>> {
@@ -281,9 +287,12 @@ pub(super) fn request_record(answer: &[u8]) -> Option<Option<RequestRecord>> {
 }
 
 fn in_progress(stage: &'static str, leased: bool, rest: &[u8]) -> Option<(RequestState, Option<Digest16>)> {
-    let InProgress { attempt, deadline, purpose, facts, history, .. } = InProgress::read(rest)?;
+    let InProgress { attempts_started, deadline, purpose, facts, history, .. } = InProgress::read(rest)?;
     let (purpose, history) = (purpose.to_owned(), read_history(history)?);
-    Some((RequestState::InProgress { stage, leased, attempt, purpose, deadline, history }, Some(facts.id)))
+    Some((
+        RequestState::InProgress { stage, leased, attempt: attempts_started, purpose, deadline, history },
+        Some(facts.id),
+    ))
 }
 
 /// The state of a challenge, if it is the recipient's current one. `None` outside: the value cannot be read.

@@ -14,7 +14,7 @@ use crate::store::retention::{
 };
 use crate::store::{LimitSubject, Progress, Refund};
 
-/// From this count on, a shared log is a list of its own and no packed value: that would be rewritten whole.
+/// From this count on, a subject log is a list of its own and no packed value: that would be rewritten whole.
 const LIST_FROM: u32 = 257;
 /// A log of a recipient keeps this many entries, or as many as its largest limit counts. A claim finds too many requests
 /// only if they are all there.
@@ -24,8 +24,8 @@ const ENTRIES: u32 = CLAIM_REQUESTS_MAX as u32 + 1;
 const SENDS: u8 = 1;
 const WRONG: u8 = 2;
 const REFUNDS: u8 = 3;
-const PACKED: u8 = 4;
-const LIST: u8 = 5;
+const SUBJECT_PACKED: u8 = 4;
+const SUBJECT_LIST: u8 = 5;
 
 #[derive(Default)]
 pub(super) struct CallSettings<'a> {
@@ -36,46 +36,46 @@ pub(super) struct CallSettings<'a> {
     pub(super) code_key_ids: &'a str,
     /// Without a subject, only the limits of a recipient.
     pub(super) limits: Option<(Option<&'a LimitSubject<'a>>, &'a Limits)>,
-    /// In place of limits: the shared logs that may hold a charge.
+    /// In place of limits: the subject logs that may hold a charge.
     pub(super) refunded: Option<&'a LimitSubject<'a>>,
 }
 
-/// The limits on logs that a subject shares, with its digest. Each that is off is left out.
-fn shared_limits<'a>(
+/// The limits on subject logs, each with the subject's digest. Those that are off are left out.
+fn subject_limits<'a>(
     subject: &'a LimitSubject<'_>,
     limits: &'a Limits,
 ) -> impl Iterator<Item = (Limit, Digest16)> + 'a {
     Limit::ALL
         .into_iter()
-        .filter(|limit| is_shared(limit.log()) && limits[*limit].count > 0)
+        .filter(|limit| is_subject_log(limit.log()) && limits[*limit].count > 0)
         .filter_map(|limit| Some((limit, subject.digest(limit.log())?)))
 }
 
-/// The shared logs that a charge of a subject may be in.
+/// The subject logs that a charge of a subject may be in.
 fn charged_logs<'a>(subject: &'a LimitSubject<'_>) -> impl Iterator<Item = (EventLog, Digest16)> + 'a {
     EventLog::CHARGED
         .into_iter()
-        .filter(|log| is_shared(*log))
+        .filter(|log| is_subject_log(*log))
         .filter_map(|log| Some((log, subject.digest(log)?)))
 }
 
-fn is_shared(log: EventLog) -> bool {
+fn is_subject_log(log: EventLog) -> bool {
     !matches!(log, EventLog::Sends | EventLog::Wrong | EventLog::Refunds)
 }
 
 impl Keys {
-    /// The shared logs that `limits` counts for a subject, in the order of the settings.
+    /// The subject logs that `limits` counts for a subject, in the order of the settings.
     pub(super) fn counted_logs(&self, subject: &LimitSubject<'_>, limits: &Limits) -> Vec<Key> {
         let name = |(limit, digest): (Limit, Digest16)| {
-            self.shared_log(limit.log(), &digest, limits[limit].count >= LIST_FROM)
+            self.subject_log(limit.log(), &digest, limits[limit].count >= LIST_FROM)
         };
-        shared_limits(subject, limits).map(name).collect()
+        subject_limits(subject, limits).map(name).collect()
     }
 
-    /// All shared logs that a charge of a subject may be in, in the order of the settings.
+    /// All subject logs that a charge of a subject may be in, in the order of the settings.
     pub(super) fn charged_logs(&self, subject: &LimitSubject<'_>) -> Vec<Key> {
         let names = |(log, digest): (EventLog, Digest16)| {
-            [false, true].map(|is_list| self.shared_log(log, &digest, is_list))
+            [false, true].map(|is_list| self.subject_log(log, &digest, is_list))
         };
         charged_logs(subject).flat_map(names).collect()
     }
@@ -112,7 +112,9 @@ impl CallSettings<'_> {
     fn limit_list(&self) -> Vec<(u8, Quota)> {
         if let Some(subject) = self.refunded {
             let none = Quota { count: 0, window: Duration::ZERO };
-            return charged_logs(subject).flat_map(|_| [(PACKED, none), (LIST, none)]).collect();
+            return charged_logs(subject)
+                .flat_map(|_| [(SUBJECT_PACKED, none), (SUBJECT_LIST, none)])
+                .collect();
         }
         let Some((subject, limits)) = self.limits else { return Vec::new() };
         let own = |limit: &Limit| match limit.log() {
@@ -122,10 +124,10 @@ impl CallSettings<'_> {
             _ => None,
         };
         let is_on = |(_, quota): &(u8, Quota)| quota.count > 0;
-        let shared = subject.into_iter().flat_map(|subject| shared_limits(subject, limits));
+        let shared = subject.into_iter().flat_map(|subject| subject_limits(subject, limits));
         let log_of = |(limit, _): (Limit, Digest16)| {
             let quota = limits[limit];
-            (if quota.count >= LIST_FROM { LIST } else { PACKED }, quota)
+            (if quota.count >= LIST_FROM { SUBJECT_LIST } else { SUBJECT_PACKED }, quota)
         };
         Limit::ALL.iter().filter_map(own).filter(is_on).chain(shared.map(log_of)).collect()
     }

@@ -2,13 +2,13 @@
 
 -- Reads the keys that all requests share. Fails at the first that cannot be read. True if the kill switch is on.
 -- KEYS     kill switch, log of all sends packed and as a list, then sorted sets: the minutes that have messages, suppressed
---          recipients, active workers; then server, which is not read
+--          recipients, active workers; then primary (the last server), which is not read
 local function check_shared_keys(keys)
   local switch = call('GET', keys[1])
   if switch and not find(switch, '^%d+ ') then error('the kill switch cannot be read') end
-  read_shared(keys[2], call('GET', keys[2]))
+  read_subject_log(keys[2], call('GET', keys[2]))
   local newest = call('LINDEX', keys[3], -1)
-  if newest then number(newest) end
+  if newest then parse_time(newest) end
   for i = 4, 6 do call('ZCARD', keys[i]) end
   return switch ~= false
 end
@@ -18,27 +18,27 @@ local function check_country(key)
   if value then read_country(key, value) end
 end
 
--- A worker of the layout before this one writes {P}:server with a day to live at each heartbeat.
+-- A worker of layout 1 writes {P}:server with a day to live at each heartbeat.
 local SERVER_WRITTEN_WITHIN = 15000
 local function has_old_worker(prefix) return call('PTTL', prefix .. 'server') > DAY - SERVER_WRITTEN_WITHIN end
 
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
 -- KEYS     those of `check_shared_keys`, the format, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
---          how long a new server may lack writes, run id of the server that the worker knows or '-', format
--- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server | f NUMBER: the
---          data has another format | w: an old worker is running
+--          how long a new server may have lost writes, run id of the server that the worker knows or '-', format
+-- Answers  kill switch (0 or 1), active workers, for how long it may still have lost writes, run id of the server | f NUMBER: the
+--          data has another layout | w: an old worker is running
 local function heartbeat(keys, args)
-  local active_workers, server_key, format_key, country = unpack(keys, 6, 9)
-  local worker_id, is_active, active_for, may_lack_writes_for, known_server, our_format = unpack(args, 2, 7)
+  local active_workers, primary_key, layout_key, country = unpack(keys, 6, 9)
+  local worker_id, is_active, active_for, lost_writes_for, known_run_id, our_layout = unpack(args, 2, 7)
   local now = clock(settings_of(args[1]).test_time)
   -- A flush deletes the format.
-  local stored_format = redis.pcall('GET', format_key)
-  local its_number = type(stored_format) == 'string' and string.match(stored_format, '^%d+')
-  if its_number and its_number ~= decimal(VERSION) then return 'f ' .. its_number end
-  if not its_number then call('SET', format_key, our_format) end
+  local recorded_layout = redis.pcall('GET', layout_key)
+  local recorded_number = type(recorded_layout) == 'string' and string.match(recorded_layout, '^%d+')
+  if recorded_number and recorded_number ~= decimal(LAYOUT) then return 'f ' .. recorded_number end
+  if not recorded_number then call('SET', layout_key, our_layout) end
   -- While old records may exist, an old worker could send again what was moved.
-  if tonumber(string.match(our_format, '%d+$')) > now and has_old_worker(sub(format_key, 1, -7)) then return 'w' end
+  if tonumber(string.match(our_layout, '%d+$')) > now and has_old_worker(sub(layout_key, 1, -1 - #'format')) then return 'w' end
   local is_stopped = check_shared_keys(keys)
   if country then check_country(country) end
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
@@ -49,21 +49,22 @@ local function heartbeat(keys, args)
     call('ZREM', active_workers, worker_id)
   end
 
-  -- Another server than before may lack the last second of writes. Without permission for INFO a change goes unnoticed.
+  -- Another server than before may have lost the last second of writes. Without permission for INFO a change goes unnoticed.
   local info = redis.pcall('INFO', 'server')
-  local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
-  local recorded = redis.pcall('GET', server_key)
-  local recorded_server, since = string.match(type(recorded) == 'string' and recorded or '', '^(%S+) (%d+)$')
-  -- A record that cannot be read counts as that of another server.
-  local is_changed = recorded and recorded_server ~= server
-  -- A failover can lose this key. A worker just started then writes it with `since` 0, as if nothing had changed; only a worker
-  -- that knows the old run id notices.
-  local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)
+  local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
+  local recorded_primary = redis.pcall('GET', primary_key)
+  local text = type(recorded_primary) == 'string' and recorded_primary or ''
+  local recorded_run_id, since = string.match(text, '^(%S+) (%d+)$')
+  -- A value that cannot be read counts as that of another server.
+  local is_changed = recorded_primary and recorded_run_id ~= run_id
+  -- A failover can lose this key. If `since` is 0 and the run id is not the one that this worker knows, a worker that has just
+  -- started has written the lost key again.
+  local is_key_lost = known_run_id ~= '-' and (not recorded_run_id or since == '0' and known_run_id ~= run_id)
   if is_changed or is_key_lost then since = decimal(now) end
-  call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', decimal(DAY))
-  local lacking_for = max(0, tonumber(since or 0) + may_lack_writes_for - now)
+  call('SET', primary_key, run_id .. ' ' .. (since or '0'), 'PX', decimal(DAY))
+  local lost_writes_left = max(0, tonumber(since or 0) + lost_writes_for - now)
   local active = call('ZCARD', active_workers)
-  return table.concat({is_stopped and 1 or 0, active, decimal(lacking_for), server}, ' ')
+  return table.concat({is_stopped and 1 or 0, active, decimal(lost_writes_left), run_id}, ' ')
 end
 
 -- Idempotency key: reads the request that a key names, and binds a free key.
@@ -92,7 +93,7 @@ local function kill_switch(keys, args)
   local previous = redis.pcall('GET', keys[1])
   -- A damaged switch can still be set or deleted.
   if previous and (type(previous) == 'table' or not find(previous, '^%d+ ')) then
-    touched = keys[1]
+    last_key = keys[1]
     if change == 'none' then error('the kill switch cannot be read') end
     previous = false
   end
@@ -105,8 +106,8 @@ local function kill_switch(keys, args)
   return previous or ''
 end
 
--- Shared data: reads what all requests share. Fails at the first key that cannot be read. This and no admission finds the key of
--- a country that has another type: MGET shows no value of it, so its requests are sent.
+-- Shared data: reads what all requests share. Fails at the first key that cannot be read. Only this step notices a country's key of
+-- the wrong type. Admission reads it with MGET, so the country counts as not suppressed.
 -- KEYS     those of `check_shared_keys`; those of the countries follow from the first
 -- Answers  r: readable
 local function check_shared_data(keys)

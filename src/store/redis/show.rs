@@ -6,7 +6,7 @@ use super::connection::Link;
 use super::keys::{Key, Keys, read_request_id};
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
-use super::values::{Challenge, Entry, Facts, InProgress, Recipient, Record, log};
+use super::values::{Challenge, CodeFacts, Entry, InProgress, Recipient, Record, log};
 use crate::domain::time::UnixMillis;
 use crate::store::{KeyName, ShownKey, StoreError};
 
@@ -40,8 +40,9 @@ fn named(keys: &Keys, name: &KeyName) -> Vec<Key> {
         KeyName::Recipient(recipient) => vec![keys.recipient(recipient)],
         KeyName::Request(request_id, recipient) => {
             let key = keys.request(request_id);
-            let of_shared_id = recipient.map(|recipient| [key.as_slice(), &recipient.bytes()].concat());
-            [key].into_iter().chain(of_shared_id).collect()
+            let of_second_recipient =
+                recipient.map(|recipient| [key.as_slice(), &recipient.bytes()].concat());
+            [key].into_iter().chain(of_second_recipient).collect()
         }
     }
 }
@@ -89,10 +90,10 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         (b'm', 17..) => ("claim", claim),
         (b'v', 16) => ("checks that may have been right", possible_checks),
         (b'k', 16) => ("idempotency key", idempotency_key),
-        (b'u' | b'U', 16) => ("sends of a user", shared_log),
-        (b'i' | b'I', 16) => ("sends of an IP", shared_log),
-        (b'w' | b'W', 16) => ("sends of a network", shared_log),
-        (b'a' | b'A', 0) => ("all sends", shared_log),
+        (b'u' | b'U', 16) => ("sends of a user", subject_log),
+        (b'i' | b'I', 16) => ("sends of an IP", subject_log),
+        (b'w' | b'W', 16) => ("sends of a network", subject_log),
+        (b'a' | b'A', 0) => ("all sends", subject_log),
         (b'c', 1..=8) => ("suppression of a country", country),
         (b'n', 16) => ("note of a suppression", note),
         (b'r', 1..=12) => ("receipts due in a minute", due_receipts),
@@ -134,7 +135,7 @@ fn hexadecimal(bytes: &[u8]) -> Value {
     json!(hex::encode(bytes))
 }
 
-fn facts(facts: &Facts<'_>) -> Value {
+fn facts(facts: &CodeFacts<'_>) -> Value {
     json!({
         "id": facts.id.to_string(),
         "digest": facts.digest.to_string(),
@@ -206,9 +207,9 @@ fn request(name: &[u8], stored: &Stored) -> Option<Fields> {
 fn in_progress(rest: &[u8]) -> Option<Fields> {
     let rest = InProgress::read(rest)?;
     Some(vec![
-        ("lease_until", time(rest.lease_until)),
-        ("attempt", json!(rest.attempt)),
-        ("started_at", time(rest.started_at)),
+        ("lease_until", time(rest.busy_until)),
+        ("attempt", json!(rest.attempts_started)),
+        ("started_at", time(rest.attempt_started_at)),
         ("attempts_in_doubt", json!(rest.attempts_in_doubt)),
         ("unfinished_leases", json!(rest.unfinished_leases)),
         ("admitted_at", time(rest.admitted_at)),
@@ -222,12 +223,12 @@ fn in_progress(rest: &[u8]) -> Option<Fields> {
 
 fn completed(rest: &[u8]) -> Option<Fields> {
     let mut words = Unpacker::new(rest);
-    let (claims_it, message_id, unnamed) = (words.u8()? == 1, words.long_text()?, words.long()?);
+    let (shows_claim, message_id, unnamed) = (words.u8()? == 1, words.long_text()?, words.long()?);
     let unnamed = if unnamed.is_empty() { Value::Null } else { unnamed_messages(unnamed)? };
     let outcome = read_completion(rest)?;
     Some(vec![
         ("message_id", json!(message_id)),
-        ("claims_message", json!(claims_it)),
+        ("claims_message", json!(shows_claim)),
         ("unnamed_messages", unnamed),
         ("outcome", with_times(json!(outcome))),
     ])
@@ -236,13 +237,13 @@ fn completed(rest: &[u8]) -> Option<Fields> {
 fn unnamed_messages(unnamed: &[u8]) -> Option<Value> {
     let mut words = Unpacker::new(unnamed);
     let (count, from, until) = (words.u16()?, words.time()?, words.time()?);
-    let (purpose, its_facts) = (words.short_text()?, words.short()?);
-    let its_facts = match its_facts {
+    let (purpose, code_facts) = (words.short_text()?, words.short()?);
+    let code_facts = match code_facts {
         [] => Value::Null,
-        its_facts => facts(&Facts::read(&mut Unpacker::new(its_facts))?),
+        code_facts => facts(&CodeFacts::read(&mut Unpacker::new(code_facts))?),
     };
     Some(
-        json!({"count": count, "from": time(from), "until": time(until), "purpose": purpose, "challenge": its_facts}),
+        json!({"count": count, "from": time(from), "until": time(until), "purpose": purpose, "challenge": code_facts}),
     )
 }
 
@@ -298,7 +299,7 @@ fn idempotency_key(name: &[u8], stored: &Stored) -> Option<Fields> {
     ])
 }
 
-fn shared_log(name: &[u8], stored: &Stored) -> Option<Fields> {
+fn subject_log(name: &[u8], stored: &Stored) -> Option<Fields> {
     let times: Value = match stored {
         Stored::Bytes(packed) => log(packed, 6)?.into_iter().map(|(at, _)| time(at)).collect(),
         Stored::List(list) => {

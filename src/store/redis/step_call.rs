@@ -33,7 +33,7 @@ pub(super) struct Call<'s> {
     command: Cmd,
 }
 
-/// The subject of a call, as the layout before this one names it in keys.
+/// The subject of a call, as layout 1 names it in keys.
 #[derive(Default)]
 pub(super) struct About<'s> {
     pub(super) request_id: Option<&'s RequestId>,
@@ -63,14 +63,14 @@ impl<'s> Call<'s> {
         self
     }
 
-    /// The call that moves, before this one, what this one needs of the layout before; `None` if it needs nothing.
-    pub(super) fn adoption(&self, until: u64) -> Option<Call<'s>> {
-        if !self.step.reads_old_data() {
+    /// The call that moves, before this one, what this one needs of layout 1; `None` if it needs nothing.
+    pub(super) fn move_old_data(&self, until: u64) -> Option<Call<'s>> {
+        if !self.step.needs_move() {
             return None;
         }
         let About { request_id, purpose, token, message_ids } = &self.about;
         let (keys, settings) = (self.arguments(3, self.keys), self.arguments(3 + self.keys, 1));
-        let mut call = Call::new(self.library, Step::Adopt, &keys)
+        let mut call = Call::new(self.library, Step::MoveOldData, &keys)
             .arg(&settings[0])
             .arg(until)
             .arg(request_id.map_or("", RequestId::as_str))

@@ -1,7 +1,10 @@
--- Suppressions. That of a recipient is in its packed value; {P}:n<recipient> notes since when (I6), masked recipient and
--- reason; {P}:suppressed lists the recipients by the end. That of a country is {P}:c<country>: I4 provider code, I6 end.
+-- Suppressions. That of a recipient is in its packed value; {P}:n<recipient> is its note: I6 since when, masked recipient, reason;
+-- {P}:suppressed is a sorted set of the recipients by the end. That of a country is {P}:c<country>: I4 provider code, I6 end.
 
--- An end that is no time: `inf` for the list's scores.
+-- The target of a suppression by a provider's answer: this, or the recipient (1).
+local COUNTRY = 2
+
+-- No end is the score `inf`.
 local function score(till) return till == NO_END and 'inf' or decimal(till) end
 
 -- Suppresses a recipient until a time. A suppression that ends later stays. Answers whether `s` changed.
@@ -9,12 +12,16 @@ local function suppress_recipient(prefix, recipient, s, code, duration, now, mas
   local till = duration == NO_END and NO_END or now + duration
   if s.suppressed_until >= till then return false end
   local note_key = prefix .. 'n' .. recipient
-  local note = s.suppressed_until > now and call('GET', note_key)
-  local since = note and read('>I6', note) or now
-  note = pack('>I6', since) .. masked_and_reason
+  local suppression_note = s.suppressed_until > now and call('GET', note_key)
+  local since = suppression_note and read('>I6', suppression_note) or now
+  suppression_note = pack('>I6', since) .. masked_and_reason
   call('ZREMRANGEBYSCORE', prefix .. 'suppressed', '-inf', decimal(now))
   call('ZADD', prefix .. 'suppressed', score(till), recipient)
-  if till == NO_END then call('SET', note_key, note) else call('SET', note_key, note, 'PX', decimal(duration)) end
+  if till == NO_END then
+    call('SET', note_key, suppression_note)
+  else
+    call('SET', note_key, suppression_note, 'PX', decimal(duration))
+  end
   s.suppression_code, s.suppressed_until = code, till
   return true
 end
@@ -27,7 +34,7 @@ local function suppress_country(key, code, duration, now)
   if till == NO_END then call('SET', key, value) else call('SET', key, value, 'PX', decimal(duration)) end
 end
 
--- A suppression in force as one entry: I4 provider code, I6 end, then the note (none: unknown).
+-- A suppression in force as one entry: I4 provider code, I6 end, then the note (empty: unknown).
 local function suppression_entry(prefix, recipient, s, now)
   if s.suppressed_until <= now then return nil end
   return pack('>I4I6', s.suppression_code, s.suppressed_until) .. (call('GET', prefix .. 'n' .. recipient) or '')
@@ -57,10 +64,10 @@ local function suppress(keys, args)
   -- Without a new reason, that of an earlier manual suppression (stored with provider code 0) stays.
   local since
   if s.suppressed_until > now and s.suppression_code == 0 then
-    local note = call('GET', note_key) or ''
-    if #note > 6 then
-      since = read('>I6', note)
-      local old_reason = string.match(sub(note, 7), '^%S+ ?(.*)$')
+    local suppression_note = call('GET', note_key) or ''
+    if #suppression_note > 6 then
+      since = read('>I6', suppression_note)
+      local old_reason = string.match(sub(suppression_note, 7), '^%S+ ?(.*)$')
       local masked, reason = string.match(masked_and_reason, '^(%S+) ?(.*)$')
       if reason == '' then masked_and_reason = masked .. ' ' .. (old_reason or '') end
     end
@@ -79,7 +86,7 @@ end
 -- Answers  of each: H length of its entry, entry
 local function suppressions(keys, args)
   local c = settings_of(args[1])
-  local now, prefix = clock(c.test_time), sub(keys[1], 1, -11)
+  local now, prefix = clock(c.test_time), sub(keys[1], 1, -1 - #'suppressed')
   call('ZREMRANGEBYSCORE', keys[1], '-inf', decimal(now))
   local entries = {}
   for _, recipient in ipairs(call('ZRANGE', keys[1], '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, args[2])) do

@@ -7,7 +7,7 @@ use crate::domain::time::UnixMillis;
 use crate::store::RecordedReceipt;
 use crate::store::retention::NO_PROVIDER_CODE;
 
-const VERSION: u8 = 2;
+const LAYOUT: u8 = 2;
 const STAGES: [&str; 3] = ["sending", "waiting", "doubt"];
 const COMPLETED: u8 = 4;
 /// A time, and the 17 bytes of a request.
@@ -15,25 +15,25 @@ const REQUEST_ENTRY: usize = 23;
 /// A time, and the 8 bytes of a check.
 const CHECK_ENTRY: usize = 14;
 
-/// The bytes behind the version and the length, if both are right.
-fn sealed(value: &[u8]) -> Option<Unpacker<'_>> {
+/// The bytes behind the header, if that is right.
+fn without_header(value: &[u8]) -> Option<Unpacker<'_>> {
     let mut words = Unpacker::new(value);
-    let (version, length) = (words.u8()?, words.u24()?);
+    let (layout, length) = (words.u8()?, words.u24()?);
     let rest = words.rest();
-    (version == VERSION && usize::try_from(length) == Ok(rest.len())).then(|| Unpacker::new(rest))
+    (layout == LAYOUT && usize::try_from(length) == Ok(rest.len())).then(|| Unpacker::new(rest))
 }
 
 /// Of a challenge: id, key id, digest of the code, and whether the caller chose it.
-pub(super) struct Facts<'a> {
+pub(super) struct CodeFacts<'a> {
     pub(super) callers_code: bool,
     pub(super) id: Digest16,
     pub(super) digest: Digest16,
     pub(super) kid: &'a str,
 }
 
-impl<'a> Facts<'a> {
-    pub(super) fn read(words: &mut Unpacker<'a>) -> Option<Facts<'a>> {
-        Some(Facts {
+impl<'a> CodeFacts<'a> {
+    pub(super) fn read(words: &mut Unpacker<'a>) -> Option<CodeFacts<'a>> {
+        Some(CodeFacts {
             callers_code: words.u8()? == 1,
             id: words.digest()?,
             digest: words.digest()?,
@@ -47,7 +47,7 @@ pub(super) struct Challenge<'a> {
     pub(super) expires: UnixMillis,
     pub(super) checks: u32,
     pub(super) used_by: &'a [u8],
-    pub(super) facts: Facts<'a>,
+    pub(super) facts: CodeFacts<'a>,
     pub(super) verification_sid: &'a str,
     /// Each with the SID that it asked about.
     pub(super) unfinished_checks: Vec<(&'a [u8], &'a str)>,
@@ -61,7 +61,7 @@ impl<'a> Challenge<'a> {
             expires: body.time()?,
             checks: body.u8()?.into(),
             used_by: body.short()?,
-            facts: Facts::read(&mut body)?,
+            facts: CodeFacts::read(&mut body)?,
             verification_sid: "",
             unfinished_checks: Vec::new(),
         };
@@ -104,7 +104,7 @@ pub(super) struct Recipient<'a> {
 
 impl<'a> Recipient<'a> {
     pub(super) fn read(value: &'a [u8]) -> Option<Recipient<'a>> {
-        let mut words = sealed(value)?;
+        let mut words = without_header(value)?;
         let mut recipient = Recipient {
             kept_until: words.time()?,
             cooldown_until: words.time()?,
@@ -125,7 +125,7 @@ impl<'a> Recipient<'a> {
     }
 }
 
-/// The head of a request's record, and the rest, which [`InProgress`] or `records.rs` reads.
+/// The common fields of a request's record, and the rest, which [`InProgress`] or `records.rs` reads.
 pub(super) struct Record<'a> {
     pub(super) recipient: Digest16,
     /// `None`: completed.
@@ -139,7 +139,7 @@ pub(super) struct Record<'a> {
 
 impl<'a> Record<'a> {
     pub(super) fn read(value: &'a [u8]) -> Option<Record<'a>> {
-        let mut words = sealed(value)?;
+        let mut words = without_header(value)?;
         let (recipient, state) = (words.digest()?, words.u8()?);
         let (token, kept_until, receipt) = (words.bytes(8)?, words.time()?, words.long()?);
         let stage = match state {
@@ -166,16 +166,16 @@ fn recorded_receipt(receipt: &[u8]) -> Option<RecordedReceipt> {
 
 /// The rest of the record of a request in progress.
 pub(super) struct InProgress<'a> {
-    pub(super) lease_until: UnixMillis,
-    pub(super) attempt: u32,
-    pub(super) started_at: UnixMillis,
+    pub(super) busy_until: UnixMillis,
+    pub(super) attempts_started: u32,
+    pub(super) attempt_started_at: UnixMillis,
     pub(super) attempts_in_doubt: u32,
     pub(super) unfinished_leases: u32,
     pub(super) admitted_at: UnixMillis,
     pub(super) expires: UnixMillis,
     pub(super) deadline: UnixMillis,
     pub(super) purpose: &'a str,
-    pub(super) facts: Facts<'a>,
+    pub(super) facts: CodeFacts<'a>,
     pub(super) history: &'a [u8],
 }
 
@@ -183,16 +183,16 @@ impl<'a> InProgress<'a> {
     pub(super) fn read(rest: &'a [u8]) -> Option<InProgress<'a>> {
         let mut words = Unpacker::new(rest);
         Some(InProgress {
-            lease_until: words.time()?,
-            attempt: words.u16()?,
-            started_at: words.time()?,
+            busy_until: words.time()?,
+            attempts_started: words.u16()?,
+            attempt_started_at: words.time()?,
             attempts_in_doubt: words.u16()?,
             unfinished_leases: words.u16()?,
             admitted_at: words.time()?,
             expires: words.time()?,
             deadline: words.time()?,
             purpose: words.short_text()?,
-            facts: Facts::read(&mut Unpacker::new(words.short()?))?,
+            facts: CodeFacts::read(&mut Unpacker::new(words.short()?))?,
             history: words.rest(),
         })
     }

@@ -1,11 +1,11 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
-mod before;
 mod claims;
 mod cost;
 mod damaged;
 mod damaged_shared;
 mod failover;
+mod old_layout;
 mod progress;
 mod properties;
 mod provider_check;

@@ -138,8 +138,8 @@ async fn an_overdue_receipt_is_polled_at_growing_intervals(store: &dyn TimedStor
     let request = completed(store, 44, "overdue_once", Some(seconds(30))).await;
     let polled = |lapsed| {
         let (message_id, request) = ("SM1".to_owned(), request.request.clone());
-        let (recipient, sent_at) = (named(44), START);
-        vec![OverdueReceipt { recipient, request_id: request, message_id, sent_at, lapsed }]
+        let (recipient, completed_at) = (named(44), START);
+        vec![OverdueReceipt { recipient, request_id: request, message_id, completed_at, lapsed }]
     };
     for (after, is_polled) in
         [(59, false), (60, true), (60, false), (119, false), (120, true), (239, false), (240, true)]

@@ -22,8 +22,8 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../src/store/redis/receipts.lua"),
     include_str!("../../../../src/store/redis/readers.lua"),
     include_str!("../../../../src/store/redis/shared.lua"),
-    include_str!("../../../../src/store/redis/before.lua"),
-    include_str!("../../../../src/store/redis/adopt.lua"),
+    include_str!("../../../../src/store/redis/old_layout.lua"),
+    include_str!("../../../../src/store/redis/move_old.lua"),
 ];
 const FUNCTIONS: [&str; 2] = ["+fcall", "+function|load"];
 const SCRIPTS: [&str; 2] = ["+evalsha", "+script|load"];

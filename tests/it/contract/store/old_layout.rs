@@ -1,4 +1,4 @@
-//! Data of the layout before the present one, as its scripts wrote it: what the present store makes of it.
+//! Data of layout 1, as its scripts wrote it: what the present store makes of it.
 
 use std::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ async fn used(store: &RedisStore) -> (u32, Duration) {
 }
 
 #[tokio::test]
-async fn a_record_of_the_layout_before_decides_admission() {
+async fn a_record_of_layout_1_decides_admission() {
     for request in [UUID, "orders/1", LONG] {
         let (redis, store) = fresh();
         put_record(&redis, request, COMPLETED);
@@ -114,7 +114,7 @@ async fn a_record_of_the_layout_before_decides_admission() {
 }
 
 #[tokio::test]
-async fn a_record_in_progress_of_the_layout_before_goes_on() {
+async fn a_record_in_progress_of_layout_1_goes_on() {
     for (stage, attempt, starts) in [
         ("sending 0000000000000001 1800086400000 - 1800000020000 1 1800000000000 0 1", 1, 2),
         ("doubt 0000000000000001 1800086400000 - 1800000020000 2 1800000010000 1 1", 2, 2),
@@ -152,7 +152,7 @@ async fn a_record_in_progress_of_the_layout_before_goes_on() {
 }
 
 #[tokio::test]
-async fn a_damaged_record_of_the_layout_before_stays_damaged() {
+async fn a_damaged_record_of_layout_1_stays_damaged() {
     let (redis, store) = fresh();
     put_record(&redis, UUID, "sending rubbish");
     store.admit(&asked(UUID).admit()).await.expect_err("it may have been sent");
@@ -163,7 +163,7 @@ async fn a_damaged_record_of_the_layout_before_stays_damaged() {
 }
 
 #[tokio::test]
-async fn a_pending_code_of_the_layout_before_is_checked() {
+async fn a_pending_code_of_layout_1_is_checked() {
     let (redis, store) = fresh();
     put(&redis, &of(1, "challenge:verification"), "HSET", &CHALLENGE);
     put(&redis, &of(1, "wrong"), "ZADD", &["1800000000000", "00000000000000aa"]);
@@ -194,7 +194,7 @@ async fn a_pending_code_of_the_layout_before_is_checked() {
 }
 
 #[tokio::test]
-async fn a_providers_code_of_the_layout_before_is_checked() {
+async fn a_providers_code_of_layout_1_is_checked() {
     let (redis, store) = fresh();
     let fields =
         ["kid", "@provider", "digest", "00000000000000000000000000000000", "wrong", "1", "name", "VE1"];
@@ -224,7 +224,7 @@ async fn a_providers_code_of_the_layout_before_is_checked() {
 }
 
 #[tokio::test]
-async fn what_the_layout_before_counted_still_counts() {
+async fn what_layout_1_counted_still_counts() {
     let (redis, store) = fresh();
     put(&redis, &of(1, "sends"), "ZADD", &["1800000000000", UUID, "1800000010000", "orders/2"]);
     put(&redis, &of(1, "cooldown"), "SET", &["1800000070000 orders/2", "PX", "600000"]);
@@ -243,7 +243,7 @@ async fn what_the_layout_before_counted_still_counts() {
 }
 
 #[tokio::test]
-async fn an_unfinished_request_of_the_layout_before_extends_the_cooldown() {
+async fn an_unfinished_request_of_layout_1_extends_the_cooldown() {
     let (redis, store) = fresh();
     put_record(
         &redis,
@@ -255,7 +255,7 @@ async fn an_unfinished_request_of_the_layout_before_extends_the_cooldown() {
 }
 
 #[tokio::test]
-async fn shared_logs_of_the_layout_before_still_count_and_are_refunded() {
+async fn subject_logs_of_layout_1_still_count_and_are_refunded() {
     let all = [(Limit::Ip, "ip"), (Limit::User, "user"), (Limit::Network, "net"), (Limit::All, "spend")];
     for (limit, kind) in all {
         for count in [2, 300] {
@@ -298,7 +298,7 @@ async fn shared_logs_of_the_layout_before_still_count_and_are_refunded() {
 }
 
 #[tokio::test]
-async fn damaged_data_of_the_layout_before_that_all_requests_share_stops_them() {
+async fn damaged_data_of_layout_1_that_all_requests_share_stops_them() {
     for key in ["receipts", "suppressions", "spend:h"] {
         let (redis, store) = fresh();
         put(&redis, key, "SET", &["x"]);
@@ -312,7 +312,7 @@ async fn damaged_data_of_the_layout_before_that_all_requests_share_stops_them() 
 }
 
 #[tokio::test]
-async fn suppressions_of_the_layout_before_are_in_force() {
+async fn suppressions_of_layout_1_are_in_force() {
     let (redis, store) = fresh();
     let [first, second, third, fifth] = [1, 2, 3, 5].map(|number| named(number).to_string());
     let listed =
@@ -409,7 +409,7 @@ async fn an_opening_that_is_given_up_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn receipts_of_the_layout_before_are_awaited_and_recorded() {
+async fn receipts_of_layout_1_are_awaited_and_recorded() {
     for request in [UUID, LONG] {
         let (redis, store) = fresh();
         put_record(
@@ -422,7 +422,10 @@ async fn receipts_of_the_layout_before_are_awaited_and_recorded() {
         let overdue = store.overdue_receipts(24 * HOUR, 9).await.expect("answers");
         assert_eq!(overdue.len(), 1);
         assert_eq!((overdue[0].request_id.as_str(), overdue[0].message_id.as_str()), (request, "SM1"));
-        assert_eq!((overdue[0].recipient, overdue[0].sent_at, overdue[0].lapsed), (named(1), START, false));
+        assert_eq!(
+            (overdue[0].recipient, overdue[0].completed_at, overdue[0].lapsed),
+            (named(1), START, false)
+        );
         let id = RequestId::parse(request).expect("valid");
         let receipt = |status| NewReceipt {
             recipient: named(1),
@@ -466,7 +469,7 @@ async fn receipts_of_the_layout_before_are_awaited_and_recorded() {
 }
 
 #[tokio::test]
-async fn a_request_of_the_layout_before_is_shown() {
+async fn a_request_of_layout_1_is_shown() {
     for recipient in [None, Some(named(1))] {
         let (redis, store) = fresh();
         put_record(&redis, LONG, COMPLETED);
@@ -489,7 +492,7 @@ async fn a_request_of_the_layout_before_is_shown() {
 }
 
 #[tokio::test]
-async fn keys_and_claims_of_the_layout_before_are_bound() {
+async fn keys_and_claims_of_layout_1_are_bound() {
     let (redis, store) = fresh();
     put(&redis, &format!("key:{}", named(7)), "SET", &[&format!("1800000100000 {}", named(8))]);
     assert_eq!(store.bind_idempotency_key(named(7), Some(named(9))).await.expect("answers"), Some(named(8)));
@@ -557,7 +560,7 @@ async fn an_old_worker_that_comes_back_stops_the_new_ones() {
 }
 
 #[tokio::test]
-async fn of_a_long_log_the_newest_events_are_adopted() {
+async fn of_a_long_log_the_newest_events_are_moved() {
     let (redis, store) = fresh();
     let events: Vec<String> = (0..3_000_u64)
         .flat_map(|number| [(1_800_000_000_000 + number).to_string(), format!("r{number}")])
@@ -568,7 +571,7 @@ async fn of_a_long_log_the_newest_events_are_adopted() {
 }
 
 #[tokio::test]
-async fn a_damaged_key_of_the_layout_before_is_named_without_its_digest() {
+async fn a_damaged_key_of_layout_1_is_named_without_its_digest() {
     for (key, kind) in [
         (of(1, "sends"), Damaged::Subject("recipient")),
         (format!("net:{}", named(3)), Damaged::Subject("network")),
@@ -598,7 +601,7 @@ async fn data_of_another_format_is_refused() {
 }
 
 #[tokio::test]
-async fn data_of_the_layout_before_is_adopted_for_a_week() {
+async fn data_of_layout_1_is_moved_for_a_week() {
     for (hours, is_read) in [(168, true), (169, false)] {
         let (redis, store) = fresh();
         store.heartbeat(1, true).await.expect("answers");

@@ -1,10 +1,12 @@
--- Data of the layout before this one. {P}:format is the number of this layout, and until when (ms) records of that one may
--- exist (0: there were none). Until then a step first moves what it needs. Old keys of a recipient begin with its digest in
--- hexadecimal digits, {P}:<hex>:…; old values are words and JSON.
+-- Data of layout 1. {P}:format is the number of this layout, and until when (ms) data of layout 1 may exist (0: there was none).
+-- Until then a step first moves what it needs. Old keys of a recipient begin with its digest in hexadecimal digits, {P}:<hex>:…;
+-- old values are words and JSON. To convert is to make the bytes of this layout; to copy, to write them; to move, to delete the old
+-- key as well.
 local BATCH = 500
 -- The longest window of a limit is a week.
-local OLD_KEPT = 7 * DAY + HOUR
+local OLD_RECORDS_LIVE = 7 * DAY + HOUR
 local STATES = {sending = SENDING, waiting = WAITING, doubt = DOUBT}
+-- As `DeliveryStatus::index` numbers them.
 local STATUSES = {accepted = 0, scheduled = 1, queued = 2, sending = 3, sent = 4, delivered = 5, undelivered = 6, failed = 7,
   canceled = 8, read = 9}
 
@@ -17,8 +19,8 @@ local function hex_of(bytes)
   return (string.gsub(bytes, '.', function(byte) return format('%02x', string.byte(byte)) end))
 end
 
-local function whole(text)
-  local number = tonumber(text)
+local function whole(digits)
+  local number = tonumber(digits)
   if not number or number < 0 or number >= NO_END then error('a number cannot be read') end
   return number
 end
@@ -41,10 +43,10 @@ local function prepare_sha256()
   end
 end
 
-local function sha256_start(text)
+local function sha256_start(bytes)
   if not first_state then prepare_sha256() end
   local band, bxor, bnot, ror, rshift, tobit = bit.band, bit.bxor, bit.bnot, bit.ror, bit.rshift, bit.tobit
-  local padded = text .. '\128' .. string.rep('\0', (55 - #text) % 64) .. pack('>I4I4', 0, #text * 8)
+  local padded = bytes .. '\128' .. string.rep('\0', (55 - #bytes) % 64) .. pack('>I4I4', 0, #bytes * 8)
   local state = {unpack(first_state)}
   for block = 1, #padded, 64 do
     local w = {read('>' .. string.rep('I4', 16), padded, block)}
@@ -65,83 +67,84 @@ local function sha256_start(text)
 end
 
 -- The 17 bytes of a request id, as `keys.rs` makes them.
-local function request_of(text)
-  local a, b, c, d, e = string.match(text, '^(%x+)%-(%x+)%-(%x+)%-(%x+)%-(%x+)$')
-  if a and #a == 8 and #b == 4 and #c == 4 and #d == 4 and #e == 12 and not find(text, '%u') then
+local function request_of(id_text)
+  local a, b, c, d, e = string.match(id_text, '^(%x+)%-(%x+)%-(%x+)%-(%x+)%-(%x+)$')
+  if a and #a == 8 and #b == 4 and #c == 4 and #d == 4 and #e == 12 and not find(id_text, '%u') then
     return 'u' .. bytes_of(a .. b .. c .. d .. e)
   end
-  return 'h' .. sha256_start(text)
+  return 'h' .. sha256_start(id_text)
 end
 
-local function keep_text(prefix, request, text)
-  if sub(request, 1, 1) == 'h' then call('SET', prefix .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
+local function keep_id_text(prefix, request, id_text)
+  if sub(request, 1, 1) == 'h' then call('SET', prefix .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
 end
 
-local function receipt_before(words)
+local function convert_receipt(words)
   if words == '-' then return '' end
   local id, rank, status, published, code, at, strength = string.match(words, '^([^,]+),(%d+),([^,]+),(%d),([^,]+),(%d+),?(%d?)$')
   return pack(RECEIPT, #id, id, whole(rank), STATUSES[status], whole(published), code == '-' and 0 or whole(code), whole(at),
     strength == '' and 0 or whole(strength))
 end
 
-local function facts_before(challenge, kid, digest, callers)
-  return pack(FACTS, whole(callers), bytes_of(challenge), bytes_of(digest), #kid, kid)
+local function convert_facts(challenge, kid, digest, is_callers_code)
+  return pack(CODE_FACTS, whole(is_callers_code), bytes_of(challenge), bytes_of(digest), #kid, kid)
 end
 
--- The messages without a claim, the last field of an old outcome, and the outcome without it.
-local function unnamed_before(outcome)
+-- The unnamed messages, which are the last field of an old outcome, and the outcome without them.
+local function convert_unnamed(outcome)
   local rest, words = string.match(outcome, '^(.*),"unnamed":"([^"]*)"}$')
   if not words then return '', outcome end
-  local count, from, till, challenge, kid, digest, callers, purpose = string.match(words,
+  local count, from, till, challenge, kid, digest, is_callers_code, purpose = string.match(words,
     '^(%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
-  local facts = challenge == '-' and '' or facts_before(challenge, kid, digest, callers)
+  local facts = challenge == '-' and '' or convert_facts(challenge, kid, digest, is_callers_code)
   if purpose == '-' then purpose = '' end
   return pack('>HI6I6Bc0Bc0', whole(count), whole(from), whole(till), #purpose, purpose, #facts, facts), rest .. '}'
 end
 
--- An old record in this layout, and its end.
-local function record_before(line, recipient)
+-- An old record in the bytes of this layout, and until when it is kept.
+local function convert_record(record, recipient)
   local r = {recipient = recipient}
-  local state, owner, kept_until, receipt, rest = string.match(line, '^(%l+) (%S+) (%d+) (%S+) (.+)$')
-  r.owner = owner == '-' and NO_OWNER or bytes_of(owner)
-  r.kept_until, r.receipt = whole(kept_until), receipt_before(receipt)
+  local state, lease_token, kept_until, receipt, rest = string.match(record, '^(%l+) (%S+) (%d+) (%S+) (.+)$')
+  r.lease_token = lease_token == '-' and NO_LEASE or bytes_of(lease_token)
+  r.kept_until, r.receipt = whole(kept_until), convert_receipt(receipt)
   if state == 'ended' then
-    local unnamed, outcome = unnamed_before(rest)
+    local unnamed, outcome = convert_unnamed(rest)
     -- Quotes inside JSON strings are escaped, so these patterns match only fields.
     local message_id = string.match(outcome, '"provider_message_id":"([^"\\%s]*)"') or ''
-    -- Its claim has a key.
-    return seal(pack(REQUEST_COMPLETED, recipient, COMPLETED, r.owner, r.kept_until, #r.receipt, r.receipt, 0, #message_id,
-      message_id, #unnamed, unnamed, outcome)), r.kept_until
+    -- 0: the claim of its message has a key.
+    return with_header(pack(REQUEST_COMPLETED, recipient, COMPLETED, r.lease_token, r.kept_until, #r.receipt, r.receipt, 0,
+      #message_id, message_id, #unnamed, unnamed, outcome)), r.kept_until
   end
   local words = {string.match(rest, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%d) (%d+) (%d+) (%d+) (%S+) (.+)$')}
   r.state = STATES[state]
-  r.lease_until, r.attempt, r.started_at, r.attempts_in_doubt = whole(words[1]), whole(words[2]), whole(words[3]), whole(words[4])
-  r.unfinished_leases, r.facts = whole(words[5]), facts_before(words[6], words[7], words[8], words[9])
+  r.busy_until, r.attempts_started, r.attempt_started_at = whole(words[1]), whole(words[2]), whole(words[3])
+  r.attempts_in_doubt, r.unfinished_leases = whole(words[4]), whole(words[5])
+  r.facts = convert_facts(words[6], words[7], words[8], words[9])
   r.admitted_at, r.expires, r.deadline = whole(words[10]), whole(words[11]), whole(words[12])
   r.purpose, r.history = words[13], words[14]
-  return progress_line(r), r.kept_until
+  return pack_progress(r), r.kept_until
 end
 
--- Moves the record of a request. One that cannot be read stays so: it is cut short.
-local function move_record(c, prefix, recipient, request, text, now)
+-- Moves the record of a request. For one that cannot be read, writes a stub with length 0, which every later read refuses as damaged.
+local function move_record(c, prefix, recipient, request, id_text, now)
   local hex = hex_of(recipient)
-  local old_key = prefix .. hex .. ':req:' .. text
-  local is_string, line = pcall(call, 'GET', old_key)
-  if is_string and not line then return end
-  -- Of two recipients with one request id, that of the index comes first, and gets the key of the request alone.
-  local first = call('GET', prefix .. 'id:' .. text)
+  local old_key = prefix .. hex .. ':req:' .. id_text
+  local is_string, record = pcall(call, 'GET', old_key)
+  if is_string and not record then return end
+  -- {P}:id:<text> names the recipient that used the id first. Its record is moved first, so it gets the plain key.
+  local first = call('GET', prefix .. 'id:' .. id_text)
   if first and first ~= hex then
-    call('DEL', prefix .. 'id:' .. text)
-    move_record(c, prefix, bytes_of(first), request, text, now)
+    call('DEL', prefix .. 'id:' .. id_text)
+    move_record(c, prefix, bytes_of(first), request, id_text, now)
   end
-  local is_read, moved, kept_until = pcall(record_before, line, recipient)
-  if not is_read then moved, kept_until = pack(SEAL, VERSION, 0) .. recipient, now + DAY end
+  local is_read, moved, kept_until = pcall(convert_record, record, recipient)
+  if not is_read then moved, kept_until = pack(HEADER, LAYOUT, 0) .. recipient, now + DAY end
   local key = prefix .. 'q' .. request
-  local stood = call('GET', key)
-  if kept_until > now and not find_record(key, stood, recipient) then
-    local place, kept_px = place_record(c, key, stood, recipient, c.outcome_px, now)
+  local at_plain_key = call('GET', key)
+  if kept_until > now and not find_record(key, at_plain_key, recipient) then
+    local place, kept_px = place_record(c, key, at_plain_key, recipient, c.outcome_px, now)
     call('SET', place, moved, 'PX', kept_px)
-    keep_text(prefix, request, text)
+    keep_id_text(prefix, request, id_text)
   end
   call('DEL', old_key)
 end
@@ -150,16 +153,16 @@ local function move_receipts(c, prefix, members, now)
   for _, member in ipairs(members) do
     -- A message is not polled for if its member cannot be read.
     pcall(function()
-      local hex, sent_at, text = string.match(member, '^%S+ (%x+) (%d+) (%S+)$')
-      local recipient, request = bytes_of(hex), request_of(text)
-      move_record(c, prefix, recipient, request, text, now)
-      expect_receipt(prefix, recipient, request, whole(sent_at), whole(call('ZSCORE', prefix .. 'receipts', member)), now)
+      local hex, completed_at, id_text = string.match(member, '^%S+ (%x+) (%d+) (%S+)$')
+      local recipient, request = bytes_of(hex), request_of(id_text)
+      move_record(c, prefix, recipient, request, id_text, now)
+      expect_receipt(prefix, recipient, request, whole(completed_at), whole(call('ZSCORE', prefix .. 'receipts', member)), now)
     end)
     call('ZREM', prefix .. 'receipts', member)
   end
 end
 
-local function suppression_before(value)
+local function convert_suppression(value)
   local code, till = string.match(value, '^(%d+) (%S+)$')
   return whole(code), till == '-' and NO_END or whole(till)
 end
@@ -169,7 +172,7 @@ local function copy_suppression(c, prefix, hex, now)
   local old = prefix .. hex
   local is_string, value = pcall(call, 'GET', old .. ':suppressed')
   if is_string and not value then return end
-  local is_read, code, till = pcall(suppression_before, value)
+  local is_read, code, till = pcall(convert_suppression, value)
   if not is_read then code, till = 0, NO_END end
   if till <= now then return end
   local recipient = bytes_of(hex)
@@ -185,7 +188,7 @@ local function copy_suppression(c, prefix, hex, now)
 end
 
 -- The suppressions of all countries that have one (ISO 3166: two letters).
-local function move_countries(prefix, now)
+local function copy_countries(prefix, now)
   local names = {}
   for first = 65, 90 do
     for second = 65, 90 do names[#names + 1] = string.char(first, second) end
@@ -194,7 +197,7 @@ local function move_countries(prefix, now)
   for i, name in ipairs(names) do keys[i] = prefix .. 'country:' .. name end
   for i, value in ipairs(call('MGET', unpack(keys))) do
     if value then
-      local is_read, code, till = pcall(suppression_before, value)
+      local is_read, code, till = pcall(convert_suppression, value)
       if is_read and till > now then suppress_country(prefix .. 'c' .. names[i], code, till == NO_END and NO_END or till - now, now) end
     end
   end
@@ -203,11 +206,11 @@ end
 -- Open: makes sure that the data is of this layout, once for each process, and copies what all requests share.
 -- KEYS     format
 -- ARGV     settings; suppressions copied so far
--- Answers  o UNTIL LEFT: open; records of the layout before may exist until then (0: none), for this many ms | m COPIED: to be
---          repeated | f NUMBER: the data has another format | w: an old worker is running | d KEY: cannot be read
-local function open(keys, args)
+-- Answers  o UNTIL LEFT: open; records of layout 1 may exist until then (0: none), for this many ms | m COPIED: to be
+--          repeated | f NUMBER: the data has another layout | w: an old worker is running | d KEY: cannot be read
+local function open_store(keys, args)
   local c, copied = settings_of(args[1]), tonumber(args[2])
-  local now, prefix = clock(c.test_time), sub(keys[1], 1, -7)
+  local now, prefix = clock(c.test_time), sub(keys[1], 1, -1 - #'format')
   local function answer(till) return format('o %.0f %.0f', till, max(0, till - now)) end
   local is_string, recorded = pcall(call, 'GET', keys[1])
   if not is_string then return 'd format' end
@@ -215,13 +218,13 @@ local function open(keys, args)
     local number, till = string.match(recorded, '^(%d+) (%d+)')
     number = number or string.match(recorded, '^%d+')
     if not number then return 'd format' end
-    return number == decimal(VERSION) and till and answer(tonumber(till)) or 'f ' .. number
+    return number == decimal(LAYOUT) and till and answer(tonumber(till)) or 'f ' .. number
   end
   if has_old_worker(prefix) then return 'w' end
   for _, name in ipairs({'receipts', 'suppressions'}) do
     if not pcall(call, 'ZCARD', prefix .. name) then return 'd ' .. name end
   end
-  local till = call('EXISTS', prefix .. 'server', prefix .. 'suppressions', prefix .. 'receipts') > 0 and now + OLD_KEPT or 0
+  local till = call('EXISTS', prefix .. 'server', prefix .. 'suppressions', prefix .. 'receipts') > 0 and now + OLD_RECORDS_LIVE or 0
   local receipts = call('ZRANGE', prefix .. 'receipts', 0, BATCH - 1)
   if #receipts > 0 then
     -- The last of them deletes the set: the next call must still know that there was data.
@@ -234,7 +237,7 @@ local function open(keys, args)
     if #hex == 32 and not find(hex, '%X') then copy_suppression(c, prefix, hex, now) end
   end
   if #listed > 0 then return 'm ' .. decimal(copied + #listed) end
-  move_countries(prefix, now)
-  call('SET', keys[1], decimal(VERSION) .. ' ' .. decimal(till))
+  copy_countries(prefix, now)
+  call('SET', keys[1], decimal(LAYOUT) .. ' ' .. decimal(till))
   return answer(till)
 end
