@@ -114,6 +114,7 @@ impl ChannelGateway {
                 lease,
                 outcome: &outcome,
                 refund: Refund::None,
+                limits: &self.policy.limits,
                 found_by_lookup: false,
                 id_is_unlisted: false,
                 suppression: None,

@@ -366,6 +366,7 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
         lease: request.lease(),
         outcome: &outcome,
         refund: [Refund::None, Refund::CountedRefusal, Refund::Uncounted, Refund::None][status],
+        limits: &request.limits,
         found_by_lookup: end.found,
         id_is_unlisted: false,
         suppression: end.suppression.as_ref().map(Suppression::new_suppression),

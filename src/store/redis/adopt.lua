@@ -81,11 +81,6 @@ local function adopt_recipient(c, prefix, recipient, purposes, now)
   local old = prefix .. hex_of(recipient) .. ':'
   local names = {old .. 'sends', old .. 'recent', old .. 'refunds', old .. 'wrong', old .. 'cooldown'}
   local has_logs = call('EXISTS', unpack(names)) > 0
-  -- Before there was a list, suppressions were not listed. Opening has copied those that are.
-  if call('EXISTS', old .. 'suppressed') == 1 and not call('ZSCORE', prefix .. 'suppressions', hex_of(recipient)) then
-    copy_suppression(c, prefix, hex_of(recipient), now)
-    call('DEL', old .. 'suppressed', old .. 'suppression')
-  end
   if call('EXISTS', old .. 'asked') == 1 then adopt_possible_checks(prefix, old, recipient, now) end
   local challenges = {}
   for _, purpose in ipairs(purposes) do
@@ -133,22 +128,6 @@ local function adopt_shared(key, old, limit)
   call('DEL', old)
 end
 
--- A refund of a charge that is still in an old log: its member is a digest that only the old layout made, its score the admission.
-local function refund_before(keys, prefix, line, recipient, token)
-  local state, owner = read_head(line)
-  if state == COMPLETED or owner ~= token then return end
-  local admitted_at = decimal(read_progress(line, recipient).admitted_at)
-  for _, key in ipairs(keys) do
-    local kind = sub(key, #prefix + 1, #prefix + 1)
-    -- A completion has the keys of both forms.
-    if SHARED_LOGS[kind] and kind == string.lower(kind) then
-      local old = prefix .. SHARED_LOGS[kind] .. hex_of(sub(key, #prefix + 2))
-      local charged = call('ZRANGE', old, admitted_at, admitted_at, 'BYSCORE', 'LIMIT', 0, 1)
-      if charged[1] then call('ZREM', old, charged[1]) end
-    end
-  end
-end
-
 local function adopt_idempotency_key(prefix, key, now)
   local old = prefix .. 'key:' .. hex_of(sub(key, -16))
   local value = call('GET', old)
@@ -162,15 +141,16 @@ end
 
 -- Adoption: moves what the step with these keys needs.
 -- KEYS     those of the step
--- ARGV     the step's settings; until when such data may exist; text of the request id or empty; purpose or empty; token of a
---          lease that may refund its charges, or empty; then message ids that may be claimed
--- Answers  a: adopted | d KEY: cannot be read, and all requests need it
+-- ARGV     the step's settings; until when such data may exist; text of the request id or empty; purpose or empty; then message
+--          ids that may be claimed
+-- Answers  a: adopted | n: the data is not open | d KEY: cannot be read, and all requests need it
 local function adopt(keys, args)
   local c = settings_of(args[1])
-  local text, purpose, token = args[3], args[4], args[5]
+  local text, purpose = args[3], args[4]
   local now = clock(c.test_time)
   if now >= tonumber(args[2]) then return 'a' end
   local prefix = sub(keys[1], 1, select(2, find(keys[1], '}:', 1, true)))
+  if call('GET', prefix .. 'format') ~= decimal(VERSION) .. ' ' .. args[2] then return 'n' end
   local recipient, request, shared = nil, nil, 0
   for i, key in ipairs(keys) do
     local kind = sub(key, #prefix + 1, #prefix + 1)
@@ -181,11 +161,9 @@ local function adopt(keys, args)
       shared = shared + 1
       local digest = sub(key, #prefix + 2)
       local limit, old = c.shared[shared], prefix .. SHARED_LOGS[kind] .. hex_of(digest)
-      if limit and limit.count > 0 then
-        local is_read, damage = pcall(adopt_shared, key, old, limit)
-        if not is_read and digest == '' then return 'd ' .. SHARED_LOGS[kind] end
-        if not is_read then error(damage) end
-      end
+      local is_read, damage = pcall(adopt_shared, key, old, limit)
+      if not is_read and digest == '' then return 'd ' .. SHARED_LOGS[kind] end
+      if not is_read then error(damage) end
     end
   end
   if request and not recipient then
@@ -198,13 +176,10 @@ local function adopt(keys, args)
     move_record(c, prefix, recipient, request, text, now)
     local key = prefix .. 'q' .. request
     local line = find_record(key, call('GET', key), recipient)
-    if line then
-      local its_purpose = purpose_of(line, recipient)
-      if its_purpose and its_purpose ~= purpose then purposes[#purposes + 1] = its_purpose end
-      if token ~= '' and shared > 0 then refund_before(keys, prefix, line, recipient, token) end
-    end
+    local its_purpose = line and purpose_of(line, recipient)
+    if its_purpose and its_purpose ~= purpose then purposes[#purposes + 1] = its_purpose end
   end
   adopt_recipient(c, prefix, recipient, purposes, now)
-  for i = 6, #args do adopt_claim(prefix, recipient, args[i], now) end
+  for i = 5, #args do adopt_claim(prefix, recipient, args[i], now) end
   return 'a'
 end

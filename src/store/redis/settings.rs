@@ -36,8 +36,6 @@ pub(super) struct CallSettings<'a> {
     pub(super) known_kids: &'a str,
     /// Without a subject, only the limits of a recipient.
     pub(super) limits: Option<(Option<&'a LimitSubject<'a>>, &'a Limits)>,
-    /// In place of limits: the shared logs that may hold a charge.
-    pub(super) refunded: Option<&'a LimitSubject<'a>>,
 }
 
 /// The limits on logs that a subject shares, with its digest. Each that is off is left out.
@@ -51,14 +49,6 @@ fn shared_limits<'a>(
         .filter_map(|limit| Some((limit, subject.digest(limit.log())?)))
 }
 
-/// The shared logs that a charge of a subject may be in.
-fn charged_logs<'a>(subject: &'a LimitSubject<'_>) -> impl Iterator<Item = (EventLog, Digest16)> + 'a {
-    EventLog::CHARGED
-        .into_iter()
-        .filter(|log| is_shared(*log))
-        .filter_map(|log| Some((log, subject.digest(log)?)))
-}
-
 fn is_shared(log: EventLog) -> bool {
     !matches!(log, EventLog::Sends | EventLog::Wrong | EventLog::Refunds)
 }
@@ -70,14 +60,6 @@ impl Keys {
             self.shared_log(limit.log(), &digest, limits[limit].count >= LIST_FROM)
         };
         shared_limits(subject, limits).map(name).collect()
-    }
-
-    /// All shared logs that a charge of a subject may be in, in the order of the settings.
-    pub(super) fn charged_logs(&self, subject: &LimitSubject<'_>) -> Vec<Key> {
-        let names = |(log, digest): (EventLog, Digest16)| {
-            [false, true].map(|is_list| self.shared_log(log, &digest, is_list))
-        };
-        charged_logs(subject).flat_map(names).collect()
     }
 }
 
@@ -110,10 +92,6 @@ impl CallSettings<'_> {
 
     /// The limits that are on, each with its log.
     fn limit_list(&self) -> Vec<(u8, Quota)> {
-        if let Some(subject) = self.refunded {
-            let none = Quota { count: 0, window: Duration::ZERO };
-            return charged_logs(subject).flat_map(|_| [(PACKED, none), (LIST, none)]).collect();
-        }
         let Some((subject, limits)) = self.limits else { return Vec::new() };
         let own = |limit: &Limit| match limit.log() {
             EventLog::Sends => Some((SENDS, limits[*limit])),

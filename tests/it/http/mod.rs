@@ -253,6 +253,7 @@ impl TestServer {
             lease: admit.lease,
             outcome: &Outcome { error: None, history, ..refused },
             refund: Refund::None,
+            limits: admit.limits,
             found_by_lookup: false,
             id_is_unlisted: false,
             suppression: None,
