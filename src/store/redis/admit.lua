@@ -83,8 +83,8 @@ end
 local function place_record(c, key, stood, recipient, kept_px, now)
   if not stood then return key, kept_px end
   touched = key
-  local _, _, kept_until = read_head(stood)
-  if is_of(stood, recipient) or kept_until <= now then return key, c.outcome_px end
+  local is_read, _, _, kept_until = pcall(read_head, stood)
+  if is_of(stood, recipient) or is_read and kept_until <= now then return key, c.outcome_px end
   call('PEXPIRE', key, c.outcome_px, 'GT')
   return key .. recipient, kept_px
 end

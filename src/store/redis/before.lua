@@ -1,6 +1,7 @@
 -- Data of the layout before this one. {P}:format is the number of this layout, and until when (ms) records of that one may
 -- exist (0: there were none). Until then a step first moves what it needs. Old keys of a recipient begin with its digest in
 -- hexadecimal digits, {P}:<hex>:…; old values are words and JSON.
+-- At most so many are moved, or keys looked at, in one call: all others wait meanwhile.
 local BATCH = 500
 -- The longest window of a limit is a week.
 local OLD_KEPT = 7 * DAY + HOUR

@@ -145,12 +145,15 @@ end
 local function find_record(key, line, recipient)
   touched = key
   if not line then return line, key, false end
-  check_seal(line)
-  if is_of(line, recipient) then return line, key, false end
-  key = key .. recipient
-  line = call('GET', key)
+  if #line < SEALED + 15 or read('B', line) ~= VERSION then error('a record does not say whose it is') end
+  local is_shared = not is_of(line, recipient)
+  -- That of another recipient may be damaged.
+  if is_shared then
+    key = key .. recipient
+    line = call('GET', key)
+  end
   if line then check_seal(line) end
-  return line, key, true
+  return line, key, is_shared
 end
 
 -- A record in progress, as a table.
