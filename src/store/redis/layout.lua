@@ -147,7 +147,7 @@ local function find_record(key, line, recipient)
   if not line then return line, key, false end
   if #line < SEALED + 15 or read('B', line) ~= VERSION then error('a record does not say whose it is') end
   local is_shared = not is_of(line, recipient)
-  -- That of another recipient may be damaged.
+  -- The record of another recipient may be damaged.
   if is_shared then
     key = key .. recipient
     line = call('GET', key)
