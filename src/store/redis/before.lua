@@ -175,7 +175,9 @@ local function copy_suppression(c, prefix, hex, now)
   if till <= now then return end
   local recipient = bytes_of(hex)
   local key = prefix .. 's' .. recipient
-  local s = read_recipient(key, call('GET', key))
+  local is_sound, s = pcall(function() return read_recipient(key, call('GET', key)) end)
+  -- While a recipient's own value cannot be read, its requests fail anyway.
+  if not is_sound then return end
   local has_note, note = pcall(function()
     local since, masked_and_reason = string.match(call('GET', old .. ':suppression'), '^(%d+) (.*)$')
     return pack('>I6', whole(since)) .. masked_and_reason

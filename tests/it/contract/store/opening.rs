@@ -131,3 +131,15 @@ async fn a_suppression_that_old_workers_made_after_a_rollback_is_copied() {
     expect_heartbeat(&store).await;
     expect_suppressed(&store, 1).await;
 }
+
+#[tokio::test]
+async fn a_damaged_value_of_one_recipient_stops_no_opening() {
+    let (redis, store) = fresh();
+    let value = [b"s".as_slice(), &named(1).bytes()].concat();
+    put_suppression(&redis, 1, true);
+    put_suppression(&redis, 2, true);
+    redis.replace(&value, "SET", &[b"x"]);
+    expect_suppressed(&store, 2).await;
+    let error = store.admit(&request_to(1, "opted-out").admit()).await.expect_err("damaged");
+    assert!(error.is_permanent(), "{error}");
+}
