@@ -45,12 +45,6 @@ pub enum EventLog {
     Refunds,
 }
 
-impl EventLog {
-    /// The logs that a send is charged to and refunded from, in the order of the scripts' keys.
-    pub const CHARGED: [EventLog; 5] =
-        [EventLog::Sends, EventLog::UserSends, EventLog::IpSends, EventLog::NetworkSends, EventLog::AllSends];
-}
-
 /// A setting that is a whole number, with its default and its bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct NumberSetting {

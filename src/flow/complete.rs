@@ -79,6 +79,7 @@ impl ChannelGateway {
             lease: valid.lease(handler),
             outcome: &outcome,
             refund: refund(&outcome),
+            limits: &self.policy.limits,
             found_by_lookup,
             message_is_unnamed,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),

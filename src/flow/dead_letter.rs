@@ -109,6 +109,7 @@ impl ChannelGateway {
                 lease,
                 outcome: &outcome,
                 refund: Refund::None,
+                limits: &self.policy.limits,
                 found_by_lookup: false,
                 message_is_unnamed: false,
                 suppression: None,

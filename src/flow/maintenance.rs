@@ -55,6 +55,7 @@ impl ChannelGateway {
             Ok(Err(StoreError::Unreadable { damaged: Damaged::Shared(key), .. })) => {
                 self.gate.store_damaged(&key);
             }
+            Ok(Err(StoreError::Refused(reason))) => self.gate.store_refused(&reason),
             Ok(Err(_)) | Err(_) => self.gate.check_store_silence(),
         }
     }

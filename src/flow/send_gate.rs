@@ -74,6 +74,8 @@ struct State {
     kill_switch_on: bool,
     store_answered_at: Option<Instant>,
     store_silent: bool,
+    /// Its last answer was this refusal.
+    refusal: Option<String>,
     /// The name of a key that all requests share and that the store cannot read.
     damaged_key: Option<String>,
     senders: SenderPool,
@@ -86,7 +88,7 @@ struct State {
 
 impl State {
     fn store_answered(&mut self) {
-        (self.store_answered_at, self.store_silent) = (Some(Instant::now()), false);
+        (self.store_answered_at, self.store_silent, self.refusal) = (Some(Instant::now()), false, None);
     }
 
     /// The worker takes a share of the senders' rate.
@@ -128,6 +130,7 @@ impl SendGate {
             kill_switch_on: false,
             store_answered_at: None,
             store_silent: false,
+            refusal: None,
             damaged_key: None,
             senders: SenderPool::new(senders),
             rate_limiters: rate_limiters.unwrap_or_default(),
@@ -318,6 +321,17 @@ impl SendGate {
             }
             state.store_answered();
         });
+    }
+
+    /// A refusal is no answer to a heartbeat. Its reason is logged once.
+    pub(super) fn store_refused(&self, reason: &str) {
+        self.update(|state, _| {
+            if state.refusal.as_deref() != Some(reason) {
+                events::heartbeat_refused(self.channel, reason);
+                state.refusal = Some(reason.to_owned());
+            }
+        });
+        self.check_store_silence();
     }
 
     pub fn is_store_damaged(&self) -> bool {

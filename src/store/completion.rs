@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::lease::Lease;
 use super::retention::is_word;
+use crate::domain::limit::Limits;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::suppression::NewSuppression;
 
@@ -13,6 +14,8 @@ pub struct CompletionInput<'a> {
     pub lease: Lease<'a>,
     pub outcome: &'a Outcome,
     pub refund: Refund,
+    /// Those that the admission charged.
+    pub limits: &'a Limits,
     /// A message lookup found the message, so it is only deduced that it is this request's.
     pub found_by_lookup: bool,
     /// We do not know the id under which the provider lists the message.

@@ -187,6 +187,13 @@ pub fn shared_key_damaged(channel: Channel, key: &str) {
     error!(channel, key, "shared key is damaged: sending pauses until it is mended or deleted (runbook)");
 }
 
+pub fn heartbeat_refused(channel: Channel, reason: &str) {
+    error!(
+        channel = channel.as_str(),
+        reason, "store refused the heartbeat: sending pauses until it answers"
+    );
+}
+
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
     let answer = if good { "good" } else { "bad" };
     METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::builds;
 use super::process::Process;
 use super::servers::{Server, command, free_ports};
 use super::twilio::{ACCOUNT_SID, AUTH_TOKEN};
@@ -32,6 +33,8 @@ pub struct Links {
 pub struct Fleet {
     prefix: String,
     folder: PathBuf,
+    /// The build that is started from now on.
+    pub binary: PathBuf,
     links: Links,
     settings: Vec<(&'static str, String)>,
     workers: Vec<Worker>,
@@ -51,6 +54,7 @@ impl Fleet {
         Fleet {
             prefix: prefix.to_owned(),
             folder: folder.to_owned(),
+            binary: builds::binary(),
             links,
             settings: settings.to_vec(),
             workers: Vec::new(),
@@ -76,9 +80,7 @@ impl Fleet {
 
     /// The binary with the settings of a worker in production.
     fn command(&self, role: &str) -> Command {
-        let binary =
-            std::env::var("CHAOS_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_otpost").to_owned());
-        let mut otpost = command(&binary);
+        let mut otpost = command(&self.binary);
         let Links { rabbit, redis, twilio } = self.links;
         otpost
             .arg(role)

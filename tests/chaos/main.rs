@@ -9,12 +9,14 @@
 //! `CHAOS_SEED` fixes the randomness: the same seed gives the same plan of faults. `CHAOS_SEEDS=910545,1000..1200` runs
 //! one after the other, without those that have held before under the same options. `CHAOS_SECONDS` is the length of
 //! a phase and `CHAOS_RATE` its requests a second. `CHAOS_EXPECT_LOOKUP=1` demands that sends in doubt are looked up;
-//! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to test.
+//! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to test,
+//! `CHAOS_OTHER_BINARY` one to upgrade it to.
 //! The logs of a run that fails are kept, and `CHAOS_KEEP=1` keeps those of any run.
 //!
 //! Every history is judged once nothing is in flight, by rules that hold under every fault ([`history`]). Speed is not
 //! judged. Every started process is killed when the run ends, unless the run itself gets a `kill -9`.
 
+mod builds;
 mod client;
 mod fleet;
 #[path = "../history/mod.rs"]

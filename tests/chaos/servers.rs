@@ -1,5 +1,6 @@
 //! A RabbitMQ and a Redis of our own, to be killed, stopped and frozen.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -199,7 +200,7 @@ impl Server {
 }
 
 /// A program with only `PATH` in its environment.
-pub fn command(program: &str) -> Command {
+pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command

@@ -84,6 +84,8 @@ pub struct FlakyStore {
     pub gone: AtomicBool,
     /// What no step can read.
     pub damaged: Mutex<Option<Damaged>>,
+    /// Why it refuses every step.
+    pub refusal: Mutex<Option<&'static str>>,
     pub panics: AtomicUsize,
     pub calls: AtomicUsize,
 }
@@ -94,12 +96,20 @@ impl FlakyStore {
         *self.damaged.lock().expect("no panic") = damaged;
     }
 
+    /// From now on it refuses every step; `None` ends that.
+    pub fn refuse(&self, refusal: Option<&'static str>) {
+        *self.refusal.lock().expect("no panic") = refusal;
+    }
+
     fn reach(&self) -> Result<&MemoryStore, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("gone".to_owned()));
+        }
+        if let Some(refusal) = *self.refusal.lock().expect("no panic") {
+            return Err(StoreError::Refused(refusal.to_owned()));
         }
         if let Some(damaged) = self.damaged.lock().expect("no panic").clone() {
             return Err(StoreError::Unreadable { damaged, step: "test" });
@@ -295,6 +305,7 @@ impl World {
                 inner: MemoryStore::new(clock),
                 gone: AtomicBool::new(false),
                 damaged: Mutex::default(),
+                refusal: Mutex::default(),
                 panics: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),

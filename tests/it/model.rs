@@ -366,6 +366,7 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
         lease: request.lease(),
         outcome: &outcome,
         refund: [Refund::None, Refund::FullAndCounted, Refund::Full, Refund::None][status],
+        limits: &request.limits,
         found_by_lookup: end.found,
         message_is_unnamed: false,
         suppression: end.suppression.as_ref().map(Suppression::new_suppression),

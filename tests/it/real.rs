@@ -110,6 +110,33 @@ impl Redis {
         let () = redis::cmd(command).arg(key).arg(arguments).query(&mut connection).expect("Redis answers");
     }
 
+    /// Everything, as a replica has it.
+    pub fn copy(&self) -> Vec<(Vec<u8>, i64, Vec<u8>)> {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let keys = self.keys(&mut connection).into_iter();
+        keys.map(|key| {
+            let mut both = redis::pipe();
+            both.cmd("PTTL").arg(&key).cmd("DUMP").arg(&key);
+            let (ttl, value) = both.query(&mut connection).expect("Redis answers");
+            (key, ttl, value)
+        })
+        .collect()
+    }
+
+    /// A failover to a replica that lacks every write since a copy.
+    pub fn lose_writes_since(&self, copy: &[(Vec<u8>, i64, Vec<u8>)]) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let mut all = redis::pipe();
+        all.atomic();
+        for key in self.keys(&mut connection) {
+            all.del(key).ignore();
+        }
+        for (key, ttl, value) in copy {
+            all.cmd("RESTORE").arg(key).arg((*ttl).max(0)).arg(value).ignore();
+        }
+        let () = all.query(&mut connection).expect("Redis answers");
+    }
+
     /// A string under one of the keys.
     pub fn read(&self, key: impl AsRef<[u8]>) -> Vec<u8> {
         let mut connection = self.client.get_connection().expect("Redis answers");

@@ -34,6 +34,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         lease: input.lease,
         outcome: &store::sent(grant.now),
         refund: Refund::None,
+        limits: input.limits,
         found_by_lookup: false,
         message_is_unnamed: false,
         suppression: None,

@@ -29,7 +29,7 @@ use otpost::store::{
 };
 use serde_json::{Value, json};
 
-use crate::contract::store::limits;
+use crate::contract::store::{LIMITS, limits};
 use crate::harness::{ALICE, BOB, Embedded, Options, RECIPIENT_KEY, number, region, within};
 use crate::http::{Answer, TestServer, post, service, token};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
@@ -418,6 +418,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         lease,
         outcome: &outcome,
         refund,
+        limits: &LIMITS,
         found_by_lookup: false,
         message_is_unnamed: false,
         suppression: None,

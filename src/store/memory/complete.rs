@@ -2,12 +2,12 @@
 
 use super::record::{Record, Stage, SuppressionStrength, unnamed_without_record};
 use super::state::{Claim, DAY, State, event_source, record_key};
-use crate::domain::limit::EventLog;
+use crate::domain::limit::{EventLog, Limit};
 use crate::domain::outcome::Status;
 use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
-use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
+use crate::store::{CompletionAnswer, CompletionInput, Refund};
 
 impl State {
     pub(super) fn complete(&mut self, input: &CompletionInput<'_>, now: UnixMillis) -> CompletionAnswer {
@@ -52,7 +52,7 @@ impl State {
         if let Some(suppression) = input.suppression.filter(NewSuppression::lasts) {
             self.suppress(recipient, suppression, now);
         }
-        self.refund(lease, input.refund, now);
+        self.refund(input, now);
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
         self.records
@@ -74,16 +74,18 @@ impl State {
         }
     }
 
-    fn refund(&mut self, lease: &Lease<'_>, refund: Refund, now: UnixMillis) {
-        if refund == Refund::None {
+    fn refund(&mut self, input: &CompletionInput<'_>, now: UnixMillis) {
+        if input.refund == Refund::None {
             return;
         }
+        let (lease, limits) = (&input.lease, input.limits);
         let (subject, source) = (&lease.subject, event_source(lease));
-        if refund == Refund::FullAndCounted {
+        if input.refund == Refund::FullAndCounted {
             let key = (EventLog::Refunds, subject.recipient);
             self.logs.append(key, source.clone(), DAY, now);
         }
-        for log in EventLog::CHARGED {
+        let is_charged = |limit: &Limit| limit.log() == EventLog::Sends || limits[*limit].count > 0;
+        for log in Limit::OF_SENDS.into_iter().filter(is_charged).map(Limit::log) {
             if let Some(digest) = subject.digest(log) {
                 self.logs.remove((log, digest), &source);
             }

@@ -89,8 +89,8 @@ end
 local function place_record(c, key, at_plain_key, recipient, kept_px, now)
   if not at_plain_key then return key, kept_px end
   last_key = key
-  local _, _, kept_until = read_common(at_plain_key)
-  if is_of(at_plain_key, recipient) or kept_until <= now then return key, c.outcome_px end
+  local is_read, _, _, kept_until = pcall(read_common, at_plain_key)
+  if is_of(at_plain_key, recipient) or is_read and kept_until <= now then return key, c.outcome_px end
   call('PEXPIRE', key, c.outcome_px, 'GT')
   return key .. recipient, kept_px
 end

@@ -165,12 +165,15 @@ end
 local function find_record(key, record, recipient)
   last_key = key
   if not record then return record, key, false end
-  check_header(record)
-  if is_of(record, recipient) then return record, key, false end
-  key = key .. recipient
-  record = call('GET', key)
+  if #record < BODY_AT + 15 or read('B', record) ~= LAYOUT then error('a record does not say whose it is') end
+  local is_shared = not is_of(record, recipient)
+  -- The record of another recipient may be damaged.
+  if is_shared then
+    key = key .. recipient
+    record = call('GET', key)
+  end
   if record then check_header(record) end
-  return record, key, true
+  return record, key, is_shared
 end
 
 -- A record in progress, as a table.

@@ -105,16 +105,17 @@ impl RedisStore {
         if old_data.may_exist()
             && let Some(move_old_data) = call.move_old_data(old_data.until)
         {
-            self.answer(step, &move_old_data, opening::moved).await??;
+            let moved = self.answer(step, &move_old_data, opening::moved).await?;
+            self.opening.heed(moved).await?;
         }
         self.answer(step, call, read).await
     }
 
-    async fn open(&self) -> Result<&OldData, StoreError> {
-        let step = |copied: u64| {
-            self.call(Step::OpenStore, &[self.keys.format()]).arg(self.settings().pack()).arg(copied)
+    async fn open(&self) -> Result<OldData, StoreError> {
+        let step = |cursor: u64| {
+            self.call(Step::OpenStore, &[self.keys.format()]).arg(self.settings().pack()).arg(cursor)
         };
-        self.opening.once(&self.link, step).await
+        self.opening.open(&self.link, step).await
     }
 
     async fn answer<T>(
@@ -229,18 +230,18 @@ impl Store for RedisStore {
         let suppression = input.suppression.filter(NewSuppression::lasts);
         let [recipient, request] = self.keys.of_lease(lease);
         let mut keys = vec![recipient, request, self.keys.country(country_of(suppression.as_ref()))];
-        let refunded = (input.refund != Refund::None).then_some(&lease.subject);
-        if let Some(subject) = refunded {
-            keys.extend(self.keys.charged_logs(subject));
+        let mut settings = self.settings();
+        if input.refund != Refund::None {
+            keys.extend(self.keys.counted_logs(&lease.subject, input.limits));
+            settings.limits = Some((Some(&lease.subject), input.limits));
         }
         let call = self
             .call(Step::Complete, &keys)
             .about(About {
-                token: refunded.map(|_| lease.token),
                 message_ids: input.message_id().into_iter().collect(),
                 ..About::of(lease.request_id)
             })
-            .arg(CallSettings { refunded, ..self.settings() }.pack())
+            .arg(settings.pack())
             .arg(
                 Packer::new()
                     .bytes(&lease.token.to_be_bytes())
@@ -422,7 +423,8 @@ impl Store for RedisStore {
                 Some(Ok(shared_state))
             })
         };
-        let shared_state = self.run("heartbeat", &call, read).await??;
+        let shared_state = self.run("heartbeat", &call, read).await?;
+        let shared_state = self.opening.heed(shared_state).await?;
         // Another step may have met another country meanwhile.
         self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
         Ok(shared_state)

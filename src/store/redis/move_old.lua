@@ -81,11 +81,6 @@ local function move_recipient(c, prefix, recipient, purposes, now)
   local old = prefix .. hex_of(recipient) .. ':'
   local names = {old .. 'sends', old .. 'recent', old .. 'refunds', old .. 'wrong', old .. 'cooldown'}
   local has_logs = call('EXISTS', unpack(names)) > 0
-  -- Before there was a list, suppressions were not listed. Opening has copied those that are.
-  if call('EXISTS', old .. 'suppressed') == 1 and not call('ZSCORE', prefix .. 'suppressions', hex_of(recipient)) then
-    copy_suppression(c, prefix, hex_of(recipient), now)
-    call('DEL', old .. 'suppressed', old .. 'suppression')
-  end
   if call('EXISTS', old .. 'asked') == 1 then move_possible_checks(prefix, old, recipient, now) end
   local challenges = {}
   for _, purpose in ipairs(purposes) do
@@ -134,22 +129,6 @@ local function move_subject_log(key, old, limit)
   call('DEL', old)
 end
 
--- A refund of a charge that is still in an old log: its member is a digest that only the old layout made, its score the admission.
-local function refund_in_old_log(keys, prefix, record, recipient, token)
-  local state, lease_token = read_common(record)
-  if state == COMPLETED or lease_token ~= token then return end
-  local admitted_at = decimal(read_progress(record, recipient).admitted_at)
-  for _, key in ipairs(keys) do
-    local kind = sub(key, #prefix + 1, #prefix + 1)
-    -- A completion has the keys of both forms.
-    if OLD_SUBJECT_LOGS[kind] and kind == string.lower(kind) then
-      local old = prefix .. OLD_SUBJECT_LOGS[kind] .. hex_of(sub(key, #prefix + 2))
-      local charged = call('ZRANGE', old, admitted_at, admitted_at, 'BYSCORE', 'LIMIT', 0, 1)
-      if charged[1] then call('ZREM', old, charged[1]) end
-    end
-  end
-end
-
 local function move_idempotency_key(prefix, key, now)
   local old = prefix .. 'key:' .. hex_of(sub(key, -16))
   local value = call('GET', old)
@@ -163,15 +142,16 @@ end
 
 -- Old data: moves what the step with these keys needs.
 -- KEYS     those of the step
--- ARGV     the step's settings; until when such data may exist; text of the request id or empty; purpose or empty; token of a
---          lease that may refund its charges, or empty; then message ids that may be claimed
--- Answers  a: all is moved | d KEY: cannot be read, and all requests need it
+-- ARGV     the step's settings; until when such data may exist; text of the request id or empty; purpose or empty; then message
+--          ids that may be claimed
+-- Answers  a: all is moved | n: the data is not open | d KEY: cannot be read, and all requests need it
 local function move_old_data(keys, args)
   local c = settings_of(args[1])
-  local id_text, purpose, token = args[3], args[4], args[5]
+  local id_text, purpose = args[3], args[4]
   local now = clock(c.test_time)
   if now >= tonumber(args[2]) then return 'a' end
   local prefix = sub(keys[1], 1, select(2, find(keys[1], '}:', 1, true)))
+  if call('GET', prefix .. 'format') ~= decimal(LAYOUT) .. ' ' .. args[2] then return 'n' end
   local recipient, request, subject_logs = nil, nil, 0
   for i, key in ipairs(keys) do
     local kind = sub(key, #prefix + 1, #prefix + 1)
@@ -182,11 +162,9 @@ local function move_old_data(keys, args)
       subject_logs = subject_logs + 1
       local digest = sub(key, #prefix + 2)
       local limit, old = c.subject_limits[subject_logs], prefix .. OLD_SUBJECT_LOGS[kind] .. hex_of(digest)
-      if limit and limit.count > 0 then
-        local is_read, damage = pcall(move_subject_log, key, old, limit)
-        if not is_read and digest == '' then return 'd ' .. OLD_SUBJECT_LOGS[kind] end
-        if not is_read then error(damage) end
-      end
+      local is_read, damage = pcall(move_subject_log, key, old, limit)
+      if not is_read and digest == '' then return 'd ' .. OLD_SUBJECT_LOGS[kind] end
+      if not is_read then error(damage) end
     end
   end
   if request and not recipient then
@@ -199,13 +177,10 @@ local function move_old_data(keys, args)
     move_record(c, prefix, recipient, request, id_text, now)
     local key = prefix .. 'q' .. request
     local record = find_record(key, call('GET', key), recipient)
-    if record then
-      local recorded_purpose = purpose_of(record, recipient)
-      if recorded_purpose and recorded_purpose ~= purpose then purposes[#purposes + 1] = recorded_purpose end
-      if token ~= '' and subject_logs > 0 then refund_in_old_log(keys, prefix, record, recipient, token) end
-    end
+    local recorded_purpose = record and purpose_of(record, recipient)
+    if recorded_purpose and recorded_purpose ~= purpose then purposes[#purposes + 1] = recorded_purpose end
   end
   move_recipient(c, prefix, recipient, purposes, now)
-  for i = 6, #args do move_claim(prefix, recipient, args[i], now) end
+  for i = 5, #args do move_claim(prefix, recipient, args[i], now) end
   return 'a'
 end

@@ -2,6 +2,7 @@
 -- Until then a step first moves what it needs. Old keys of a recipient begin with its digest in hexadecimal digits, {P}:<hex>:…;
 -- old values are words and JSON. To convert is to make the bytes of this layout; to copy, to write them; to move, to delete the old
 -- key as well.
+-- At most so many are moved, or keys looked at, in one call: all others wait meanwhile.
 local BATCH = 500
 -- The longest window of a limit is a week.
 local OLD_RECORDS_LIVE = 7 * DAY + HOUR
@@ -167,7 +168,7 @@ local function convert_suppression(value)
   return whole(code), till == '-' and NO_END or whole(till)
 end
 
--- Copies a listed suppression. The old one stays for an earlier version. One that cannot be read has no end.
+-- Copies a suppression. The old one stays for an earlier version. One that cannot be read has no end.
 local function copy_suppression(c, prefix, hex, now)
   local old = prefix .. hex
   local is_string, value = pcall(call, 'GET', old .. ':suppressed')
@@ -177,7 +178,9 @@ local function copy_suppression(c, prefix, hex, now)
   if till <= now then return end
   local recipient = bytes_of(hex)
   local key = prefix .. 's' .. recipient
-  local s = read_recipient(key, call('GET', key))
+  local is_sound, s = pcall(function() return read_recipient(key, call('GET', key)) end)
+  -- While a recipient's own value cannot be read, its requests fail anyway.
+  if not is_sound then return end
   local has_note, note = pcall(function()
     local since, masked_and_reason = string.match(call('GET', old .. ':suppression'), '^(%d+) (.*)$')
     return pack('>I6', whole(since)) .. masked_and_reason
@@ -203,41 +206,59 @@ local function copy_countries(prefix, now)
   end
 end
 
--- Open: makes sure that the data is of this layout, once for each process, and copies what all requests share.
+-- Notes that there is old data. No worker of layout 1 writes such a value.
+local function note_old_data(prefix)
+  if call('EXISTS', prefix .. 'server') == 0 then call('SET', prefix .. 'server', '- 0', 'PX', decimal(HOUR)) end
+end
+
+-- Looks at some keys, of all that the server has: suppressions without end are as old as the first worker, and were not always
+-- listed. Copies those that it meets. Answers the cursor of the next look; 0 after the last.
+local function scan_old_keys(c, prefix, cursor, now)
+  -- Until there is a sign of old data, any key of a recipient is one.
+  local kind = call('EXISTS', prefix .. 'server') == 1 and 'suppressed' or '*'
+  local pattern = string.gsub(prefix, '[]*?[^\\]', '\\%0') .. string.rep('?', 32) .. ':' .. kind
+  local next_cursor, found = unpack(server_call('SCAN', cursor, 'MATCH', pattern, 'COUNT', BATCH))
+  for _, key in ipairs(found) do
+    local hex, its_kind = sub(key, #prefix + 1, #prefix + 32), sub(key, #prefix + 34)
+    if not find(hex, '%X') then
+      note_old_data(prefix)
+      if its_kind == 'suppressed' then copy_suppression(c, prefix, hex, now) end
+    end
+  end
+  return next_cursor
+end
+
+-- Open: makes sure that the data is of this layout, and copies what all requests share. The format is written last, and removed
+-- first if old workers have run since: without it every process opens, so also after a failover that lost some of this.
 -- KEYS     format
--- ARGV     settings; suppressions copied so far
--- Answers  o UNTIL LEFT: open; records of layout 1 may exist until then (0: none), for this many ms | m COPIED: to be
+-- ARGV     settings; cursor of the scan so far
+-- Answers  o UNTIL LEFT: open; records of layout 1 may exist until then (0: none), for this many ms | m CURSOR: to be
 --          repeated | f NUMBER: the data has another layout | w: an old worker is running | d KEY: cannot be read
 local function open_store(keys, args)
-  local c, copied = settings_of(args[1]), tonumber(args[2])
+  local c, cursor = settings_of(args[1]), args[2]
   local now, prefix = clock(c.test_time), sub(keys[1], 1, -1 - #'format')
   local function answer(till) return format('o %.0f %.0f', till, max(0, till - now)) end
   local is_string, recorded = pcall(call, 'GET', keys[1])
-  if not is_string then return 'd format' end
-  if recorded then
-    local number, till = string.match(recorded, '^(%d+) (%d+)')
-    number = number or string.match(recorded, '^%d+')
-    if not number then return 'd format' end
-    return number == decimal(LAYOUT) and till and answer(tonumber(till)) or 'f ' .. number
-  end
-  if has_old_worker(prefix) then return 'w' end
-  for _, name in ipairs({'receipts', 'suppressions'}) do
-    if not pcall(call, 'ZCARD', prefix .. name) then return 'd ' .. name end
-  end
-  local till = call('EXISTS', prefix .. 'server', prefix .. 'suppressions', prefix .. 'receipts') > 0 and now + OLD_RECORDS_LIVE or 0
-  local receipts = call('ZRANGE', prefix .. 'receipts', 0, BATCH - 1)
+  local number, till = string.match(is_string and recorded or '', '^(%d+) ?(%d*)')
+  if recorded and not number then return 'd format' end
+  if number and (number ~= decimal(LAYOUT) or till == '') then return 'f ' .. number end
+  local is_running, has_run = old_worker(prefix)
+  if is_running then return 'w' end
+  if number and not has_run then return answer(tonumber(till)) end
+  if number then call('DEL', keys[1]) end
+  local receipts_key = prefix .. 'receipts'
+  if not pcall(call, 'ZCARD', receipts_key) then return 'd receipts' end
+  local receipts = call('ZRANGE', receipts_key, 0, BATCH - 1)
   if #receipts > 0 then
-    -- The last of them deletes the set: the next call must still know that there was data.
-    if call('EXISTS', prefix .. 'server') == 0 then call('SET', prefix .. 'server', '- 0', 'PX', decimal(HOUR)) end
+    note_old_data(prefix)
     move_receipts(c, prefix, receipts, now)
-    return 'm ' .. decimal(copied)
+    return 'm ' .. cursor
   end
-  local listed = call('ZRANGE', prefix .. 'suppressions', copied, copied + BATCH - 1)
-  for _, hex in ipairs(listed) do
-    if #hex == 32 and not find(hex, '%X') then copy_suppression(c, prefix, hex, now) end
-  end
-  if #listed > 0 then return 'm ' .. decimal(copied + #listed) end
+  cursor = scan_old_keys(c, prefix, cursor, now)
+  if cursor ~= '0' then return 'm ' .. cursor end
   copy_countries(prefix, now)
+  till = call('EXISTS', prefix .. 'server') == 1 and now + OLD_RECORDS_LIVE or 0
   call('SET', keys[1], decimal(LAYOUT) .. ' ' .. decimal(till))
+  call('DEL', prefix .. 'server')
   return answer(till)
 end

@@ -1,9 +1,8 @@
 //! Opening: makes sure that the stored data is of this layout, before the first step of the process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::connection::{Answer, Link};
 use super::step_call::Call;
@@ -13,6 +12,7 @@ use crate::store::{Damaged, StoreError};
 pub(super) const LAYOUT: &str = "2";
 
 /// Records of layout 1 may exist until then.
+#[derive(Clone, Copy)]
 pub(super) struct OldData {
     /// By the server's clock, in milliseconds; 0: there were none.
     pub(super) until: u64,
@@ -25,42 +25,53 @@ impl OldData {
     }
 }
 
-enum Opened {
-    Whole(OldData),
-    /// To be repeated, with so many suppressions copied.
-    Partly(u64),
+#[derive(Clone, Copy)]
+enum State {
+    /// The cursor of the scan so far: a heartbeat does not wait for its end.
+    Opening(u64),
+    Open(OldData),
 }
 
-#[derive(Default)]
-pub(super) struct Opening {
-    done: OnceCell<OldData>,
-    /// Suppressions copied so far: a heartbeat does not wait long enough for many.
-    copied: AtomicU64,
+const CLOSED: State = State::Opening(0);
+
+pub(super) struct Opening(Mutex<State>);
+
+impl Default for Opening {
+    fn default() -> Opening {
+        Opening(Mutex::new(CLOSED))
+    }
 }
 
 impl Opening {
-    /// Opens once. A call that comes meanwhile waits; one after a failure begins again.
-    pub(super) async fn once<'s>(
+    /// Opens, unless that is done. A call that comes meanwhile waits.
+    pub(super) async fn open<'s>(
         &self,
         link: &Link,
         step: impl Fn(u64) -> Call<'s>,
-    ) -> Result<&OldData, StoreError> {
-        let open = async || {
-            loop {
-                let answer = link.run(&step(self.copied.load(Ordering::Relaxed))).await;
-                // A server that fails may be followed by one without the last copies.
-                let answer = answer.inspect_err(|_| self.copied.store(0, Ordering::Relaxed))?;
-                let opened = match answer {
-                    Answer::Bytes(answer) => read(&answer),
-                    Answer::KeyUnreadable(_) => None,
-                };
-                match opened.unwrap_or_else(|| Err(unreadable("format")))? {
-                    Opened::Whole(old_data) => return Ok(old_data),
-                    Opened::Partly(so_far) => self.copied.store(so_far, Ordering::Relaxed),
-                }
-            }
-        };
-        self.done.get_or_try_init(open).await
+    ) -> Result<OldData, StoreError> {
+        let mut state = self.0.lock().await;
+        loop {
+            let cursor = match *state {
+                State::Opening(cursor) => cursor,
+                State::Open(old_data) => return Ok(old_data),
+            };
+            let answer = match link.run(&step(cursor)).await {
+                Ok(Answer::Bytes(answer)) => read(&answer).unwrap_or_else(|| Err(unreadable("format"))),
+                Ok(Answer::KeyUnreadable(_)) => Err(unreadable("format")),
+                Err(error) => Err(error),
+            };
+            // A cursor is worth nothing to another server, and an old worker may have suppressed more.
+            *state = answer.as_ref().map_or(CLOSED, |state| *state);
+            answer?;
+        }
+    }
+
+    /// After the refusal of a server that lacks what this opening wrote, the next step opens again.
+    pub(super) async fn heed<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Unavailable(_)) = &answer {
+            *self.0.lock().await = CLOSED;
+        }
+        answer
     }
 }
 
@@ -75,8 +86,9 @@ pub(super) fn refusal(answer: &[u8]) -> Option<StoreError> {
         Some(("f", number)) => {
             format!("REDIS_PREFIX holds data of format {number}; this version reads format {LAYOUT}")
         }
-        Some(("d", key)) => {
-            return Some(unreadable(key));
+        Some(("d", key)) => return Some(unreadable(key)),
+        None if words == "n" => {
+            return Some(StoreError::Unavailable("it lacks its format, and is opened again".to_owned()));
         }
         None if words == "w" => {
             "workers of an earlier version are running with this REDIS_PREFIX: stop them first".to_owned()
@@ -87,7 +99,7 @@ pub(super) fn refusal(answer: &[u8]) -> Option<StoreError> {
 }
 
 /// `None`: the answer cannot be read.
-fn read(answer: &[u8]) -> Option<Result<Opened, StoreError>> {
+fn read(answer: &[u8]) -> Option<Result<State, StoreError>> {
     if let Some(refusal) = refusal(answer) {
         return Some(Err(refusal));
     }
@@ -98,9 +110,9 @@ fn read(answer: &[u8]) -> Option<Result<Opened, StoreError>> {
         "o" => {
             let (until, left) = (number()?, number()?);
             let over = (left > 0).then(|| Instant::now() + Duration::from_millis(left));
-            Some(Ok(Opened::Whole(OldData { until, over })))
+            Some(Ok(State::Open(OldData { until, over })))
         }
-        "m" => Some(Ok(Opened::Partly(number()?))),
+        "m" => Some(Ok(State::Opening(number()?))),
         _ => None,
     }
 }

@@ -36,8 +36,6 @@ pub(super) struct CallSettings<'a> {
     pub(super) code_key_ids: &'a str,
     /// Without a subject, only the limits of a recipient.
     pub(super) limits: Option<(Option<&'a LimitSubject<'a>>, &'a Limits)>,
-    /// In place of limits: the subject logs that may hold a charge.
-    pub(super) refunded: Option<&'a LimitSubject<'a>>,
 }
 
 /// The limits on subject logs, each with the subject's digest. Those that are off are left out.
@@ -51,14 +49,6 @@ fn subject_limits<'a>(
         .filter_map(|limit| Some((limit, subject.digest(limit.log())?)))
 }
 
-/// The subject logs that a charge of a subject may be in.
-fn charged_logs<'a>(subject: &'a LimitSubject<'_>) -> impl Iterator<Item = (EventLog, Digest16)> + 'a {
-    EventLog::CHARGED
-        .into_iter()
-        .filter(|log| is_subject_log(*log))
-        .filter_map(|log| Some((log, subject.digest(log)?)))
-}
-
 fn is_subject_log(log: EventLog) -> bool {
     !matches!(log, EventLog::Sends | EventLog::Wrong | EventLog::Refunds)
 }
@@ -70,14 +60,6 @@ impl Keys {
             self.subject_log(limit.log(), &digest, limits[limit].count >= LIST_FROM)
         };
         subject_limits(subject, limits).map(name).collect()
-    }
-
-    /// All subject logs that a charge of a subject may be in, in the order of the settings.
-    pub(super) fn charged_logs(&self, subject: &LimitSubject<'_>) -> Vec<Key> {
-        let names = |(log, digest): (EventLog, Digest16)| {
-            [false, true].map(|is_list| self.subject_log(log, &digest, is_list))
-        };
-        charged_logs(subject).flat_map(names).collect()
     }
 }
 
@@ -110,12 +92,6 @@ impl CallSettings<'_> {
 
     /// The limits that are on, each with its log.
     fn limit_list(&self) -> Vec<(u8, Quota)> {
-        if let Some(subject) = self.refunded {
-            let none = Quota { count: 0, window: Duration::ZERO };
-            return charged_logs(subject)
-                .flat_map(|_| [(SUBJECT_PACKED, none), (SUBJECT_LIST, none)])
-                .collect();
-        }
         let Some((subject, limits)) = self.limits else { return Vec::new() };
         let own = |limit: &Limit| match limit.log() {
             EventLog::Sends => Some((SENDS, limits[*limit])),

@@ -18,27 +18,31 @@ local function check_country(key)
   if value then read_country(key, value) end
 end
 
--- A worker of layout 1 writes {P}:server with a day to live at each heartbeat.
+-- A worker of layout 1 writes {P}:server with a day to live at each heartbeat, and could send again what was
+-- moved. Answers whether one is running, and whether one has run since the opening, which deletes the key.
 local SERVER_WRITTEN_WITHIN = 15000
-local function has_old_worker(prefix) return call('PTTL', prefix .. 'server') > DAY - SERVER_WRITTEN_WITHIN end
+local function old_worker(prefix)
+  local left = call('PTTL', prefix .. 'server')
+  return left > DAY - SERVER_WRITTEN_WITHIN, left ~= -2
+end
 
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
 -- KEYS     those of `check_shared_keys`, the format, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may have lost writes, run id of the server that the worker knows or '-', format
 -- Answers  kill switch (0 or 1), active workers, for how long it may still have lost writes, run id of the server | f NUMBER: the
---          data has another layout | w: an old worker is running
+--          data has another layout | w: an old worker is running | n: the data is not open, or not as the worker knows it
 local function heartbeat(keys, args)
   local active_workers, primary_key, layout_key, country = unpack(keys, 6, 9)
   local worker_id, is_active, active_for, lost_writes_for, known_run_id, our_layout = unpack(args, 2, 7)
   local now = clock(settings_of(args[1]).test_time)
-  -- A flush deletes the format.
   local recorded_layout = redis.pcall('GET', layout_key)
   local recorded_number = type(recorded_layout) == 'string' and string.match(recorded_layout, '^%d+')
   if recorded_number and recorded_number ~= decimal(LAYOUT) then return 'f ' .. recorded_number end
-  if not recorded_number then call('SET', layout_key, our_layout) end
-  -- While old records may exist, an old worker could send again what was moved.
-  if tonumber(string.match(our_layout, '%d+$')) > now and has_old_worker(sub(layout_key, 1, -1 - #'format')) then return 'w' end
+  local is_running, has_run = old_worker(sub(layout_key, 1, -1 - #'format'))
+  if is_running then return 'w' end
+  -- A flush, or a failover right after the opening, loses the format with what was copied before it.
+  if recorded_layout ~= our_layout or has_run then return 'n' end
   local is_stopped = check_shared_keys(keys)
   if country then check_country(country) end
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))

@@ -38,8 +38,6 @@ pub(super) struct Call<'s> {
 pub(super) struct About<'s> {
     pub(super) request_id: Option<&'s RequestId>,
     pub(super) purpose: &'s str,
-    /// Of a lease that may refund its charges.
-    pub(super) token: Option<u64>,
     pub(super) message_ids: Vec<&'s str>,
 }
 
@@ -68,14 +66,13 @@ impl<'s> Call<'s> {
         if !self.step.needs_move() {
             return None;
         }
-        let About { request_id, purpose, token, message_ids } = &self.about;
+        let About { request_id, purpose, message_ids } = &self.about;
         let (keys, settings) = (self.arguments(3, self.keys), self.arguments(3 + self.keys, 1));
         let mut call = Call::new(self.library, Step::MoveOldData, &keys)
             .arg(&settings[0])
             .arg(until)
             .arg(request_id.map_or("", RequestId::as_str))
-            .arg(*purpose)
-            .arg(token.map(|token| token.to_be_bytes().to_vec()).unwrap_or_default());
+            .arg(*purpose);
         for message_id in message_ids {
             call = call.arg(*message_id);
         }

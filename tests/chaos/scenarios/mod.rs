@@ -3,6 +3,7 @@
 mod email;
 mod provider;
 mod servers;
+mod upgrades;
 mod workers;
 
 use std::path::Path;
@@ -33,7 +34,7 @@ pub struct Scenario {
 }
 
 /// In the order in which they run.
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "a_worker_killed_between_the_answer_and_the_record",
         run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
@@ -59,6 +60,12 @@ pub const SCENARIOS: [Scenario; 9] = [
         alone: false,
     },
     Scenario {
+        name: "a_rolling_upgrade_and_back",
+        run: |place| Box::pin(upgrades::a_rolling_upgrade_and_back(place)),
+        short: false,
+        alone: false,
+    },
+    Scenario {
         name: "kill_switch",
         run: |place| Box::pin(provider::kill_switch(place)),
         short: false,
@@ -73,6 +80,12 @@ pub const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "redis_out_of_memory_noeviction",
         run: |place| Box::pin(servers::redis_out_of_memory_noeviction(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_read_only",
+        run: |place| Box::pin(servers::redis_read_only(place)),
         short: false,
         alone: true,
     },

@@ -21,31 +21,58 @@ async fn redis(place: Place<'_>, words: &[&str]) -> Result<redis::Value, String>
     command.query_async(&mut connection).await.map_err(|error| error.to_string())
 }
 
-/// Memory is full and nothing may be evicted: sends wait, and go on once there is room.
+/// The function libraries of otpost that Redis has.
+pub(super) async fn libraries(place: Place<'_>) -> Result<usize, String> {
+    let listed = redis(place, &["FUNCTION", "LIST", "LIBRARYNAME", "otpost_*"]).await?;
+    Ok(listed.as_sequence().map_or(0, <[redis::Value]>::len))
+}
+
+/// Memory is full and nothing may be evicted.
 pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<Verdict, String> {
-    const SENDS: usize = 100;
-    let setup = Setup::new("redis_out_of_memory_noeviction", place.seed);
-    let stage = Stage::set(setup, place.servers, place.folder).await?;
-    stage.ask_often(SENDS / 2);
-    stage.client.answered(SENDS / 2, SOON).await?;
-    redis(place, &["CONFIG", "SET", "maxmemory", "1"]).await?;
-    stage.ask_often(SENDS / 2);
+    let full = ["CONFIG", "SET", "maxmemory", "1"];
+    let roomy = ["CONFIG", "SET", "maxmemory", "0"];
+    redis_refuses_writes("redis_out_of_memory_noeviction", place, &full, &roomy).await
+}
+
+/// Redis becomes the replica of a server that is not there, and then a primary again.
+pub(super) async fn redis_read_only(place: Place<'_>) -> Result<Verdict, String> {
+    let replica = ["REPLICAOF", "127.0.0.1", "1"];
+    redis_refuses_writes("redis_read_only", place, &replica, &["REPLICAOF", "NO", "ONE"]).await
+}
+
+/// Sends wait, those at the provider for their record, and go on once Redis writes again.
+async fn redis_refuses_writes(
+    name: &'static str,
+    place: Place<'_>,
+    refuse: &[&str],
+    write: &[&str],
+) -> Result<Verdict, String> {
+    const PART: usize = 50;
+    let stage = Stage::set(Setup::new(name, place.seed), place.servers, place.folder).await?;
+    stage.ask_often(PART);
+    stage.client.answered(PART, SOON).await?;
+    stage.ask_often(PART);
+    stage.twilio.posted(PART + 1, SOON).await?;
+    redis(place, refuse).await?;
+    stage.ask_often(PART);
     let refused = async {
         let fleet = stage.fleet.lock().await;
         let refused = || match fleet.said_about("store call failed") {
             lines if lines.len() >= 10 => Ok(()),
             lines => Err(format!("({} refusals)", lines.len())),
         };
-        until("a refusal for want of memory", SOON, refused).await
+        until("a refused write", SOON, refused).await
     };
     let refused = refused.await;
-    let ended_meanwhile = stage.client.results().len() - SENDS / 2;
-    redis(place, &["CONFIG", "SET", "maxmemory", "0"]).await?;
+    let ended = stage.client.results().len();
+    redis(place, write).await?;
     refused?;
     let mut verdict = stage.judge().await;
-    let sent = verdict.report.sent;
-    verdict.expect(sent == SENDS, |_| format!("{sent} of {SENDS} were sent"));
-    verdict.expect(ended_meanwhile == 0, |_| format!("{ended_meanwhile} ended without memory to record it"));
+    let (sent, twice) = (verdict.report.sent, verdict.report.twice);
+    verdict.expect(sent == 3 * PART, |_| format!("{sent} of {} were sent", 3 * PART));
+    verdict.expect(twice == 0, |_| format!("{twice} were sent twice"));
+    verdict
+        .expect(ended <= 2 * PART, |_| format!("{ended} ended, though Redis recorded at most {}", 2 * PART));
     Ok(verdict)
 }
 

@@ -6,6 +6,7 @@ mod damaged;
 mod damaged_shared;
 mod failover;
 mod old_layout;
+mod opening;
 mod progress;
 mod properties;
 mod provider_check;
@@ -14,6 +15,7 @@ mod rights;
 mod shared;
 mod suppressions;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use otpost::clock::Clock;
@@ -56,6 +58,8 @@ impl TimedStore for RedisStore {
         self.set_time(now);
     }
 }
+
+pub static LIMITS: LazyLock<Limits> = LazyLock::new(limits);
 
 pub fn limits() -> Limits {
     Limits::default().with(Limit::User, 3).with(Limit::Ip, 4).with(Limit::Network, 2).with(Limit::All, 0)
@@ -177,6 +181,7 @@ fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> Com
         lease,
         outcome,
         refund,
+        limits: &LIMITS,
         found_by_lookup: false,
         message_is_unnamed: false,
         suppression: None,
@@ -247,6 +252,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     an_undone_check_leaves_its_code_to_the_next_one(store).await;
     a_users_limit_spans_recipients(store).await;
     a_networks_limit_spans_recipients_and_is_refunded(store).await;
+    a_refund_frees_only_what_its_request_was_charged(store).await;
     the_first_outcome_stays(store).await;
     claims::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;
@@ -681,6 +687,27 @@ async fn a_networks_limit_spans_recipients_and_is_refunded(store: &dyn TimedStor
     store.complete(&completion).await.expect("answers");
     granted(admit(store, &from(86, 242)).await);
     assert_eq!(rejected(admit(store, &from(87, 242)).await).code, ErrorCode::RateLimited);
+}
+
+/// Requests may be admitted in the same millisecond, and an e-mail is not charged to the limit of all text messages.
+async fn a_refund_frees_only_what_its_request_was_charged(store: &dyn TimedStore) {
+    // A log of more than 256 events is kept in another way.
+    for (hour, count) in [(0, 1), (2, 257)] {
+        let now = START.plus(hour * HOUR);
+        store.at(now);
+        let own = limits().with(Limit::Recipient, 1_000).with(Limit::RecipientDay, 1_000);
+        let capped = Limits { cooldown: Duration::ZERO, ..own.with(Limit::All, count) };
+        let text = |n: u32| TestRequest { limits: capped, ..request_to(154, &format!("text{hour}-{n}")) };
+        for n in 0..count {
+            granted(admit(store, &text(n)).await);
+        }
+        let email = request_to(155, &format!("email{hour}"));
+        granted(admit(store, &email).await);
+        let outcome = failed(now);
+        let completion = completion(email.lease(), &outcome, Refund::Full);
+        assert_eq!(store.complete(&completion).await.expect("answers"), CompletionAnswer::Recorded);
+        assert_eq!(rejected(admit(store, &text(count)).await).code, ErrorCode::RateLimited, "{count}");
+    }
 }
 
 async fn the_first_outcome_stays(store: &dyn TimedStore) {

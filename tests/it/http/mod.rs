@@ -253,6 +253,7 @@ impl TestServer {
             lease: admit.lease,
             outcome: &Outcome { error: None, history, ..refused },
             refund: Refund::None,
+            limits: admit.limits,
             found_by_lookup: false,
             message_is_unnamed: false,
             suppression: None,

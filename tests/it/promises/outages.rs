@@ -101,6 +101,23 @@ async fn a_damaged_key_that_all_requests_share_delays_them_and_is_logged_once() 
     assert!(mended.elapsed() < Duration::from_secs(1), "{:?}", mended.elapsed());
 }
 
+/// As beside a worker of an earlier version.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_every_step_is_logged_once_with_its_reason() {
+    const REASON: &str = "workers of an earlier version are running";
+    let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
+    gateway.request("before", ALICE).await.expect_sent();
+    gateway.world.store.refuse(Some(REASON));
+    start_capturing();
+    tokio::time::sleep(Duration::from_secs(1_800)).await;
+    let log = captured_log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(REASON)).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains(r#""level":"ERROR""#), "{log}");
+    gateway.world.store.refuse(None);
+    gateway.request("after", BOB).await.expect_sent();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shared_key_that_is_damaged_after_the_send_is_waited_for_and_nothing_is_sent_twice() {
     let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });

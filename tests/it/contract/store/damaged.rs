@@ -12,8 +12,8 @@ use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderCheckEnd};
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionInput, Damaged, Grant, NewReceipt,
-    Progress, Refund, Store as _, StoreError,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, Grant,
+    NewReceipt, Progress, Refund, Store as _, StoreError,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -411,4 +411,22 @@ fn code_check<'a>(
 
 async fn check_digest(store: &RedisStore, kid: &str, digest: u8) -> Result<Verdict, StoreError> {
     store.verify(&code_check(&limits(), &[(kid, named(digest))])).await
+}
+
+#[tokio::test]
+async fn a_damaged_record_stops_no_request_of_another_recipient_with_the_same_id() {
+    let Stored { redis, store, request } = Stored::new().await;
+    let (key, to) = (record_key("stored"), |recipient| TestRequest { recipient, ..request.clone() });
+    let whole = redis.read(&key);
+    redis.replace(&key, "SET", &[&whole[..whole.len() - 1]]);
+    granted(admit(&store, &to(2)).await);
+    assert!(matches!(admit(&store, &to(2).owned_by(2)).await, Admission::Busy(_)), "it has a record");
+    let (outcome, other) = (sent(START), to(2));
+    let done = store.complete(&completion(other.lease(), &outcome, Refund::None)).await;
+    assert_eq!(done.expect("answers"), CompletionAnswer::Recorded);
+    assert!(matches!(admit(&store, &other).await, Admission::Completed { ours: true, .. }));
+    store.admit(&request.admit()).await.expect_err("its own record is damaged");
+    // A record that does not say whose it is may be anyone's.
+    redis.replace(&key, "SET", &[&whole[..19]]);
+    store.admit(&to(3).admit()).await.expect_err("damaged");
 }

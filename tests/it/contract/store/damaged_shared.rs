@@ -154,7 +154,11 @@ async fn a_completion_that_stopped_at_a_damaged_key_refunds_and_suppresses_when_
         let (target, masked) = (SuppressionTarget::Recipient, "+57******4567");
         let (outcome, lease) = (failed(START), request.lease());
         let suppression = Some(NewSuppression { target, provider_code: 21_610, duration: None, masked });
-        let input = CompletionInput { suppression, ..completion(lease, &outcome, Refund::FullAndCounted) };
+        let input = CompletionInput {
+            suppression,
+            limits: &request.limits,
+            ..completion(lease, &outcome, Refund::FullAndCounted)
+        };
         redis.replace(key, "SET", &[b"x"]);
         for _ in 0..2 {
             expect_named(key, store.complete(&input).await);

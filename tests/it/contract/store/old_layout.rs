@@ -11,8 +11,8 @@ use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, ClaimAnswer, ClaimInput, CompletionAnswer, Damaged, LimitSubject, NewReceipt, ReceiptAnswer,
-    Refund, RequestState, Store as _, StoreError,
+    Admission, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, LimitSubject, NewReceipt,
+    ReceiptAnswer, Refund, RequestState, Store as _, StoreError,
 };
 
 use super::{
@@ -21,12 +21,12 @@ use super::{
 };
 use crate::real::Redis;
 
-const UUID: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
+pub(super) const UUID: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
 /// Longer than two blocks of SHA-256.
 const LONG: &str = "orders/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 const RECORD_IN_PROGRESS: &str = "65656565656565656565656565656565 k1 33333333333333333333333333333333 0 \
      1800000000000 1800000600000 1800000600000 verification {\"to\":\"+57…67\"}";
-const COMPLETED: &str = "ended 0000000000000001 1800086400000 SM1,4,delivered,0,-,1800000000000,0 \
+pub(super) const COMPLETED: &str = "ended 0000000000000001 1800086400000 SM1,4,delivered,0,-,1800000000000,0 \
      {\"status\":\"sent\",\"at\":1800000000000,\"purpose\":\"verification\",\"provider_message_id\":\"SM1\",\
      \"attempts\":1,\"notes\":{\"to\":\"+57…67\",\"challenge\":\"65656565656565656565656565656565\"}}";
 const REJECTED: &str = "ended 0000000000000001 1800000900000 - {\"status\":\"rejected\",\"at\":1800000000000,\
@@ -50,17 +50,17 @@ const CHALLENGE: [&str; 12] = [
     "0",
 ];
 
-fn of(number: u8, kind: &str) -> String {
+pub(super) fn of(number: u8, kind: &str) -> String {
     format!("{}:{kind}", named(number))
 }
 
-fn put(redis: &Redis, key: &str, command: &str, arguments: &[&str]) {
+pub(super) fn put(redis: &Redis, key: &str, command: &str, arguments: &[&str]) {
     let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
     redis.replace(key, command, &arguments);
 }
 
 /// The old record of recipient 1's request.
-fn put_record(redis: &Redis, request: &str, record: &str) {
+pub(super) fn put_record(redis: &Redis, request: &str, record: &str) {
     put(redis, &of(1, &format!("req:{request}")), "SET", &[record, "PX", "86400000"]);
     put(redis, &format!("id:{request}"), "SET", &[&of(1, "")[..32], "PX", "90000000"]);
 }
@@ -71,7 +71,7 @@ fn in_progress(stage: &str) -> String {
 }
 
 /// Data that old workers left, who stopped a minute ago.
-fn fresh() -> (Redis, RedisStore) {
+pub(super) fn fresh() -> (Redis, RedisStore) {
     let redis = Redis::fresh();
     put(&redis, "server", "SET", &["0123456789abcdef0123456789abcdef01234567 0", "PX", "86340000"]);
     let store = redis.store();
@@ -79,7 +79,7 @@ fn fresh() -> (Redis, RedisStore) {
     (redis, store)
 }
 
-fn asked(request: &str) -> TestRequest {
+pub(super) fn asked(request: &str) -> TestRequest {
     TestRequest { challenge: 0x65, digest: 0x33, owner: 2, ..request_to(1, request) }
 }
 
@@ -285,7 +285,8 @@ async fn subject_logs_of_layout_1_still_count_and_are_refunded() {
                 lease.subject = subject;
                 let outcome = failed(START);
                 let outcome = otpost::domain::outcome::Outcome { attempts: 2, ..outcome };
-                let done = store.complete(&completion(lease, &outcome, Refund::Full)).await;
+                let refund = CompletionInput { limits: &limits, ..completion(lease, &outcome, Refund::Full) };
+                let done = store.complete(&refund).await;
                 assert_eq!(done.expect("answers"), CompletionAnswer::Recorded);
                 assert_eq!(limited_for().await, Duration::ZERO, "{kind}");
             } else {
@@ -299,7 +300,7 @@ async fn subject_logs_of_layout_1_still_count_and_are_refunded() {
 
 #[tokio::test]
 async fn damaged_data_of_layout_1_that_all_requests_share_stops_them() {
-    for key in ["receipts", "suppressions", "spend:h"] {
+    for key in ["receipts", "spend:h"] {
         let (redis, store) = fresh();
         put(&redis, key, "SET", &["x"]);
         let request = TestRequest { limits: limits().with(Limit::All, 9), ..asked(UUID) };
@@ -354,16 +355,13 @@ async fn suppressions_of_layout_1_are_in_force() {
 async fn a_copy_that_was_broken_off_is_repeated() {
     let (redis, store) = fresh();
     let names: Vec<String> = (0..1_100_u32).map(|n| format!("{n:032x}")).collect();
-    let list = |count: usize| {
-        let members: Vec<&str> = names[..count].iter().flat_map(|name| ["inf", name]).collect();
-        put(&redis, "suppressions", "ZADD", &members);
-    };
-    redis.write_all(names.iter().map(|name| (format!("{name}:suppressed"), "0 -")));
-    list(500);
+    let suppress =
+        |names: &[String]| redis.write_all(names.iter().map(|name| (format!("{name}:suppressed"), "0 -")));
+    suppress(&names[..500]);
     assert_eq!(store.suppressions(2_000).await.expect("answers").len(), 500);
-    // The first process stopped after its first batch: the format was not yet written.
+    // The first process stopped before its scan was over: the format was not yet written.
     redis.delete("format");
-    list(1_100);
+    suppress(&names[500..]);
     let (next, other) = (redis.store(), redis.store());
     let lists = tokio::join!(next.suppressions(2_000), next.suppressions(2_000), other.suppressions(2_000));
     for listed in [lists.0, lists.1, lists.2] {
@@ -375,25 +373,13 @@ async fn a_copy_that_was_broken_off_is_repeated() {
     }
 }
 
-#[tokio::test]
-async fn a_suppression_that_was_not_listed_is_in_force_until_it_is_removed() {
-    let (redis, store) = fresh();
-    put(&redis, &of(1, "suppressed"), "SET", &["21610 -"]);
-    assert_eq!(rejected(admit(&store, &asked("a")).await).code, ErrorCode::Suppressed);
-    let removed = store.remove_suppression(named(1)).await.expect("answers").expect("suppressed");
-    assert_eq!((removed.provider_code, removed.until), (Some(21_610), None));
-    granted(admit(&store, &asked("b")).await);
-}
-
 /// A heartbeat is given up after half a second, and with it an opening.
 #[tokio::test]
 async fn an_opening_that_is_given_up_goes_on_where_it_was() {
     let names: Vec<String> = (0..5_000_u32).map(|n| format!("{n:032x}")).collect();
-    let members: Vec<&str> = names.iter().flat_map(|name| ["inf", name]).collect();
     let filled = || {
         let (redis, store) = fresh();
         redis.write_all(names.iter().map(|name| (format!("{name}:suppressed"), "0 -")));
-        put(&redis, "suppressions", "ZADD", &members);
         (redis, store)
     };
     let (_redis, store) = filled();
@@ -556,6 +542,7 @@ async fn an_old_worker_that_comes_back_stops_the_new_ones() {
     let reason = "workers of an earlier version are running with this REDIS_PREFIX: stop them first";
     assert_eq!(refusal(store.heartbeat(1, true).await), reason);
     put(&redis, "server", "SET", &["0123456789abcdef 0", "PX", "86384000"]);
+    store.heartbeat(1, true).await.expect_err("it may have changed what was copied");
     store.heartbeat(1, true).await.expect("it has stopped");
 }
 
@@ -591,8 +578,9 @@ async fn data_of_another_format_is_refused() {
     running.heartbeat(1, true).await.expect("answers");
     assert_eq!(redis.read("format"), b"2 0");
     redis.delete("format");
+    running.heartbeat(1, true).await.expect_err("it is missing");
     running.heartbeat(1, true).await.expect("answers");
-    assert_eq!(redis.read("format"), b"2 0", "a heartbeat writes it again");
+    assert_eq!(redis.read("format"), b"2 0", "it is written again");
     put(&redis, "format", "SET", &["3 0"]);
     let reason = "REDIS_PREFIX holds data of format 3; this version reads format 2";
     assert_eq!(refusal(store.kill_switch().await), reason);
@@ -619,6 +607,7 @@ async fn data_of_layout_1_is_moved_for_a_week() {
     let redis = Redis::fresh();
     let store = redis.store();
     store.at(START);
+    store.heartbeat(1, true).await.expect("answers");
     put(&redis, &of(1, "sends"), "ZADD", &["1800000000000", UUID]);
     assert_eq!(used(&store).await.0, 0, "there never were old workers");
 }
