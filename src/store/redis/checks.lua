@@ -1,7 +1,9 @@
 -- Checks of typed codes. A check is counted before the code is compared, or before the provider is asked.
--- Verdicts v: verified | w LEFT: wrong (B checks left) | u: already used | x AT: expired (I6) | l MS: locked (I6; 0: until a new
---          code) | n: none pending | k: key unavailable (none of our keys made the code) | ?: unanswered: the code may have been
---          right, and the check counts | -: unanswered, and not counted
+-- Verdicts v REQUESTS: verified: c16 challenge id, Bc0 kind of a key that could not be read (empty: none); then of each recent
+--          request of the recipient that has a record: SUMMARY, I4 length of the record, record
+--          w LEFT: wrong (B checks left) | u: already used | x AT: expired (I6) | l MS: locked (I6; 0: until a new code) | n: none
+--          pending | k: key unavailable (none of our keys made the code) | ?: unanswered: the code may have been right, and the
+--          check counts | -: unanswered, and not counted
 
 -- The challenge of a purpose as a table, unless its time is over.
 local function pending_challenge(c, s, purpose, now)
@@ -31,13 +33,42 @@ local function write_challenge(c, key, s, p, now)
   write_recipient(key, s, c.window, now)
 end
 
--- The time for which a recipient's wrong attempts lock it.
-local function locked_for(c, s, now)
-  local left = 0
+-- What the steps begin with: settings, id of the check or challenge, time, value of the recipient, and its pending challenge.
+local function read_challenge(key, args, id_bytes)
+  local c = settings_of(args[1])
+  local now = clock(c.test_time)
+  local s = read_recipient(key, call('GET', key))
+  return c, sub(args[2], 1, id_bytes), now, s, pending_challenge(c, s, sub(args[2], id_bytes + 1), now)
+end
+
+-- The verdict on a code that may not be compared now.
+local function refused_check(c, s, p, now)
+  if p.expires <= now then return pack('>c1I6', 'x', p.expires) end
+  local locked = 0
   for _, limit in ipairs(c.limits) do
-    if limit.log == WRONG then left = max(left, wait(s.wrong, CHECK_ENTRY, limit.count, limit.window, now)) end
+    if limit.log == WRONG then locked = max(locked, own_wait(limit, s, now)) end
   end
-  return left
+  -- The recipient's lock comes first: a new code does not lift it.
+  if locked > 0 or p.checks >= c.wrong_per_challenge then return pack('>c1I6', 'l', locked) end
+end
+
+local function wrong(c, p) return pack('>c1B', 'w', max(0, c.wrong_per_challenge - p.checks)) end
+
+local function with_record(prefix, recipient, entry, now)
+  local key = prefix .. 'q' .. sub(entry, 7)
+  local line = kept_record(key, call('GET', key), recipient, now)
+  local its_summary = line and summary(prefix, entry)
+  return its_summary and its_summary .. pack('>I4c0', #line, line)
+end
+
+-- A record that cannot be read is no error: the code would stay unverified until it is mended.
+local function verified(c, key, s, p, now)
+  local prefix, recipient, unreadable, requests = prefix_of(key), sub(key, -16), '', {}
+  for _, entry in ipairs(newest_entries(c, s, now)) do
+    local is_read, request = pcall(with_record, prefix, recipient, entry, now)
+    if is_read then requests[#requests + 1] = request else unreadable = sub(touched, #prefix + 1, #prefix + 1) end
+  end
+  return pack('>c1c16Bc0', 'v', p.id, #unreadable, unreadable) .. table.concat(requests)
 end
 
 -- Verification: checks a typed code.
@@ -45,32 +76,28 @@ end
 -- ARGV     settings; c8 check, then the purpose; then each of our code keys: the id, and the digest of the typed code under it
 -- Answers  a verdict
 local function verify(keys, args)
-  local c = settings_of(args[1])
-  local check, purpose_at = read('>c8', args[2])
-  local now = clock(c.test_time)
-  local value = call('GET', keys[1])
-  if not value then return 'n' end
-  local s = read_recipient(keys[1], value)
-  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local c, check, now, s, p = read_challenge(keys[1], args, 8)
   if not p then return 'n' end
-  if p.used_by ~= '' then return p.used_by == check and 'v' or 'u' end
-  if p.expires <= now then return pack('>c1I6', 'x', p.expires) end
   -- The check is repeated because its answer was lost. It was counted the first time.
-  if find_entry(s.wrong, CHECK_ENTRY, check) then return pack('>c1B', 'w', max(0, c.wrong_per_challenge - p.checks)) end
-  -- The recipient's lock comes first: a new code does not lift it.
-  local locked = locked_for(c, s, now)
-  if locked > 0 then return pack('>c1I6', 'l', locked) end
-  if p.checks >= c.wrong_per_challenge then return pack('>c1I6', 'l', 0) end
+  if p.used_by == check then return verified(c, keys[1], s, p, now) end
+  if p.used_by ~= '' then return 'u' end
+  if find_entry(s.wrong, CHECK_ENTRY, check) then return wrong(c, p) end
+  local refused = refused_check(c, s, p, now)
+  if refused then return refused end
   local typed
   for i = 3, #args, 2 do
     if args[i] == p.kid then typed = args[i + 1] end
   end
   if not typed then return 'k' end
   p.checks = p.checks + 1
-  local is_right = typed == p.digest
-  if is_right then p.used_by = check else s.wrong = append(s.wrong, CHECK_ENTRY, check, HOUR, now, c.entries_max) end
+  local answer
+  if typed == p.digest then
+    p.used_by, answer = check, verified(c, keys[1], s, p, now)
+  else
+    s.wrong, answer = append(s.wrong, CHECK_ENTRY, check, HOUR, now, c.entries_max), wrong(c, p)
+  end
   write_challenge(c, keys[1], s, p, now)
-  return is_right and 'v' or pack('>c1B', 'w', c.wrong_per_challenge - p.checks)
+  return answer
 end
 
 local function find_unfinished(p, check)
@@ -85,22 +112,15 @@ end
 -- ARGV     settings; c8 check, then the purpose; key id of codes that the provider made
 -- Answers  a SID: ask the provider; without a SID if it is not known | a verdict
 local function begin_provider_check(keys, args)
-  local c = settings_of(args[1])
-  local check, purpose_at = read('>c8', args[2])
-  local now = clock(c.test_time)
-  local s = read_recipient(keys[1], call('GET', keys[1]))
-  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local c, check, now, s, p = read_challenge(keys[1], args, 8)
   if not p then return 'n' end
   if p.used_by ~= '' then return 'u' end
   if p.kid ~= args[3] then return 'k' end
   -- The step is repeated because its answer was lost. It was counted the first time.
   local open = find_unfinished(p, check)
   if open then return 'a' .. open.sid end
-  if p.expires <= now then return pack('>c1I6', 'x', p.expires) end
-  -- The recipient's lock comes first: a new code does not lift it.
-  local locked = locked_for(c, s, now)
-  if locked > 0 then return pack('>c1I6', 'l', locked) end
-  if p.checks >= c.wrong_per_challenge then return pack('>c1I6', 'l', 0) end
+  local refused = refused_check(c, s, p, now)
+  if refused then return refused end
   p.checks = p.checks + 1
   p.unfinished[#p.unfinished + 1] = {check = check, sid = p.sid}
   -- Counted as wrong until the provider says otherwise.
@@ -119,34 +139,28 @@ end
 --          found: the answer was lost, and the provider shows that a right code was checked, perhaps by another check
 -- Answers  a verdict
 local function finish_provider_check(keys, args)
-  local c = settings_of(args[1])
-  local check, purpose_at = read('>c8', args[2])
-  local answer, now = args[3], clock(c.test_time)
-  local our_sid, other_sids = nil, {}
+  local c, check, now, s, p = read_challenge(keys[1], args, 8)
+  local answer, our_sid, other_sids = args[3], nil, {}
   for _, possible in ipairs(call('ZRANGE', keys[2], 0, -1)) do
     local sid = sub(possible, 9)
     if sub(possible, 1, 8) == check then our_sid = sid else other_sids[sid] = true end
   end
   if our_sid and (answer == 'wrong' or answer == 'not_compared') then call('ZREM', keys[2], check .. our_sid) end
 
-  local value = call('GET', keys[1])
-  if not value then return answer == 'not_compared' and '-' or 'n' end
-  local s = read_recipient(keys[1], value)
   -- Not a wrong attempt, even if the challenge is gone.
-  local wrong = s.wrong
-  if answer == 'right' or answer == 'not_compared' then s.wrong = without(wrong, CHECK_ENTRY, check) end
-  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local counted = s.wrong
+  if answer == 'right' or answer == 'not_compared' then s.wrong = without(counted, CHECK_ENTRY, check) end
   local open, place
   if p then open, place = find_unfinished(p, check) end
   local verdict
   if not p then
     verdict = answer == 'not_compared' and '-' or 'n'
   elseif p.used_by ~= '' then
-    verdict = p.used_by == check and 'v' or 'u'
+    verdict = p.used_by == check and verified(c, keys[1], s, p, now) or 'u'
   elseif answer == 'wrong' then
     if open then table.remove(p.unfinished, place) end
     write_challenge(c, keys[1], s, p, now)
-    return pack('>c1B', 'w', max(0, c.wrong_per_challenge - p.checks))
+    return wrong(c, p)
   -- If the challenge does not have this check as unfinished, it is a newer challenge, or this step is a repeat.
   elseif not open then
     verdict = answer == 'not_compared' and '-' or 'n'
@@ -156,14 +170,14 @@ local function finish_provider_check(keys, args)
   local has_rival = our_sid and (other_sids[our_sid] or other_sids[''])
   if not verdict and answer == 'found' and (not our_sid or our_sid == '' or has_rival) then return '?' end
   if verdict then
-    if s.wrong ~= wrong then write_recipient(keys[1], s, c.window, now) end
+    if s.wrong ~= counted then write_recipient(keys[1], s, c.window, now) end
     return verdict
   end
   table.remove(p.unfinished, place)
   if answer == 'not_compared' then
     p.checks, verdict = p.checks - 1, '-'
   else
-    p.used_by, verdict = check, 'v'
+    p.used_by, verdict = check, verified(c, keys[1], s, p, now)
     s.wrong = without(s.wrong, CHECK_ENTRY, check)
   end
   write_challenge(c, keys[1], s, p, now)
@@ -176,11 +190,7 @@ end
 --          code under it
 -- Answers  r: reopened | u: unchanged (another check, or a new challenge)
 local function reopen_challenge(keys, args)
-  local c = settings_of(args[1])
-  local check, purpose_at = read('>c8', args[2])
-  local now = clock(c.test_time)
-  local s = read_recipient(keys[1], call('GET', keys[1]))
-  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local c, check, now, s, p = read_challenge(keys[1], args, 8)
   if not p or p.used_by ~= check then return 'u' end
   p.used_by, p.checks = '', p.checks - 1
   -- A provider accepts a code only once, so the next check compares here. With a caller's code, admission continues this
@@ -195,11 +205,7 @@ end
 -- ARGV     settings; c16 challenge id, then the purpose; verification SID
 -- Answers  l: linked | r: replaced
 local function link_verification(keys, args)
-  local c = settings_of(args[1])
-  local id, purpose_at = read('>c16', args[2])
-  local now = clock(c.test_time)
-  local s = read_recipient(keys[1], call('GET', keys[1]))
-  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local c, id, now, s, p = read_challenge(keys[1], args, 16)
   if not p or p.id ~= id then return 'r' end
   p.sid = args[3]
   write_challenge(c, keys[1], s, p, now)

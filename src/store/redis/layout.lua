@@ -153,6 +153,12 @@ local function find_record(key, line, recipient)
   return line, key, true
 end
 
+-- The record of a request, as `find_record` finds it, unless its time is over.
+local function kept_record(key, line, recipient, now)
+  line = find_record(key, line, recipient)
+  if line and select(3, read_head(line)) > now then return line end
+end
+
 -- A record in progress, as a table.
 local function read_progress(line, recipient)
   local r = {recipient = recipient}
