@@ -33,7 +33,7 @@ local function write_challenge(c, key, s, p, now)
   write_recipient(key, s, c.window, now)
 end
 
--- What the steps begin with: settings, id of the check or challenge, time, value of the recipient, and its pending challenge.
+-- The beginning of each step: settings, id of the check or challenge, time, value of the recipient, and its pending challenge.
 local function read_challenge(key, args, id_bytes)
   local c = settings_of(args[1])
   local now = clock(c.test_time)
