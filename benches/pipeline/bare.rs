@@ -26,7 +26,7 @@ use tokio::time::timeout;
 // The worker bounds each of its waits too; a timer costs the same whatever its length.
 pub const STORE_WITHIN: Duration = Duration::from_millis(800);
 const PROVIDER_WITHIN: Duration = Duration::from_secs(15);
-const BROKER_WITHIN: Duration = Duration::from_secs(5);
+pub const BROKER_WITHIN: Duration = Duration::from_secs(5);
 
 /// One script before the send, as `admit.lua` is one: claim the request, count the send.
 const ADMIT: &str = r"

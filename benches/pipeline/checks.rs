@@ -1,7 +1,8 @@
 //! The cost of a check in `otpost http`, beside a bare handler on the same libraries.
 //!
 //! Each recipient's code is checked wrong twice and then right, by clients that keep their connections. A wrong check is one
-//! script on both sides; otpost answers a right one after its event is confirmed, and the bare handler has no event.
+//! script on both sides; otpost answers a right one after its event is confirmed. The bare handler is measured without an
+//! event, and with one.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -30,32 +31,58 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 pub struct Checked {
     pub wrong_us: f64,
     pub right_us: f64,
+    /// A right one with its event: in otpost, each.
+    pub right_with_event_us: f64,
 }
 
 pub async fn run(args: &Args, side: Side) -> anyhow::Result<Checked> {
     run::in_world(args, async |prefix, folder, broker| {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        // The events of right codes need a queue, or they are returned.
-        let (mut command, _events) = match side {
+        match side {
             Side::Worker => {
                 let twilio = send_codes(args, prefix, folder, broker).await?;
+                // The events of right codes need a queue, or they are returned.
+                let _events = broker.collector().await?;
+                let port = free_port()?;
                 let mut http = run::otpost(args, prefix, &twilio, "http")?;
                 http.env("HTTP_ADDR", format!("127.0.0.1:{port}"));
-                (http, Some(broker.collector().await?))
+                let (wrong_us, right_us) = measure(&mut http, port, folder).await?;
+                Ok(Checked { wrong_us, right_us, right_with_event_us: right_us })
             }
             Side::Bare => {
-                write_codes(args, prefix).await?;
-                (bare(args, prefix, port)?, None)
+                let (wrong_us, right_us) = measure_bare(args, prefix, folder, false).await?;
+                broker.declare_for_bare_loop().await?;
+                let _events = broker.collector().await?;
+                let (_, right_with_event_us) = measure_bare(args, prefix, folder, true).await?;
+                Ok(Checked { wrong_us, right_us, right_with_event_us })
             }
-        };
-        let process = Process::start(&mut command, &folder.join("checks.log"))?;
-        let checked = check_all(port, &process).await;
-        let checked = checked.with_context(|| format!("the log ends:\n{}", process.log_tail()))?;
-        let ended = process.terminate().await?;
-        ensure!(ended.success(), "after SIGTERM: {ended}");
-        Ok(checked)
+        }
     })
     .await
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+async fn measure_bare(
+    args: &Args,
+    prefix: &str,
+    folder: &Path,
+    publishes: bool,
+) -> anyhow::Result<(f64, f64)> {
+    write_codes(args, prefix).await?;
+    let port = free_port()?;
+    measure(&mut bare(args, prefix, port, publishes)?, port, folder).await
+}
+
+/// µs of CPU a wrong and a right check.
+async fn measure(command: &mut Command, port: u16, folder: &Path) -> anyhow::Result<(f64, f64)> {
+    let process = Process::start(command, &folder.join("checks.log"))?;
+    let checked = check_all(port, &process).await;
+    let checked = checked.with_context(|| format!("the log ends:\n{}", process.log_tail()))?;
+    let ended = process.terminate().await?;
+    ensure!(ended.success(), "after SIGTERM: {ended}");
+    Ok(checked)
 }
 
 /// A worker sends each recipient the code that its request has.
@@ -76,20 +103,24 @@ async fn write_codes(args: &Args, prefix: &str) -> anyhow::Result<()> {
     let mut redis = redis::Client::open(args.redis_url.as_str())?.get_multiplexed_async_connection().await?;
     let mut pipeline = redis::pipe();
     for index in 0..RECIPIENTS {
-        pipeline.hset(bare_check::key(prefix, &mobile_number(index)), "code", CODE).ignore();
+        let key = bare_check::key(prefix, &mobile_number(index));
+        pipeline.del(&key).ignore().hset(&key, "code", CODE).ignore();
     }
     pipeline.query_async(&mut redis).await.context("Redis takes no codes")
 }
 
-fn bare(args: &Args, prefix: &str, port: u16) -> anyhow::Result<Command> {
+fn bare(args: &Args, prefix: &str, port: u16, publishes: bool) -> anyhow::Result<Command> {
     let mut bare = Command::new(std::env::current_exe()?);
     bare.arg("bare-check").env_clear();
     bare.args(["--port", &port.to_string(), "--redis-url", &args.redis_url, "--prefix", prefix]);
     bare.args(["--runtime", args.bare_runtime.name()]);
+    if publishes {
+        bare.args(["--amqp-url", &args.amqp_url]);
+    }
     Ok(bare)
 }
 
-async fn check_all(port: u16, process: &Process) -> anyhow::Result<Checked> {
+async fn check_all(port: u16, process: &Process) -> anyhow::Result<(f64, f64)> {
     let client = Arc::new(Client::new(port)?);
     client.until_it_answers().await?;
     let cpu_us = async |code, status| {
@@ -98,7 +129,7 @@ async fn check_all(port: u16, process: &Process) -> anyhow::Result<Checked> {
         Ok::<_, anyhow::Error>((process.cpu_time()? - before).as_secs_f64() * 1e6 / RECIPIENTS as f64)
     };
     let _opens_connections = cpu_us(WRONG_CODE, 422).await?;
-    Ok(Checked { wrong_us: cpu_us(WRONG_CODE, 422).await?, right_us: cpu_us(CODE, 200).await? })
+    Ok((cpu_us(WRONG_CODE, 422).await?, cpu_us(CODE, 200).await?))
 }
 
 struct Client {

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::random::random_id;
 use super::retry_once::retry_once;
-use super::verified_event::{VerifiedEventError, publish_verified};
+use super::verified_event::publish_verified;
 use crate::broker::Publisher;
 use crate::clock::Clock;
 use crate::domain::address::Address;
@@ -20,7 +20,7 @@ use crate::domain::purpose::Purpose;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::verdict::Verdict;
 use crate::provider::{CodeVerifier, CodeVerifierError, CredentialError, ProviderVerdict};
-use crate::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use crate::store::code_check::{CheckAnswer, CodeCheck, CodeRequest, ProviderCheckEnd, ProviderCheckStart};
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 
@@ -69,33 +69,45 @@ impl Verifier {
             digests: &digests,
             limits: &self.limits,
         };
-        let mut verdict = retry_once("verify", || self.store.verify(&check)).await?;
+        let mut answer = retry_once("verify", || self.store.verify(&check)).await?;
         // None of our keys made the code, so the provider may have.
-        if let (Verdict::KeyUnavailable, Some(provider)) = (&verdict, &self.provider_verifier) {
-            verdict = self.verify_at_provider(&**provider, &check, to, code).await?;
+        if let (CheckAnswer::NotVerified(Verdict::KeyUnavailable), Some(provider)) =
+            (&answer, &self.provider_verifier)
+        {
+            answer = self.verify_at_provider(&**provider, &check, to, code).await?;
         }
-        if verdict == Verdict::Verified {
-            verdict = self.publish_or_reopen(&check, to).await?;
-        }
+        let verdict = match answer {
+            CheckAnswer::Verified { request, unreadable } => {
+                if let Some(error) = unreadable {
+                    events::store_failed("verify", &error, None);
+                }
+                self.publish_or_reopen(&check, to, request.as_ref()).await?
+            }
+            CheckAnswer::NotVerified(verdict) => verdict,
+        };
         events::code_checked(to, purpose.as_str(), &verdict);
         Ok(verdict)
     }
 
     /// If the event is not published, the check is undone: else the next one would find the code used, and no caller would
     /// have had the verdict.
-    async fn publish_or_reopen(&self, check: &CodeCheck<'_>, to: &Address) -> Result<Verdict, StoreError> {
-        let published = publish_verified(&*self.store, &*self.publisher, check, to, self.clock.now()).await;
-        let Err(error) = published else {
+    async fn publish_or_reopen(
+        &self,
+        check: &CodeCheck<'_>,
+        to: &Address,
+        request: Option<&CodeRequest>,
+    ) -> Result<Verdict, StoreError> {
+        let Some(request) = request else {
+            events::verified_without_request(to, check.purpose);
             return Ok(Verdict::Verified);
         };
-        let reopened = retry_once("reopen", || self.store.reopen_challenge(check)).await;
-        match error {
-            VerifiedEventError::Store(error) => Err(error),
-            VerifiedEventError::Publish(error) => {
-                events::publish_failed(&error, None);
-                reopened.map(|()| Verdict::Unpublished)
-            }
-        }
+        let at = self.clock.now();
+        let Err(error) = publish_verified(&*self.publisher, request, check.purpose, to, at).await else {
+            return Ok(Verdict::Verified);
+        };
+        events::publish_failed(&error, None);
+        retry_once("reopen", || self.store.reopen_challenge(check)).await?;
+        Ok(Verdict::Unpublished)
     }
 
     async fn verify_at_provider(
@@ -104,11 +116,11 @@ impl Verifier {
         check: &CodeCheck<'_>,
         to: &Address,
         code: &Code,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<CheckAnswer, StoreError> {
         let verification_sid =
             match retry_once(BEGIN_PROVIDER_CHECK, || self.store.begin_provider_check(check)).await? {
                 ProviderCheckStart::Ask(verification_sid) => verification_sid,
-                ProviderCheckStart::Decided(verdict) => return Ok(verdict),
+                ProviderCheckStart::Decided(verdict) => return Ok(CheckAnswer::NotVerified(verdict)),
             };
         let verification_sid = verification_sid.as_deref();
         let answer = tokio::time::timeout(CHECK_TIMEOUT, provider.check(to, verification_sid, code)).await;
@@ -130,16 +142,20 @@ impl Verifier {
                 match error {
                     CodeVerifierError::NotCompared(_) => ProviderCheckEnd::NotCompared,
                     // The check stays unfinished in the store: it may be the one that approved the Verification.
-                    CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
+                    CodeVerifierError::Lost(_) => {
+                        return Ok(CheckAnswer::NotVerified(Verdict::Unanswered { counted: true }));
+                    }
                 }
             }
         };
-        let verdict =
-            retry_once(FINISH_PROVIDER_CHECK, || self.store.finish_provider_check(check, answer_for_store))
-                .await?;
+        let finish = || self.store.finish_provider_check(check, answer_for_store);
+        let verdict = match retry_once(FINISH_PROVIDER_CHECK, finish).await? {
+            CheckAnswer::NotVerified(verdict) => verdict,
+            verified => return Ok(verified),
+        };
         // The provider's reason is more exact than the store's `Wrong`. Any other verdict stays: a concurrent check may
         // have verified the code.
-        Ok(match (&answer, verdict, verification_sid) {
+        Ok(CheckAnswer::NotVerified(match (&answer, verdict, verification_sid) {
             // No message is known to have been sent.
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, Some(_)) => {
@@ -149,7 +165,7 @@ impl Verifier {
                 Verdict::Locked { retry_after: None }
             }
             (_, verdict, _) => verdict,
-        })
+        }))
     }
 }
 

@@ -1,7 +1,11 @@
 //! Checks of typed codes: against our own digests, or by the provider that made the code.
 
+use super::error::StoreError;
+use super::request_record::RequestState;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
+use crate::domain::outcome::Status;
+use crate::domain::request_id::RequestId;
 use crate::domain::verdict::Verdict;
 
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +17,53 @@ pub struct CodeCheck<'a> {
     /// The id of each of our code keys, with the keyed digest of the typed code under it.
     pub digests: &'a [(&'a str, Digest16)],
     pub limits: &'a Limits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckAnswer {
+    Verified {
+        /// `None`: it has no record.
+        request: Option<CodeRequest>,
+        /// A record of the recipient that could not be read: it may be that of the request.
+        unreadable: Option<StoreError>,
+    },
+    NotVerified(Verdict),
+}
+
+/// The request that a verified code belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeRequest {
+    pub id: RequestId,
+    pub correlation_id: Option<String>,
+}
+
+impl CodeRequest {
+    /// Chooses from the requests that have the code, newest first: the first that sent it, or may have. If none did, the
+    /// person knows the code from the caller that chose it: then the first that tried.
+    pub(super) fn choose(
+        requests: impl IntoIterator<Item = (RequestId, RequestState)>,
+        purpose: &str,
+    ) -> Option<CodeRequest> {
+        let mut unsent = None;
+        for (id, state) in requests {
+            let (its_purpose, history, may_be_sent) = match state {
+                RequestState::InProgress { purpose, history, .. } => (purpose, history, true),
+                RequestState::Completed(outcome) => {
+                    let may_be_sent = matches!(outcome.status, Status::Sent | Status::Unknown);
+                    (outcome.purpose, outcome.history, may_be_sent)
+                }
+            };
+            if its_purpose != purpose {
+                continue;
+            }
+            let request = CodeRequest { id, correlation_id: history.correlation_id };
+            if may_be_sent {
+                return Some(request);
+            }
+            unsent.get_or_insert(request);
+        }
+        unsent
+    }
 }
 
 /// The first half of a check by a provider.

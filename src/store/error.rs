@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 /// The store gave no usable answer. The step may have been made or not, and can be repeated.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// No answer in time, or no connection.
     #[error("the store is unavailable: {0}")]

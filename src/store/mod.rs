@@ -29,7 +29,7 @@ use async_trait::async_trait;
 
 pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
 pub use self::claim::{ClaimAnswer, ClaimInput};
-use self::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use self::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
 pub use self::error::{Damaged, StoreError};
 pub use self::lease::{Lease, LimitSubject};
@@ -45,7 +45,6 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
-use crate::domain::verdict::Verdict;
 
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -73,7 +72,7 @@ pub trait Store: Send + Sync {
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError>;
 
     /// The check is counted before the code is compared.
-    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError>;
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<CheckAnswer, StoreError>;
 
     /// The check is counted before the provider is asked.
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError>;
@@ -83,7 +82,7 @@ pub trait Store: Send + Sync {
         &self,
         check: &CodeCheck<'_>,
         answer: ProviderCheckEnd,
-    ) -> Result<Verdict, StoreError>;
+    ) -> Result<CheckAnswer, StoreError>;
 
     /// Undoes the check that verified a challenge. A code that the provider made is from then on compared by the store,
     /// because the provider accepts it only once. A challenge that another check verified, or a new one, stays.

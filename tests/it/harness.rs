@@ -33,7 +33,7 @@ use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
 use otpost::flow::verify::Verifier;
 use otpost::provider::{CodeVerifier, Provider as _};
-use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
@@ -138,7 +138,7 @@ impl Store for FlakyStore {
     async fn complete(&self, complete: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         self.reach()?.complete(complete).await
     }
-    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<CheckAnswer, StoreError> {
         self.reach()?.verify(check).await
     }
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
@@ -148,7 +148,7 @@ impl Store for FlakyStore {
         &self,
         check: &CodeCheck<'_>,
         end: ProviderCheckEnd,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<CheckAnswer, StoreError> {
         self.reach()?.finish_provider_check(check, end).await
     }
     async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::state::State;
-use super::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
@@ -37,7 +37,6 @@ use crate::domain::limit::Limits;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::time::UnixMillis;
-use crate::domain::verdict::Verdict;
 
 const SWEEP_EVERY_STEPS: u32 = 1_000;
 
@@ -120,8 +119,11 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.complete(input, now)))
     }
 
-    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
-        Ok(self.step(|state, now| state.verify(check, now)))
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<CheckAnswer, StoreError> {
+        Ok(self.step(|state, now| {
+            let verdict = state.verify(check, now);
+            state.check_answer(verdict, check, now)
+        }))
     }
 
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
@@ -132,8 +134,11 @@ impl Store for MemoryStore {
         &self,
         check: &CodeCheck<'_>,
         answer: ProviderCheckEnd,
-    ) -> Result<Verdict, StoreError> {
-        Ok(self.step(|state, now| state.finish_provider_check(check, answer, now)))
+    ) -> Result<CheckAnswer, StoreError> {
+        Ok(self.step(|state, now| {
+            let verdict = state.finish_provider_check(check, answer, now);
+            state.check_answer(verdict, check, now)
+        }))
     }
 
     async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {

@@ -11,6 +11,8 @@ use crate::domain::time::UnixMillis;
 use crate::store::retention::RECENT_MAX;
 use crate::store::{CodeState, RequestRecord, RequestState, RequestSummary};
 
+const COUNT_MAX: usize = RECENT_MAX as usize;
+
 impl State {
     pub(super) fn request_record(
         &self,
@@ -60,26 +62,35 @@ impl State {
         let unsent = self.unsent.entry(recipient).or_default();
         unsent.retain(|recent| recent.request_id != *request_id);
         unsent.push(RequestSummary { at: now, request_id: request_id.clone() });
-        keep_newest(unsent);
+        newest_first(unsent);
+        unsent.truncate(COUNT_MAX);
     }
 
     pub(super) fn recent_requests(&self, recipient: Digest16, now: UnixMillis) -> Vec<RequestSummary> {
-        let sent = self
+        let mut recent = self.requests_of_both_logs(recipient, now);
+        recent.truncate(COUNT_MAX);
+        recent
+    }
+
+    /// Of sent and of unsent requests each as many as are listed, newest first.
+    pub(super) fn requests_of_both_logs(&self, recipient: Digest16, now: UnixMillis) -> Vec<RequestSummary> {
+        let mut sent: Vec<RequestSummary> = self
             .logs
             .requests((EventLog::Sends, recipient))
-            .map(|(request_id, at)| RequestSummary { at, request_id: request_id.clone() });
+            .map(|(request_id, at)| RequestSummary { at, request_id: request_id.clone() })
+            .collect();
+        sent.drain(..sent.len().saturating_sub(COUNT_MAX));
         let unsent = self.unsent.get(&recipient).into_iter().flatten().cloned();
         let mut recent: Vec<RequestSummary> = unsent.chain(sent).collect();
         recent.retain(|recent| recent.at.plus(DAY) > now);
-        keep_newest(&mut recent);
+        newest_first(&mut recent);
         recent
     }
 }
 
-/// Sorts requests newest first, each once, and keeps as many as are listed.
-fn keep_newest(recent: &mut Vec<RequestSummary>) {
+/// Sorts requests newest first, each once.
+fn newest_first(recent: &mut Vec<RequestSummary>) {
     recent.sort_by(|a, b| (b.at, &b.request_id).cmp(&(a.at, &a.request_id)));
     let mut seen = HashSet::new();
     recent.retain(|recent| seen.insert(recent.request_id.clone()));
-    recent.truncate(usize::try_from(RECENT_MAX).expect("a small number"));
 }

@@ -1,7 +1,9 @@
 -- Checks of typed codes. A check is counted before the code is compared, or before the provider is asked.
--- Verdicts v: verified | w LEFT: wrong (B checks left) | u: already used | x AT: expired (I6) | l MS: locked (I6; 0: until a new
---          code) | n: none pending | k: key unavailable (none of our keys made the code) | ?: unanswered: the code may have been
---          right, and the check counts | -: unanswered, and not counted
+-- Verdicts v REQUESTS: verified: c16 challenge id, Bc0 kind of a key that could not be read (empty: none); then of each recent
+--          request of the recipient that has a record: SUMMARY, I4 length of the record, record
+--          w LEFT: wrong (B checks left) | u: already used | x AT: expired (I6) | l MS: locked (I6; 0: until a new code) | n: none
+--          pending | k: key unavailable (none of our keys made the code) | ?: unanswered: the code may have been right, and the
+--          check counts | -: unanswered, and not counted
 
 -- The challenge of a purpose as a table, unless its time is over.
 local function pending_challenge(c, s, purpose, now)
@@ -32,13 +34,42 @@ local function write_challenge(c, key, s, challenge, now)
   write_recipient(key, s, c.window, now)
 end
 
--- The time for which a recipient's wrong attempts lock it.
-local function locked_for(c, s, now)
-  local left = 0
+-- The beginning of each step: settings, id of the check or challenge, time, value of the recipient, and its pending challenge.
+local function read_challenge(key, args, id_bytes)
+  local c = settings_of(args[1])
+  local now = clock(c.test_time)
+  local s = read_recipient(key, call('GET', key))
+  return c, sub(args[2], 1, id_bytes), now, s, pending_challenge(c, s, sub(args[2], id_bytes + 1), now)
+end
+
+-- The verdict on a code that may not be compared now.
+local function refused_check(c, s, challenge, now)
+  if challenge.expires <= now then return pack('>c1I6', 'x', challenge.expires) end
+  local locked = 0
   for _, limit in ipairs(c.recipient_limits) do
-    if limit.kind == WRONG then left = max(left, time_until_allowed(s.wrong, CHECK_ENTRY, limit.count, limit.window, now)) end
+    if limit.kind == WRONG then locked = max(locked, own_wait(limit, s, now)) end
   end
-  return left
+  -- The recipient's lock comes first: a new code does not lift it.
+  if locked > 0 or challenge.checks >= c.wrong_per_challenge then return pack('>c1I6', 'l', locked) end
+end
+
+local function wrong(c, challenge) return pack('>c1B', 'w', max(0, c.wrong_per_challenge - challenge.checks)) end
+
+local function with_record(prefix, recipient, entry, now)
+  local key = prefix .. 'q' .. sub(entry, 7)
+  local record = kept_record(key, call('GET', key), recipient, now)
+  local its_summary = record and summary(prefix, entry)
+  return its_summary and its_summary .. pack('>I4c0', #record, record)
+end
+
+-- A record that cannot be read is no error: the code would stay unverified until it is mended.
+local function verified(c, key, s, challenge, now)
+  local prefix, recipient, unreadable, requests = prefix_of(key), sub(key, -16), '', {}
+  for _, entry in ipairs(newest_entries(c, s, now)) do
+    local is_read, request = pcall(with_record, prefix, recipient, entry, now)
+    if is_read then requests[#requests + 1] = request else unreadable = sub(last_key, #prefix + 1, #prefix + 1) end
+  end
+  return pack('>c1c16Bc0', 'v', challenge.id, #unreadable, unreadable) .. table.concat(requests)
 end
 
 -- Verification: checks a typed code.
@@ -46,32 +77,28 @@ end
 -- ARGV     settings; c8 check, then the purpose; then each of our code keys: the id, and the digest of the typed code under it
 -- Answers  a verdict
 local function verify(keys, args)
-  local c = settings_of(args[1])
-  local check, purpose_at = read('>c8', args[2])
-  local now = clock(c.test_time)
-  local value = call('GET', keys[1])
-  if not value then return 'n' end
-  local s = read_recipient(keys[1], value)
-  local challenge = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local c, check, now, s, challenge = read_challenge(keys[1], args, 8)
   if not challenge then return 'n' end
-  if challenge.used_by ~= '' then return challenge.used_by == check and 'v' or 'u' end
-  if challenge.expires <= now then return pack('>c1I6', 'x', challenge.expires) end
   -- The check is repeated because its answer was lost. It was counted the first time.
-  if find_entry(s.wrong, CHECK_ENTRY, check) then return pack('>c1B', 'w', max(0, c.wrong_per_challenge - challenge.checks)) end
-  -- The recipient's lock comes first: a new code does not lift it.
-  local locked = locked_for(c, s, now)
-  if locked > 0 then return pack('>c1I6', 'l', locked) end
-  if challenge.checks >= c.wrong_per_challenge then return pack('>c1I6', 'l', 0) end
+  if challenge.used_by == check then return verified(c, keys[1], s, challenge, now) end
+  if challenge.used_by ~= '' then return 'u' end
+  if find_entry(s.wrong, CHECK_ENTRY, check) then return wrong(c, challenge) end
+  local refused = refused_check(c, s, challenge, now)
+  if refused then return refused end
   local typed
   for i = 3, #args, 2 do
     if args[i] == challenge.kid then typed = args[i + 1] end
   end
   if not typed then return 'k' end
   challenge.checks = challenge.checks + 1
-  local is_right = typed == challenge.digest
-  if is_right then challenge.used_by = check else s.wrong = append(s.wrong, CHECK_ENTRY, check, HOUR, now, c.entries_max) end
+  local answer
+  if typed == challenge.digest then
+    challenge.used_by, answer = check, verified(c, keys[1], s, challenge, now)
+  else
+    s.wrong, answer = append(s.wrong, CHECK_ENTRY, check, HOUR, now, c.entries_max), wrong(c, challenge)
+  end
   write_challenge(c, keys[1], s, challenge, now)
-  return is_right and 'v' or pack('>c1B', 'w', c.wrong_per_challenge - challenge.checks)
+  return answer
 end
 
 local function find_unfinished(challenge, check)
@@ -86,22 +113,15 @@ end
 -- ARGV     settings; c8 check, then the purpose; key id of codes that the provider made
 -- Answers  a SID: ask the provider; without a SID if it is not known | a verdict
 local function begin_provider_check(keys, args)
-  local c = settings_of(args[1])
-  local check, purpose_at = read('>c8', args[2])
-  local now = clock(c.test_time)
-  local s = read_recipient(keys[1], call('GET', keys[1]))
-  local challenge = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local c, check, now, s, challenge = read_challenge(keys[1], args, 8)
   if not challenge then return 'n' end
   if challenge.used_by ~= '' then return 'u' end
   if challenge.kid ~= args[3] then return 'k' end
   -- The step is repeated because its answer was lost. It was counted the first time.
   local unfinished_check = find_unfinished(challenge, check)
   if unfinished_check then return 'a' .. unfinished_check.sid end
-  if challenge.expires <= now then return pack('>c1I6', 'x', challenge.expires) end
-  -- The recipient's lock comes first: a new code does not lift it.
-  local locked = locked_for(c, s, now)
-  if locked > 0 then return pack('>c1I6', 'l', locked) end
-  if challenge.checks >= c.wrong_per_challenge then return pack('>c1I6', 'l', 0) end
+  local refused = refused_check(c, s, challenge, now)
+  if refused then return refused end
   challenge.checks = challenge.checks + 1
   challenge.unfinished[#challenge.unfinished + 1] = {check = check, sid = challenge.sid}
   -- Counted as wrong until the provider says otherwise.
@@ -120,34 +140,28 @@ end
 --          found: the answer was lost, and the provider shows that a right code was checked, perhaps by another check
 -- Answers  a verdict
 local function finish_provider_check(keys, args)
-  local c = settings_of(args[1])
-  local check, purpose_at = read('>c8', args[2])
-  local answer, now = args[3], clock(c.test_time)
-  local our_sid, other_sids = nil, {}
+  local c, check, now, s, challenge = read_challenge(keys[1], args, 8)
+  local answer, our_sid, other_sids = args[3], nil, {}
   for _, possible in ipairs(call('ZRANGE', keys[2], 0, -1)) do
     local sid = sub(possible, 9)
     if sub(possible, 1, 8) == check then our_sid = sid else other_sids[sid] = true end
   end
   if our_sid and (answer == 'wrong' or answer == 'not_compared') then call('ZREM', keys[2], check .. our_sid) end
 
-  local value = call('GET', keys[1])
-  if not value then return answer == 'not_compared' and '-' or 'n' end
-  local s = read_recipient(keys[1], value)
   -- Not a wrong attempt, even if the challenge is gone.
-  local wrong = s.wrong
-  if answer == 'right' or answer == 'not_compared' then s.wrong = without(wrong, CHECK_ENTRY, check) end
-  local challenge = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local counted = s.wrong
+  if answer == 'right' or answer == 'not_compared' then s.wrong = without(counted, CHECK_ENTRY, check) end
   local unfinished_check, place
   if challenge then unfinished_check, place = find_unfinished(challenge, check) end
   local verdict
   if not challenge then
     verdict = answer == 'not_compared' and '-' or 'n'
   elseif challenge.used_by ~= '' then
-    verdict = challenge.used_by == check and 'v' or 'u'
+    verdict = challenge.used_by == check and verified(c, keys[1], s, challenge, now) or 'u'
   elseif answer == 'wrong' then
     if unfinished_check then table.remove(challenge.unfinished, place) end
     write_challenge(c, keys[1], s, challenge, now)
-    return pack('>c1B', 'w', max(0, c.wrong_per_challenge - challenge.checks))
+    return wrong(c, challenge)
   -- If the challenge does not have this check as unfinished, it is a newer challenge, or this step is a repeat.
   elseif not unfinished_check then
     verdict = answer == 'not_compared' and '-' or 'n'
@@ -157,14 +171,14 @@ local function finish_provider_check(keys, args)
   local another_check_may_be_right = our_sid and (other_sids[our_sid] or other_sids[''])
   if not verdict and answer == 'found' and (not our_sid or our_sid == '' or another_check_may_be_right) then return '?' end
   if verdict then
-    if s.wrong ~= wrong then write_recipient(keys[1], s, c.window, now) end
+    if s.wrong ~= counted then write_recipient(keys[1], s, c.window, now) end
     return verdict
   end
   table.remove(challenge.unfinished, place)
   if answer == 'not_compared' then
     challenge.checks, verdict = challenge.checks - 1, '-'
   else
-    challenge.used_by, verdict = check, 'v'
+    challenge.used_by, verdict = check, verified(c, keys[1], s, challenge, now)
     s.wrong = without(s.wrong, CHECK_ENTRY, check)
   end
   write_challenge(c, keys[1], s, challenge, now)
@@ -177,11 +191,7 @@ end
 --          code under it
 -- Answers  r: reopened | u: unchanged (another check, or a new challenge)
 local function reopen_challenge(keys, args)
-  local c = settings_of(args[1])
-  local check, purpose_at = read('>c8', args[2])
-  local now = clock(c.test_time)
-  local s = read_recipient(keys[1], call('GET', keys[1]))
-  local challenge = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local c, check, now, s, challenge = read_challenge(keys[1], args, 8)
   if not challenge or challenge.used_by ~= check then return 'u' end
   challenge.used_by, challenge.checks = '', challenge.checks - 1
   -- A provider accepts a code only once, so the next check compares here. With a caller's code, admission continues this
@@ -196,11 +206,7 @@ end
 -- ARGV     settings; c16 challenge id, then the purpose; Verification SID
 -- Answers  l: linked | r: replaced
 local function link_verification(keys, args)
-  local c = settings_of(args[1])
-  local id, purpose_at = read('>c16', args[2])
-  local now = clock(c.test_time)
-  local s = read_recipient(keys[1], call('GET', keys[1]))
-  local challenge = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local c, id, now, s, challenge = read_challenge(keys[1], args, 16)
   if not challenge or challenge.id ~= id then return 'r' end
   challenge.sid = args[3]
   write_challenge(c, keys[1], s, challenge, now)

@@ -176,6 +176,12 @@ local function find_record(key, record, recipient)
   return record, key, is_shared
 end
 
+-- The record of a request, as `find_record` finds it, unless its time is over.
+local function kept_record(key, record, recipient, now)
+  record = find_record(key, record, recipient)
+  if record and select(3, read_common(record)) > now then return record end
+end
+
 -- A record in progress, as a table.
 local function read_progress(record, recipient)
   local r = {recipient = recipient}

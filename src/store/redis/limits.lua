@@ -86,20 +86,20 @@ local function expect_no_other_type(c, keys, first, stored)
   end
 end
 
+-- The time until a limit on one of the recipient's own logs allows one more event.
+local function own_wait(limit, s, now)
+  local log, width = s.sends, REQUEST_ENTRY
+  if limit.kind == REFUNDS then log = s.refunds end
+  if limit.kind == WRONG then log, width = s.wrong, CHECK_ENTRY end
+  return time_until_allowed(log, width, limit.count, limit.window, now)
+end
+
 -- The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be checked is not worth a
 -- message. `stored` are the packed subject logs, the key of the n-th of which is `keys[first + n - 1]`.
 local function limited_for(c, s, keys, first, stored, now)
   local left = 0
   expect_no_other_type(c, keys, first, stored)
-  for _, limit in ipairs(c.recipient_limits) do
-    if limit.kind == SENDS then
-      left = max(left, time_until_allowed(s.sends, REQUEST_ENTRY, limit.count, limit.window, now))
-    elseif limit.kind == WRONG then
-      left = max(left, time_until_allowed(s.wrong, CHECK_ENTRY, limit.count, limit.window, now))
-    else
-      left = max(left, time_until_allowed(s.refunds, REQUEST_ENTRY, limit.count, limit.window, now))
-    end
-  end
+  for _, limit in ipairs(c.recipient_limits) do left = max(left, own_wait(limit, s, now)) end
   for n, limit in ipairs(c.subject_limits) do
     local key = keys[first + n - 1]
     if limit.kind == SUBJECT_PACKED then

@@ -30,10 +30,10 @@ use self::pack::Packer;
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
 use self::step_call::{About, Call};
-use super::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
-    RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSIONS_MAX, is_word,
+    RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
@@ -50,7 +50,6 @@ use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
-use crate::domain::verdict::Verdict;
 
 pub struct RedisStore {
     link: Link,
@@ -261,12 +260,12 @@ impl Store for RedisStore {
         self.run("complete", &call, replies::completion_answer).await
     }
 
-    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<CheckAnswer, StoreError> {
         let mut call = self.check_call(Step::Verify, check);
         for (kid, digest) in check.digests {
             call = call.arg(*kid).arg(&digest.bytes());
         }
-        self.run("verify", &call, replies::verdict).await
+        self.run_check("verify", &call, check.purpose).await
     }
 
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
@@ -278,14 +277,14 @@ impl Store for RedisStore {
         &self,
         check: &CodeCheck<'_>,
         answer: ProviderCheckEnd,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<CheckAnswer, StoreError> {
         let call = self.check_call(Step::FinishProviderCheck, check).arg(match answer {
             ProviderCheckEnd::Right => "right",
             ProviderCheckEnd::ApprovedAfterLostAnswer => "found",
             ProviderCheckEnd::Wrong => "wrong",
             ProviderCheckEnd::NotCompared => "not_compared",
         });
-        self.run("finish_provider_check", &call, replies::verdict).await
+        self.run_check("finish_provider_check", &call, check.purpose).await
     }
 
     async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
@@ -457,7 +456,7 @@ impl Store for RedisStore {
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
         let call =
             self.call(Step::RecentRequests, &[self.keys.recipient(&recipient)]).arg(self.settings().pack());
-        self.run("recent_requests", &call, |answer| replies::recent_requests(answer, RECENT_MAX)).await
+        self.run("recent_requests", &call, replies::recent_requests).await
     }
 
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {

@@ -15,8 +15,8 @@ local function usage(keys, args)
   local s = read_recipient(keys[1], call('GET', keys[1]))
   local has_record = 0
   if has_request == 1 then
-    local record = find_record(keys[2], call('GET', keys[2]), recipient)
-    if record and select(3, read_common(record)) > now then
+    local record = kept_record(keys[2], call('GET', keys[2]), recipient, now)
+    if record then
       local state, _, _, _, rest_at = read_common(record)
       if state == COMPLETED then read(COMPLETION, record, rest_at) else read_progress(record, recipient) end
       has_record = 1
@@ -37,31 +37,40 @@ local function request_record(keys, args)
   local record = call('GET', keys[1])
   if not record then return '' end
   if recipient == '' then recipient = sub(record, BODY_AT, BODY_AT + 15) end
-  record = find_record(keys[1], record, recipient)
+  record = kept_record(keys[1], record, recipient, now)
   if not record then return '' end
-  local state, _, kept_until = read_common(record)
-  if kept_until <= now then return '' end
   local value = call('GET', sub(keys[1], 1, -1 - #'q' - 17) .. 's' .. recipient)
   if value then check_header(value) end
   return pack('>I6I4c0', now, #record, record) .. (value or '')
 end
 
+-- The newest entries of a recipient's sends, and of its unsent requests, within a day.
+local function newest_entries(c, s, now)
+  local newest = {}
+  for _, log in ipairs({s.sends, s.unsent}) do
+    log = inside_window(log, REQUEST_ENTRY, DAY, now)
+    for at = max(1, #log - REQUEST_ENTRY * c.recent_max + 1), #log, REQUEST_ENTRY do
+      newest[#newest + 1] = sub(log, at, at + REQUEST_ENTRY - 1)
+    end
+  end
+  return newest
+end
+
+-- An entry, and Bc0 text of the request's id (empty for a UUID); nothing if the text is not kept any more.
+local function summary(prefix, entry)
+  local id_text = find_id_text(prefix, sub(entry, 7))
+  return id_text and entry .. pack('>Bc0', #id_text, id_text)
+end
+
 -- Recent requests: the newest requests of a recipient within a day.
 -- KEYS     recipient
 -- ARGV     settings
--- Answers  of each: I6 time, c17 request, Bc0 text of its id (empty for a UUID)
+-- Answers  of each a SUMMARY: I6 time, c17 request, Bc0 text of its id
 local function recent_requests(keys, args)
   local c = settings_of(args[1])
   local now, prefix = clock(c.test_time), prefix_of(keys[1])
   local s = read_recipient(keys[1], call('GET', keys[1]))
   local recent = {}
-  for _, log in ipairs({s.sends, s.unsent}) do
-    log = inside_window(log, REQUEST_ENTRY, DAY, now)
-    for at = max(1, #log - REQUEST_ENTRY * c.recent_max + 1), #log, REQUEST_ENTRY do
-      local time, request = read('>I6c17', log, at)
-      local id_text = find_id_text(prefix, request)
-      if id_text then recent[#recent + 1] = pack('>I6c17Bc0', time, request, #id_text, id_text) end
-    end
-  end
+  for _, entry in ipairs(newest_entries(c, s, now)) do recent[#recent + 1] = summary(prefix, entry) end
   return table.concat(recent)
 end

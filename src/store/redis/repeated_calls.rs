@@ -10,7 +10,7 @@ use super::{RedisStore, replies};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::millis;
-use crate::store::code_check::CodeCheck;
+use crate::store::code_check::{CheckAnswer, CodeCheck};
 use crate::store::retention::SUPPRESSION_MIN;
 use crate::store::{KillSwitch, StoreError};
 
@@ -55,5 +55,15 @@ impl RedisStore {
             .about(About::purpose(check.purpose))
             .arg(settings.pack())
             .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
+    }
+
+    pub(super) async fn run_check(
+        &self,
+        step: &'static str,
+        call: &Call<'_>,
+        purpose: &str,
+    ) -> Result<CheckAnswer, StoreError> {
+        let unreadable = |damaged| StoreError::Unreadable { damaged, step };
+        self.run(step, call, |answer| replies::check_answer(answer, purpose, unreadable)).await
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::keys::read_request_id;
+use super::keys::{self, read_request_id};
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
 use super::values::{CodeFacts, InProgress, Recipient, Record};
@@ -12,11 +12,12 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
-use crate::store::code_check::ProviderCheckStart;
-use crate::store::retention::{CHALLENGE_KEPT_AFTER, NO_PROVIDER_CODE};
+use crate::store::code_check::{CheckAnswer, CodeRequest, ProviderCheckStart};
+use crate::store::retention::{CHALLENGE_KEPT_AFTER, NO_PROVIDER_CODE, RECENT_MAX};
 use crate::store::{
-    Admission, AdmissionInput, ClaimAnswer, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt,
-    ProgressAnswer, ReceiptAnswer, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
+    Admission, AdmissionInput, ClaimAnswer, CodeState, CompletionAnswer, Damaged, Grant, KillSwitch,
+    OverdueReceipt, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestState, RequestSummary, SharedState,
+    StoreError, Usage,
 };
 
 fn letter(answer: &[u8]) -> Option<(u8, Unpacker<'_>)> {
@@ -151,10 +152,40 @@ pub(super) fn completion_answer(answer: &[u8]) -> Option<CompletionAnswer> {
     }
 }
 
-pub(super) fn verdict(answer: &[u8]) -> Option<Verdict> {
+pub(super) fn check_answer(
+    answer: &[u8],
+    purpose: &str,
+    unreadable: impl FnOnce(Damaged) -> StoreError,
+) -> Option<CheckAnswer> {
+    let (b'v', mut words) = letter(answer)? else {
+        return verdict(answer).map(CheckAnswer::NotVerified);
+    };
+    let (challenge, kind) = (words.digest()?, words.short_text()?);
+    let mut damaged = (!kind.is_empty()).then(|| keys::damaged(kind));
+    let mut requests = Vec::new();
+    while !words.is_empty() {
+        let (at, request, text) = (words.time()?, words.bytes(17)?, words.short_text()?);
+        let length = usize::try_from(words.u32()?).ok()?;
+        let record = words.bytes(length)?;
+        let read = || Some((read_request_id(request, text)?, request_state(&Record::read(record)?)?));
+        match read() {
+            Some((request_id, (state, its_challenge))) => {
+                let has_the_code = its_challenge == Some(challenge);
+                requests.push((RequestSummary { at, request_id }, has_the_code.then_some(state)));
+            }
+            None => damaged = Some(Damaged::Request),
+        }
+    }
+    let newest = newest_first(requests).into_iter();
+    let have_the_code = newest.filter_map(|(recent, state)| Some((recent.request_id, state?)));
+    let request = CodeRequest::choose(have_the_code, purpose);
+    Some(CheckAnswer::Verified { request, unreadable: damaged.map(unreadable) })
+}
+
+/// Of a code that is not verified, or a check that the provider does not decide.
+fn verdict(answer: &[u8]) -> Option<Verdict> {
     let (letter, mut words) = letter(answer)?;
     Some(match letter {
-        b'v' => Verdict::Verified,
         b'w' => Verdict::Wrong { attempts_left: words.u8()?.into() },
         b'u' => Verdict::AlreadyUsed,
         b'n' => Verdict::NonePending,
@@ -267,14 +298,7 @@ pub(super) fn request_record(answer: &[u8]) -> Option<Option<RequestRecord>> {
     let now = words.time()?;
     let length = usize::try_from(words.u32()?).ok()?;
     let (record, recipient) = (Record::read(words.bytes(length)?)?, words.rest());
-    let (state, challenge) = match record.stage {
-        None => {
-            let outcome = read_completion(record.rest)?;
-            let challenge = outcome.history.challenge.as_deref().and_then(Digest16::parse);
-            (RequestState::Completed(outcome), challenge)
-        }
-        Some(stage) => in_progress(stage, record.has_lease(), record.rest)?,
-    };
+    let (state, challenge) = request_state(&record)?;
     let purpose = match &state {
         RequestState::InProgress { purpose, .. } => purpose,
         RequestState::Completed(outcome) => &outcome.purpose,
@@ -286,9 +310,16 @@ pub(super) fn request_record(answer: &[u8]) -> Option<Option<RequestRecord>> {
     Some(Some(RequestRecord { state, receipt: record.receipt, code }))
 }
 
-fn in_progress(stage: &'static str, leased: bool, rest: &[u8]) -> Option<(RequestState, Option<Digest16>)> {
-    let InProgress { attempts_started, deadline, purpose, facts, history, .. } = InProgress::read(rest)?;
-    let (purpose, history) = (purpose.to_owned(), read_history(history)?);
+/// The state of a request, and its challenge.
+fn request_state(record: &Record<'_>) -> Option<(RequestState, Option<Digest16>)> {
+    let Some(stage) = record.stage else {
+        let outcome = read_completion(record.rest)?;
+        let challenge = outcome.history.challenge.as_deref().and_then(Digest16::parse);
+        return Some((RequestState::Completed(outcome), challenge));
+    };
+    let InProgress { attempts_started, deadline, purpose, facts, history, .. } =
+        InProgress::read(record.rest)?;
+    let (leased, purpose, history) = (record.has_lease(), purpose.to_owned(), read_history(history)?);
     Some((
         RequestState::InProgress { stage, leased, attempt: attempts_started, purpose, deadline, history },
         Some(facts.id),
@@ -343,15 +374,20 @@ fn suppression_entry(entry: &[u8]) -> Option<SuppressionEntry> {
 }
 
 /// Merges the lists of sent and unsent requests, newest first, each request once.
-pub(super) fn recent_requests(answer: &[u8], count: u32) -> Option<Vec<RequestSummary>> {
+pub(super) fn recent_requests(answer: &[u8]) -> Option<Vec<RequestSummary>> {
     let (mut words, mut recent) = (Unpacker::new(answer), Vec::new());
     while !words.is_empty() {
         let (at, request) = (words.time()?, words.bytes(17)?);
-        recent.push(RequestSummary { at, request_id: read_request_id(request, words.short_text()?)? });
+        recent.push((RequestSummary { at, request_id: read_request_id(request, words.short_text()?)? }, ()));
     }
-    recent.sort_by(|a, b| (b.at, &b.request_id).cmp(&(a.at, &a.request_id)));
+    let count_max = usize::try_from(RECENT_MAX).expect("a small number");
+    Some(newest_first(recent).into_iter().map(|(recent, ())| recent).take(count_max).collect())
+}
+
+/// Each request once, with what is known of it.
+fn newest_first<T>(mut recent: Vec<(RequestSummary, T)>) -> Vec<(RequestSummary, T)> {
+    recent.sort_by(|(a, _), (b, _)| (b.at, &b.request_id).cmp(&(a.at, &a.request_id)));
     let mut seen = HashSet::new();
-    recent.retain(|recent| seen.insert(recent.request_id.clone()));
-    recent.truncate(usize::try_from(count).expect("a small number"));
-    Some(recent)
+    recent.retain(|(recent, _)| seen.insert(recent.request_id.clone()));
+    recent
 }

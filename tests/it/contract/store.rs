@@ -1,6 +1,7 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
 mod claims;
+mod code_request;
 mod cost;
 mod damaged;
 mod damaged_shared;
@@ -27,7 +28,7 @@ use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
-use otpost::store::code_check::CodeCheck;
+use otpost::store::code_check::{CheckAnswer, CodeCheck};
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
@@ -211,7 +212,14 @@ async fn verify_under(
         digests,
         limits: &limits,
     };
-    store.verify(&check).await.expect("the store answers")
+    verdict(store.verify(&check).await.expect("the store answers"))
+}
+
+fn verdict(answer: CheckAnswer) -> Verdict {
+    match answer {
+        CheckAnswer::Verified { .. } => Verdict::Verified,
+        CheckAnswer::NotVerified(verdict) => verdict,
+    }
 }
 
 async fn admit(store: &dyn TimedStore, request: &TestRequest) -> Admission {
@@ -255,6 +263,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     a_refund_frees_only_what_its_request_was_charged(store).await;
     the_first_outcome_stays(store).await;
     claims::keeps_its_promises(store).await;
+    code_request::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;
     provider_check::keeps_its_promises(store).await;
     receipts::keeps_its_promises(store).await;
@@ -626,6 +635,13 @@ async fn a_check_whose_answer_was_lost_is_counted_once(store: &dyn TimedStore) {
     assert_eq!(verify(store, 14, 1, 0).await, Verdict::Wrong { attempts_left: 4 });
     assert_eq!(verify(store, 14, 1, 0).await, Verdict::Wrong { attempts_left: 4 });
     assert_eq!(verify(store, 14, 2, 0).await, Verdict::Wrong { attempts_left: 3 });
+    store.at(START.plus(LIFE));
+    assert_eq!(
+        verify(store, 14, 2, 0).await,
+        Verdict::Wrong { attempts_left: 3 },
+        "the code expired meanwhile"
+    );
+    assert_eq!(verify(store, 14, 3, 0).await, Verdict::Expired { at: START.plus(LIFE) });
 }
 
 async fn a_check_without_the_key_is_not_counted(store: &dyn TimedStore) {

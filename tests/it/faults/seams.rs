@@ -25,7 +25,6 @@ use otpost::domain::retry::RetryPolicy;
 use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time::UnixMillis;
-use otpost::domain::verdict::Verdict;
 use otpost::flow::consumer_loop;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
@@ -36,7 +35,7 @@ use otpost::provider::{
     Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LookupError, Message, Provider,
     ProviderMessage,
 };
-use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
@@ -285,7 +284,7 @@ impl Store for SeamStore {
     async fn complete(&self, complete: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         self.step(self.inner.complete(complete)).await
     }
-    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<CheckAnswer, StoreError> {
         self.step(self.inner.verify(check)).await
     }
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
@@ -295,7 +294,7 @@ impl Store for SeamStore {
         &self,
         check: &CodeCheck<'_>,
         end: ProviderCheckEnd,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<CheckAnswer, StoreError> {
         self.step(self.inner.finish_provider_check(check, end)).await
     }
     async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {

@@ -9,8 +9,7 @@ use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
-use otpost::domain::verdict::Verdict;
-use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
@@ -63,7 +62,7 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn verify(&self, _: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, _: &CodeCheck<'_>) -> Result<CheckAnswer, StoreError> {
         self.fail().await
     }
 
@@ -75,7 +74,7 @@ impl Store for Broken {
         &self,
         _: &CodeCheck<'_>,
         _: ProviderCheckEnd,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Result<CheckAnswer, StoreError> {
         self.fail().await
     }
 

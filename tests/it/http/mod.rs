@@ -214,6 +214,18 @@ impl TestServer {
     }
 
     async fn send_code_for(&self, request: &str, code: &str, to: &str, purpose: &str, kid: &'static str) {
+        self.send_code_over(&*self.store, request, code, to, purpose, kid).await;
+    }
+
+    async fn send_code_over(
+        &self,
+        store: &dyn Store,
+        request: &str,
+        code: &str,
+        to: &str,
+        purpose: &str,
+        kid: &'static str,
+    ) {
         let code = Code::parse(code).expect("digits");
         let parsed = Purpose::parse(purpose).expect("a purpose");
         let scope = CodeScope { channel: channel_of(to), address: to, purpose: &parsed };
@@ -241,7 +253,7 @@ impl TestServer {
             country: None,
             history: &RequestHistory::default(),
         };
-        let grant = match self.store.admit(&admit).await {
+        let grant = match store.admit(&admit).await {
             Ok(Admission::Granted(grant)) => grant,
             other => panic!("the send must be granted: {other:?}"),
         };
@@ -259,7 +271,7 @@ impl TestServer {
             suppression: None,
             poll_receipt_after: None,
         };
-        self.store.complete(&completion).await.expect("the store answers");
+        store.complete(&completion).await.expect("the store answers");
     }
 
     fn subject<'a>(&self, to: &str, purpose: &'a str) -> LimitSubject<'a> {

@@ -8,16 +8,18 @@ use otpost::broker::memory::{MemoryPublisher, OwnedMessage};
 use otpost::broker::rabbit::publish::RabbitPublisher;
 use otpost::broker::{Outgoing, PublishError, Publisher};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 
 use super::{
-    ALICE, ANA, Answer, CODE, HOUR, PURPOSE, TestServer, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE, alice,
-    service,
+    ALICE, ANA, Answer, CODE, HOUR, PURPOSE, START, TestServer, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE,
+    alice, service,
 };
 use crate::contract::broker::rabbit::{RabbitWorld, in_world};
 use crate::contract::broker::{World as _, patiently};
 use crate::documents::messages::check_result;
+use crate::real::Redis;
 
 const WRONG: &str = "000000";
 
@@ -111,6 +113,33 @@ async fn an_event_names_the_last_request_that_sent_the_code_for_this_purpose() {
     server.send_code_for("next-day", CODE, ALICE, "login", "k1").await;
     server.post(VERIFY_SERVICE, &service(), &login).await.expect(200);
     assert_eq!(published(&mut results).1["request_id"], "next-day");
+}
+
+#[tokio::test]
+async fn a_code_whose_request_has_no_record_is_verified_without_an_event() {
+    let server = TestServer::start();
+    let mut results = server.broker.subscribe_results();
+    server.send_code("r1", CODE).await;
+    server.store.forget_requests();
+    check(&server, CODE).await.expect(200);
+    expect_none(&mut results);
+    check(&server, CODE).await.expect_problem(409, "code_used");
+}
+
+/// The record of the newer request cannot be read.
+#[tokio::test]
+async fn a_damaged_record_keeps_no_right_code_from_being_verified_with_an_event() {
+    let redis = Redis::fresh();
+    let store = Arc::new(redis.store());
+    let server = TestServer::with(|api| api.verifier.store = store.clone());
+    let mut results = server.broker.subscribe_results();
+    for (request, seconds) in [("r1", 0), ("r2", 60)] {
+        store.set_time(START.plus(Duration::from_secs(seconds)));
+        server.send_code_over(&*store, request, CODE, ALICE, PURPOSE, "k1").await;
+    }
+    redis.replace([b"qh", &Sha256::digest("r2")[..16]].concat(), "SET", &[b"x"]);
+    check(&server, CODE).await.expect(200);
+    assert_eq!(published(&mut results).0.message_id, "r1:verified");
 }
 
 #[tokio::test]

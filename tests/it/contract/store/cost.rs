@@ -8,14 +8,19 @@ use std::time::Duration;
 use otpost::domain::history::{Attempt, HistoryEvent};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
+use otpost::store::code_check::{CheckAnswer, CodeCheck};
 use otpost::store::redis::RedisStore;
 use otpost::store::{CompletionAnswer, CompletionInput, Store as _};
 
-use super::{Refund, completion, granted, request_to, sent};
+use super::{Refund, completion, granted, named, request_to, sent};
 use crate::real;
 
 /// Without the two calls of steps.
 const COMMANDS_MAX: u64 = 8;
+/// The time; the recipient's value, read and written.
+const WRONG_CHECK_COMMANDS: u64 = 3;
+/// And the record of each request that the recipient had within a day.
+const RIGHT_CHECK_COMMANDS: u64 = 4;
 /// The values of the recipient and of the request.
 const NEW_KEYS_MAX: u64 = 2;
 const BYTES_MAX: u64 = 700;
@@ -64,15 +69,19 @@ fn info(connection: &mut redis::Connection, section: &str) -> String {
     redis::cmd("INFO").arg(section).query(connection).expect("Redis answers")
 }
 
-/// The commands that steps have run.
-fn commands(connection: &mut redis::Connection) -> u64 {
+/// The commands that steps have run, and the calls of steps.
+fn commands(connection: &mut redis::Connection) -> (u64, u64) {
     let stats = info(connection, "commandstats");
-    let count = |line: &str| {
+    let counts = |line: &str| {
         let (name, counts) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        let of_steps = !["fcall", "function|load", "client|setinfo", "info", "keys", "hello"].contains(&name);
-        of_steps.then(|| counts.split(',').next()?.parse::<u64>().ok())?
+        Some((name.to_owned(), counts.split(',').next()?.parse::<u64>().ok()?))
     };
-    stats.lines().filter_map(count).sum()
+    let counts: Vec<(String, u64)> = stats.lines().filter_map(counts).collect();
+    let of_tests = ["function|load", "client|setinfo", "info", "keys", "hello"];
+    let sum = |is_meant: &dyn Fn(&str) -> bool| {
+        counts.iter().filter(|(name, _)| is_meant(name)).map(|(_, count)| count).sum()
+    };
+    (sum(&|name| name != "fcall" && !of_tests.contains(&name)), sum(&|name| name == "fcall"))
 }
 
 /// Of the value under the first key that begins so.
@@ -96,7 +105,7 @@ fn used_memory(connection: &mut redis::Connection) -> u64 {
 }
 
 /// A request on the default limits of a recipient, sent at the first attempt, with a receipt due.
-async fn send(store: &RedisStore, number: u32) {
+async fn send(store: &RedisStore, number: u32) -> Digest16 {
     let limits = [Limit::User, Limit::Ip, Limit::Network, Limit::All]
         .into_iter()
         .fold(Limits::default(), |limits, limit| limits.with(limit, 0));
@@ -127,6 +136,7 @@ async fn send(store: &RedisStore, number: u32) {
         ..completion(input.lease, &outcome, Refund::None)
     };
     assert_eq!(store.complete(&end).await.expect("answers"), CompletionAnswer::Recorded);
+    end.lease.subject.recipient
 }
 
 #[tokio::test]
@@ -142,9 +152,9 @@ async fn a_message_stays_within_its_bars() {
     let (mut fewest, keys_before) = (u64::MAX, keys(&mut connection));
     // A minute may begin between two messages, but not between each two.
     for number in 1..4 {
-        let before = commands(&mut connection);
+        let (before, _) = commands(&mut connection);
         send(&store, number).await;
-        fewest = fewest.min(commands(&mut connection) - before);
+        fewest = fewest.min(commands(&mut connection).0 - before);
     }
     assert!((1..=COMMANDS_MAX).contains(&fewest), "{fewest} commands");
     let new_keys = keys(&mut connection) - keys_before;
@@ -158,4 +168,33 @@ async fn a_message_stays_within_its_bars() {
     println!("{fewest} commands, {bytes} bytes; values of recipient and request: {both:?}");
     assert!((100..=BYTES_MAX).contains(&bytes), "{bytes} bytes");
     assert!(both.iter().sum::<u64>() < BYTES_MAX, "{both:?}");
+}
+
+#[tokio::test]
+async fn a_check_is_one_call_of_a_step_and_stays_within_its_bars() {
+    let Some(server) = Server::start() else {
+        eprintln!("not measured: redis-server is not installed");
+        return;
+    };
+    let mut connection = server.connection();
+    let store = RedisStore::connect(&server.url, "otpost").expect("a URL");
+    let (recipient, limits) = (send(&store, 0).await, Limits::default());
+    let right = named(50);
+    for (check_id, typed, commands_max) in
+        [(1, named(0), WRONG_CHECK_COMMANDS), (2, right, RIGHT_CHECK_COMMANDS)]
+    {
+        let check = CodeCheck {
+            recipient,
+            purpose: "verification",
+            check_id,
+            digests: &[("k1", typed)],
+            limits: &limits,
+        };
+        let (commands_before, calls_before) = commands(&mut connection);
+        let answer = store.verify(&check).await.expect("answers");
+        let has_request = matches!(answer, CheckAnswer::Verified { request: Some(_), .. });
+        assert_eq!(has_request, typed == right, "{answer:?}");
+        let (commands, calls) = commands(&mut connection);
+        assert_eq!((commands - commands_before, calls - calls_before), (commands_max, 1));
+    }
 }

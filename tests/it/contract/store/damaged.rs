@@ -9,7 +9,7 @@ use otpost::domain::outcome::{ErrorCode, Outcome};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::verdict::Verdict;
-use otpost::store::code_check::{CodeCheck, ProviderCheckEnd};
+use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd};
 use otpost::store::redis::RedisStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, Grant,
@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     LEASE, START, TestRequest, TimedStore as _, admit, completion, failed, granted, limits, named, rejected,
-    request_to, sent,
+    request_to, sent, verdict,
 };
 use crate::real::Redis;
 
@@ -401,6 +401,62 @@ async fn the_damaged_record_of_another_request_is_no_error_of_this_one() {
     }
 }
 
+/// Two requests that sent one code.
+async fn stored_twice() -> Stored {
+    let stored = Stored::new().await;
+    let mut outcome = sent(START);
+    outcome.history.challenge = Some(ChallengeId::from_digest(named(101)).as_str().to_owned());
+    let complete = async |request: &TestRequest| {
+        stored.store.complete(&completion(request.lease(), &outcome, Refund::None)).await.expect("answers");
+    };
+    complete(&stored.request).await;
+    stored.store.at(START.plus(Duration::from_secs(40)));
+    let newer = request_to(1, "newer");
+    granted(admit(&stored.store, &newer).await);
+    complete(&newer).await;
+    stored
+}
+
+/// The request that a right check answers, and the damage that it met. The check is the same each time.
+async fn verified(stored: &Stored) -> (Option<String>, Option<Damaged>) {
+    let (limits, digests) = (limits(), [("k1", named(51))]);
+    let answer = stored.store.verify(&code_check(&limits, &digests)).await.expect("the check does not fail");
+    let CheckAnswer::Verified { request, unreadable } = answer else { panic!("not verified: {answer:?}") };
+    let damaged = unreadable.map(|error| damaged(&error).expect("of damage"));
+    (request.map(|request| request.id.as_str().to_owned()), damaged)
+}
+
+#[tokio::test]
+async fn a_damaged_record_undoes_no_right_check_and_hides_no_other_request_of_its_code() {
+    let stored = stored_twice().await;
+    let older = |damaged| (Some("stored".to_owned()), Some(damaged));
+    let (newer, text) = (record_key("newer"), [b"t", &record_key("newer")[1..]].concat());
+    let (value, id) = (stored.redis.read(&newer), stored.redis.read(&text));
+    // The length at the start is right, so the script takes it for whole.
+    let short = u32::try_from(value.len() - 5).expect("short").to_be_bytes();
+    let cut_inside = [&value[..1], &short[1..], &value[4..value.len() - 1]].concat();
+    let damages = damages(&value).into_iter().chain([("cut inside".to_owned(), cut_inside)]);
+    for (damage, value) in damages {
+        stored.redis.replace(&newer, "SET", &[&value]);
+        assert_eq!(verified(&stored).await, older(Damaged::Request), "{damage}");
+    }
+    stored.redis.replace(&newer, OTHER_TYPE.0, OTHER_TYPE.1);
+    assert_eq!(verified(&stored).await, older(Damaged::Request), "another type");
+    stored.redis.replace(&newer, "SET", &[&value]);
+    stored.redis.replace(&text, OTHER_TYPE.0, OTHER_TYPE.1);
+    assert_eq!(verified(&stored).await, older(Damaged::Subject("request_text")));
+    stored.redis.replace(&text, "SET", &[&id]);
+    assert_eq!(verified(&stored).await, (Some("newer".to_owned()), None), "mended");
+    for request in ["stored", "newer"] {
+        stored.redis.replace(record_key(request), "SET", &[b"x"]);
+    }
+    assert_eq!(verified(&stored).await, (None, Some(Damaged::Request)));
+    for request in ["stored", "newer"] {
+        stored.redis.delete(record_key(request));
+    }
+    assert_eq!(verified(&stored).await, (None, None));
+}
+
 fn code_check<'a>(
     limits: &'a Limits,
     digests: &'a [(&'a str, otpost::domain::keyed_digest::Digest16)],
@@ -410,7 +466,7 @@ fn code_check<'a>(
 }
 
 async fn check_digest(store: &RedisStore, kid: &str, digest: u8) -> Result<Verdict, StoreError> {
-    store.verify(&code_check(&limits(), &[(kid, named(digest))])).await
+    store.verify(&code_check(&limits(), &[(kid, named(digest))])).await.map(verdict)
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use otpost::store::{AdmissionInput, Grant, ProposedChallenge, Refund};
 
 use super::{
     HOUR, LIFE, START, TestRequest, TimedStore, admit, completion, grant_and_complete, granted, limits,
-    named, rejected, request_to, sent, verify,
+    named, rejected, request_to, sent, verdict, verify,
 };
 
 const NAME: &str = "VE00000000000000000000000000000001";
@@ -32,12 +32,17 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     the_provider_is_not_asked_about_expired_codes(store).await;
 }
 
-/// Admits a request whose code the provider makes, and completes it as sent.
-async fn admit_provider_made(store: &dyn TimedStore, request: &TestRequest) -> Grant {
+/// Admits a request whose code the provider makes.
+pub(super) async fn grant_provider_made(store: &dyn TimedStore, request: &TestRequest) -> Grant {
     let id = ChallengeId::from_digest(named(request.challenge));
     let proposal = ProposedChallenge { id, kid: PROVIDER_MADE, digest: Digest16::NONE, callers_code: false };
     let admit = AdmissionInput { proposal, code_key_ids: PROVIDER_MADE_KIDS, ..request.admit() };
-    let grant = granted(store.admit(&admit).await.expect("the store answers"));
+    granted(store.admit(&admit).await.expect("the store answers"))
+}
+
+/// And completes it as sent.
+async fn admit_provider_made(store: &dyn TimedStore, request: &TestRequest) -> Grant {
+    let grant = grant_provider_made(store, request).await;
     let outcome = sent(grant.now);
     store.complete(&completion(request.lease(), &outcome, Refund::None)).await.expect("the store answers");
     grant
@@ -50,10 +55,8 @@ async fn begin(store: &dyn TimedStore, recipient: u8, check_id: u64) -> Provider
 
 async fn finish(store: &dyn TimedStore, recipient: u8, check_id: u64, result: ProviderCheckEnd) -> Verdict {
     let limits = limits();
-    store
-        .finish_provider_check(&check(recipient, check_id, &limits), result)
-        .await
-        .expect("the store answers")
+    let answer = store.finish_provider_check(&check(recipient, check_id, &limits), result).await;
+    verdict(answer.expect("the store answers"))
 }
 
 fn check(recipient: u8, check_id: u64, limits: &Limits) -> CodeCheck<'_> {
@@ -182,7 +185,7 @@ async fn a_code_right_for_one_purpose_is_not_found_for_another(store: &dyn Timed
     let for_login = |check_id| CodeCheck { purpose: "login", ..check(129, check_id, &limits) };
     store.begin_provider_check(&for_login(1)).await.expect("answers");
     let right = store.finish_provider_check(&for_login(1), ProviderCheckEnd::Right).await.expect("answers");
-    assert_eq!(right, Verdict::Verified);
+    assert_eq!(verdict(right), Verdict::Verified);
     assert_eq!(begin(store, 129, 2).await, ProviderCheckStart::Ask(Some(NAME.to_owned())));
     assert_eq!(
         finish(store, 129, 2, ProviderCheckEnd::ApprovedAfterLostAnswer).await,
@@ -199,7 +202,7 @@ async fn a_code_right_for_one_purpose_is_not_found_for_another(store: &dyn Timed
         .finish_provider_check(&for_payment, ProviderCheckEnd::ApprovedAfterLostAnswer)
         .await
         .expect("answers");
-    assert_eq!(found, Verdict::Verified);
+    assert_eq!(verdict(found), Verdict::Verified);
 }
 
 /// The provider's code outlives the replaced challenge.
