@@ -7,7 +7,7 @@ use otpost::domain::outcome::ErrorCode;
 use otpost::store::redis::RedisStore;
 use otpost::store::{Admission, Store as _, StoreError};
 
-use super::before::{COMPLETED, UUID, asked, fresh, of, put, put_record};
+use super::old_layout::{COMPLETED, UUID, asked, fresh, of, put, put_record};
 use super::{HOUR, START, TimedStore as _, admit, limits, named, rejected, request_to};
 use crate::real::Redis;
 
