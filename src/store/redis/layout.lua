@@ -6,7 +6,7 @@
 --   {P}:sR  value of a recipient             {P}:mR<message id>  claim: claims.lua
 --   {P}:qQ  record of a request              {P}:nR  note of a suppression, {P}:c<country>: suppressions.lua
 --   {P}:tQ  text of an id that is no UUID    {P}:vR  checks that may have been right: checks.lua
---   {P}:uD, iD, wD, a  subject logs: times of the sends for a user, an IP, a network, and in all, packed. U, I, W, A: as a list
+--   {P}:uD, iD, wD, a  subject logs: the times of sends for a user, an IP, a network, in all: I6 each. U, I, W, A: as a list
 --   {P}:r<minute>, due  receipts to poll for: complete.lua
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
 --   {P}:suppressed  recipients: suppressions.lua
@@ -210,7 +210,7 @@ local function attempts_are_current(r, attempts_made, must_be_made)
   return r.attempts_started == attempts_made or not must_be_made and r.state == SENDING and r.attempts_started - 1 == attempts_made
 end
 
--- How many messages a request in progress may have, the earliest time of the first, and the latest time of the last.
+-- The number of messages that a request in progress may have, the earliest time of the first, and the latest time of the last.
 local function possible_messages(r, now)
   local count = r.attempts_in_doubt + (r.state == SENDING and 1 or 0)
   local only_current_attempt = count == 1 and r.state ~= WAITING

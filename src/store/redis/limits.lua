@@ -73,7 +73,7 @@ local function append(log, width, source, window, now, entries_max)
   return log .. pack('>I6', max(now, newest)) .. source
 end
 
--- Makes sure, before anything is charged, that a log which MGET did not find is missing and has no other type.
+-- A log that MGET did not find may have another type. Makes sure that it is missing, before anything is charged.
 local function expect_no_other_type(c, keys, first, stored)
   local missing = {}
   for n, limit in ipairs(c.subject_limits) do
@@ -172,7 +172,7 @@ local function cooldown_left(s, prefix, recipient, now)
     if not record then return 0 end
     local state, _, kept_until, _, rest_at = read_common(record)
     if kept_until <= now or state == COMPLETED then return 0 end
-    -- At least 1 s, so that a caller does not retry at once.
+    -- The next field is "busy until". At least 1 s, so that a caller does not retry at once.
     return max(read('>I6', record, rest_at) - now, 1000)
   end)
   -- The record of another request cannot be read: that request may still be sent.
