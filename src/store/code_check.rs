@@ -46,18 +46,18 @@ impl CodeRequest {
     ) -> Option<CodeRequest> {
         let mut unsent = None;
         for (id, state) in requests {
-            let (its_purpose, history, may_be_sent) = match state {
+            let (recorded_purpose, history, may_have_been_sent) = match state {
                 RequestState::InProgress { purpose, history, .. } => (purpose, history, true),
                 RequestState::Completed(outcome) => {
-                    let may_be_sent = matches!(outcome.status, Status::Sent | Status::Unknown);
-                    (outcome.purpose, outcome.history, may_be_sent)
+                    let may_have_been_sent = matches!(outcome.status, Status::Sent | Status::Unknown);
+                    (outcome.purpose, outcome.history, may_have_been_sent)
                 }
             };
-            if its_purpose != purpose {
+            if recorded_purpose != purpose {
                 continue;
             }
             let request = CodeRequest { id, correlation_id: history.correlation_id };
-            if may_be_sent {
+            if may_have_been_sent {
                 return Some(request);
             }
             unsent.get_or_insert(request);
