@@ -713,11 +713,11 @@ async fn a_refund_frees_only_what_its_request_was_charged(store: &dyn TimedStore
         store.at(now);
         let own = limits().with(Limit::Recipient, 1_000).with(Limit::RecipientDay, 1_000);
         let capped = Limits { cooldown: Duration::ZERO, ..own.with(Limit::All, count) };
-        let text = |n: u32| TestRequest { limits: capped, ..request_to(194, &format!("text{hour}-{n}")) };
+        let text = |n: u32| TestRequest { limits: capped, ..request_to(147, &format!("text{hour}-{n}")) };
         for n in 0..count {
             granted(admit(store, &text(n)).await);
         }
-        let email = request_to(195, &format!("email{hour}"));
+        let email = request_to(148, &format!("email{hour}"));
         granted(admit(store, &email).await);
         let outcome = failed(now);
         let completion = completion(email.lease(), &outcome, Refund::Full);
