@@ -171,7 +171,7 @@ impl Keys {
         self.name(b"kill", b"")
     }
 
-    /// The last server. The layout before this one had `server`, by which `before.lua` knows its workers.
+    /// The last server. The layout before this one had `server`, by which `shared.lua` knows its workers.
     fn server(&self) -> Key {
         self.name(b"primary", b"")
     }
