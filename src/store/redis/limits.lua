@@ -141,8 +141,8 @@ local function read_charged_logs(c, keys, first)
   return stored
 end
 
--- Takes the charge of a request out of the subject logs of the limits that are on. Those charged at the time of its admission are
--- alike: whichever goes, the same times stay. In a list it stands behind the charges made since, which are all that is looked at.
+-- Takes the charge of a request out of the subject logs of the limits that are on. Charges of one millisecond are alike: whichever
+-- goes, the same times stay. A list is read from its newest charge back to this one; whole, if this one has left the window.
 local function refund_subject_logs(c, keys, first, stored, admitted_at)
   for n, limit in ipairs(c.subject_limits) do
     local key = keys[first + n - 1]

@@ -1,4 +1,5 @@
-//! Opening: makes sure that the stored data is of this layout, before the first step of the process.
+//! Opening: makes sure that the stored data is of this layout, before the first step of the process, and again where a server
+//! lacks what the opening wrote.
 
 use std::time::{Duration, Instant};
 
