@@ -4,7 +4,6 @@
 //! script on both sides; otpost answers a right one after its event is confirmed, and the bare handler has no event.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,9 +14,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::bare_check;
-use crate::broker::{Broker, mobile_number};
+use crate::broker::{NewRequest, mobile_number};
 use crate::child::Process;
-use crate::run::{self, AUDIENCE, FakeTwilio, JWT_SECRET};
+use crate::redis_server::RedisServer;
+use crate::run::{self, AUDIENCE, FakeTwilio, JWT_SECRET, World};
 use crate::{Args, Side};
 
 const RECIPIENTS: usize = 4_000;
@@ -30,26 +30,28 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 pub struct Checked {
     pub wrong_us: f64,
     pub right_us: f64,
+    pub redis_wrong_us: f64,
+    pub redis_right_us: f64,
 }
 
 pub async fn run(args: &Args, side: Side) -> anyhow::Result<Checked> {
-    run::in_world(args, async |prefix, folder, broker| {
+    run::in_world(args, async |world| {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         // The events of right codes need a queue, or they are returned.
         let (mut command, _events) = match side {
             Side::Worker => {
-                let twilio = send_codes(args, prefix, folder, broker).await?;
-                let mut http = run::otpost(args, prefix, &twilio, "http")?;
+                let twilio = send_codes(world).await?;
+                let mut http = run::otpost(world, &twilio, "http")?;
                 http.env("HTTP_ADDR", format!("127.0.0.1:{port}"));
-                (http, Some(broker.collector().await?))
+                (http, Some(world.broker.collector().await?))
             }
             Side::Bare => {
-                write_codes(args, prefix).await?;
-                (bare(args, prefix, port)?, None)
+                write_codes(&world.redis).await?;
+                (bare(world, port)?, None)
             }
         };
-        let process = Process::start(&mut command, &folder.join("checks.log"))?;
-        let checked = check_all(port, &process).await;
+        let process = Process::start(&mut command, &world.folder.join("checks.log"))?;
+        let checked = check_all(port, &process, &world.redis).await;
         let checked = checked.with_context(|| format!("the log ends:\n{}", process.log_tail()))?;
         let ended = process.terminate().await?;
         ensure!(ended.success(), "after SIGTERM: {ended}");
@@ -59,46 +61,50 @@ pub async fn run(args: &Args, side: Side) -> anyhow::Result<Checked> {
 }
 
 /// A worker sends each recipient the code that its request has.
-async fn send_codes(args: &Args, prefix: &str, folder: &Path, broker: &Broker) -> anyhow::Result<FakeTwilio> {
+async fn send_codes(world: &World<'_>) -> anyhow::Result<FakeTwilio> {
     let twilio = FakeTwilio::start(0)?;
     twilio.open().await?;
-    run::declare(args, prefix, &twilio, folder)?;
-    let results = broker.collector().await?;
-    broker.publish_requests(RECIPIENTS, Some(CODE)).await?;
-    let mut worker = run::otpost(args, prefix, &twilio, "worker")?;
-    let worker = Process::start(&mut worker, &folder.join("worker.log"))?;
+    run::declare(world, &twilio)?;
+    let results = world.broker.collector().await?;
+    world.broker.publish_requests(RECIPIENTS, &NewRequest::WithCode(CODE)).await?;
+    let mut worker = run::otpost(world, &twilio, "worker")?;
+    let worker = Process::start(&mut worker, &world.folder.join("worker.log"))?;
     results.collect(RECIPIENTS).await?;
     worker.terminate().await?;
     Ok(twilio)
 }
 
-async fn write_codes(args: &Args, prefix: &str) -> anyhow::Result<()> {
-    let mut redis = redis::Client::open(args.redis_url.as_str())?.get_multiplexed_async_connection().await?;
+async fn write_codes(server: &RedisServer) -> anyhow::Result<()> {
+    let mut redis = server.connect().await?;
     let mut pipeline = redis::pipe();
     for index in 0..RECIPIENTS {
-        pipeline.hset(bare_check::key(prefix, &mobile_number(index)), "code", CODE).ignore();
+        pipeline.hset(bare_check::key(&server.prefix, &mobile_number(index)), "code", CODE).ignore();
     }
     pipeline.query_async(&mut redis).await.context("Redis takes no codes")
 }
 
-fn bare(args: &Args, prefix: &str, port: u16) -> anyhow::Result<Command> {
+fn bare(World { args, redis, .. }: &World<'_>, port: u16) -> anyhow::Result<Command> {
     let mut bare = Command::new(std::env::current_exe()?);
     bare.arg("bare-check").env_clear();
-    bare.args(["--port", &port.to_string(), "--redis-url", &args.redis_url, "--prefix", prefix]);
+    bare.args(["--port", &port.to_string(), "--redis-url", &redis.url, "--prefix", &redis.prefix]);
     bare.args(["--runtime", args.bare_runtime.name()]);
     Ok(bare)
 }
 
-async fn check_all(port: u16, process: &Process) -> anyhow::Result<Checked> {
+async fn check_all(port: u16, process: &Process, redis: &RedisServer) -> anyhow::Result<Checked> {
     let client = Arc::new(Client::new(port)?);
     client.until_it_answers().await?;
+    // Of the process and of Redis.
     let cpu_us = async |code, status| {
-        let before = process.cpu_time()?;
+        let (before, redis_before) = (process.cpu_time()?, redis.account().await?);
         client.round(code, status).await?;
-        Ok::<_, anyhow::Error>((process.cpu_time()? - before).as_secs_f64() * 1e6 / RECIPIENTS as f64)
+        let cpu_us = (process.cpu_time()? - before).as_secs_f64() * 1e6 / RECIPIENTS as f64;
+        Ok::<_, anyhow::Error>((cpu_us, redis.account().await?.since(&redis_before, RECIPIENTS).cpu_us))
     };
     let _opens_connections = cpu_us(WRONG_CODE, 422).await?;
-    Ok(Checked { wrong_us: cpu_us(WRONG_CODE, 422).await?, right_us: cpu_us(CODE, 200).await? })
+    let (wrong_us, redis_wrong_us) = cpu_us(WRONG_CODE, 422).await?;
+    let (right_us, redis_right_us) = cpu_us(CODE, 200).await?;
+    Ok(Checked { wrong_us, right_us, redis_wrong_us, redis_right_us })
 }
 
 struct Client {
