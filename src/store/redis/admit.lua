@@ -1,8 +1,9 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
 -- KEYS     recipient, request, country's suppression, then the shared logs
 -- ARGV     settings; call: c8 token of the lease, I6 requested at and I6 deadline of the caller (each one more; 0: not given),
---          B gate closed, I4 suspect from (with this many unfinished leases a request is a crash suspect); purpose; facts of the
---          challenge to start; history; error to reject a new request with, or empty; text of the request id, empty for a UUID
+--          B gate closed, I4 suspect from (with this many unfinished leases a request is a crash suspect), Bc0 purpose, Bc0 facts of
+--          the challenge to start, Hc0 error to reject a new request with, or none, Bc0 text of the request id, none for a UUID; then
+--          the history
 -- Answers  n NEW: granted, a new request with the proposed challenge: I6 now, H sends in a day, I6 expiry, I6 deadline
 --          c NEW FACTS: granted, a new request that continues the pending challenge with these facts
 --          g GRANT | d GRANT: granted again | the attempt of an earlier lease is in doubt: I6 now, H attempt, I6 its start,
@@ -92,7 +93,7 @@ end
 -- Writes the record of a new request and the value of its recipient; or neither, if one of the keys has another type, which
 -- MGET takes for no value.
 local function write_new(key, record, kept_px, recipient_key, s, c, now)
-  local old = call('SET', key, seal(record), 'PX', kept_px, 'GET')
+  local old = call('SET', key, record, 'PX', kept_px, 'GET')
   local is_written, problem = pcall(write_recipient, recipient_key, s, c.window, now)
   if is_written then return end
   if old then server_call('SET', key, old, 'KEEPTTL') else server_call('DEL', key) end
@@ -104,7 +105,7 @@ local function reject(c, keys, s, stood, token, purpose, history, reason, left, 
   local outcome = pack('>BI6BI4I4Bc0Hc0', 2, now, reason, ceil(left / 1000), code, #purpose, purpose, #refused, refused) .. history
   local key, kept_px = place_record(c, keys[2], stood, recipient, c.rejection_px, now)
   s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
-  local record = pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + c.rejection_kept, 0, '', 0, 0, '', 0, '', outcome)
+  local record = completed(recipient, token, now + c.rejection_kept, '', 0, '', '', outcome)
   write_new(key, record, kept_px, keys[1], s, c, now)
   if text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
   return 'e1\0\0\0\0\0' .. outcome
@@ -112,8 +113,9 @@ end
 
 local function admit(keys, args)
   local c = settings_of(args[1])
-  local token, requested_at, not_after, gate_closed, suspect_from = read('>c8I6I6BI4', args[2])
-  local purpose, facts, history, refused, text = args[3], args[4], args[5], args[6], args[7]
+  local token, requested_at, not_after, gate_closed, suspect_from, purpose, facts, refused, text, history_at =
+    read('>c8I6I6BI4Bc0Bc0Hc0Bc0', args[2])
+  local history = sub(args[2], history_at)
   local now = clock(c.test_time)
   local recipient, request = sub(keys[1], -16), sub(keys[2], -17)
   local stored = call('MGET', unpack(keys))
@@ -155,11 +157,11 @@ local function admit(keys, args)
   end
   local place, kept_px = place_record(c, keys[2], stood, recipient, c.outcome_px, now)
   local own_facts, own_expires = its_facts or facts, expires or now + c.code_life
-  local record = pack(REQUEST_IN_PROGRESS, recipient, SENDING, token, now + c.outcome_kept, 0, '', now + c.lease_duration, 1,
-    now, 0, 1, now, own_expires, deadline, #purpose, purpose, #own_facts, own_facts, history)
+  local record = in_progress(recipient, SENDING, token, now + c.outcome_kept, '', now + c.lease_duration, 1, now, 0, 1, now,
+    own_expires, deadline, purpose, own_facts, history)
   write_new(place, record, kept_px, keys[1], s, c, now)
   charge_shared(c, keys, 4, stored, now)
   if text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
-  local new = pack('>I6HI6I6', now, used(s.sends, REQUEST_ENTRY, DAY, now), own_expires, deadline)
-  return its_facts and 'c' .. new .. its_facts or 'n' .. new
+  local sends = used(s.sends, REQUEST_ENTRY, DAY, now)
+  return pack('>c1I6HI6I6c0', its_facts and 'c' or 'n', now, sends, own_expires, deadline, its_facts or '')
 end

@@ -1,12 +1,12 @@
 -- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression. The record
 -- comes last of what can fail, and what comes before can be repeated: a step that stopped at damaged data does the rest later.
--- KEYS     recipient, request, country whose suppression begins (or any key), then the shared logs if charges are refunded
+-- KEYS     recipient, request, then the shared logs if charges are refunded, then the country if its suppression begins
 -- ARGV     settings; call: c8 token of the lease, I4 how long the outcome is kept, B nothing was sent, H attempts that the handler
 --          knows of, B refund (0 none, 1 uncounted, 2 counted: after the provider's refusal), I6 poll for the receipt after (one
 --          more; 0: none is expected), B found by a lookup (another request may have claimed the message), B the outcome has
---          the id under which a lookup lists the message; message id or empty; outcome; text of the request id, empty for a
---          UUID; suppression or empty: B 1 of the recipient, 2 of the country, I4 provider code, I6 duration (NO_END: without end),
---          then the masked recipient
+--          the id under which a lookup lists the message, Hc0 message id or none, Bc0 text of the request id, none for a UUID,
+--          Hc0 suppression or none: B 1 of the recipient, 2 of the country, I4 provider code, I6 duration (NO_END: without end),
+--          then the masked recipient; then the outcome
 -- Answers  r: recorded | a COMPLETION: already completed so, which stays | m: another request has claimed the message |
 --          o: not the owner (the handler cannot say that nothing was sent)
 
@@ -52,8 +52,9 @@ end
 
 local function complete(keys, args)
   local c = settings_of(args[1])
-  local token, kept, nothing_sent, attempts, refund, poll_after, found, id_is_known = read('>c8I4BHBI6BB', args[2])
-  local message_id, outcome, text, suppression = args[3], args[4], args[5], args[6]
+  local token, kept, nothing_sent, attempts, refund, poll_after, found, id_is_known, message_id, text, suppression, outcome_at =
+    read('>c8I4BHBI6BBHc0Bc0Hc0', args[2])
+  local outcome = sub(args[2], outcome_at)
   local now, prefix = clock(c.test_time), prefix_of(keys[1])
   local recipient, request = sub(keys[1], -16), sub(keys[2], -17)
   local stood = call('GET', keys[2])
@@ -87,7 +88,7 @@ local function complete(keys, args)
   end
   local claims_it = message_id ~= '' and 1 or 0
   local s = (refund ~= 0 or suppression ~= '') and read_recipient(keys[1], call('GET', keys[1]))
-  local charged = refund ~= 0 and read_charged(c, keys, 4)
+  local charged = refund ~= 0 and read_charged(c, keys, 3)
   if message_id ~= '' then
     -- The record cannot show the claim of a send that is not, or soon no longer, in the recipient's log.
     if found == 1 or not line or refund ~= 0 or kept ~= c.outcome_kept or now - admitted_at > DAY - CLAIM_KEPT then
@@ -99,7 +100,7 @@ local function complete(keys, args)
   if suppression ~= '' then
     local target, code, duration, masked = read('>BI4I6', suppression)
     if target == 2 then
-      suppress_country(keys[3], code, duration, now)
+      suppress_country(keys[#keys], code, duration, now)
     else
       changed = suppress_recipient(prefix, recipient, s, code, duration, now, sub(suppression, masked)) or changed
     end
@@ -107,13 +108,12 @@ local function complete(keys, args)
   if message_id ~= '' and poll_after ~= 0 then
     expect_receipt(prefix, recipient, request, now, now + poll_after - 1, now)
   end
-  call('SET', key, seal(pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + kept, #receipt, receipt, claims_it,
-    #message_id, message_id, #unnamed, unnamed, outcome)), 'PX', c.outcome_px)
+  call('SET', key, completed(recipient, token, now + kept, receipt, claims_it, message_id, unnamed, outcome), 'PX', c.outcome_px)
   if is_shared then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
   if refund == 2 then s.refunds = append(s.refunds, REQUEST_ENTRY, request, DAY, now, c.entries_max) end
   if refund ~= 0 then
     s.sends = without(s.sends, REQUEST_ENTRY, request)
-    if admitted_at then refund_shared(c, keys, 4, charged, admitted_at) end
+    if admitted_at then refund_shared(c, keys, 3, charged, admitted_at) end
     s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
   end
   if changed then write_recipient(keys[1], s, c.window, now) end
