@@ -1,8 +1,9 @@
 //! The cost of a message in `otpost worker`, beside a bare loop on the same libraries.
 //!
-//! `cargo bench --bench pipeline --profile dist` runs both alternately against a real broker, a real Redis and
-//! a fake Twilio on loopback, and prints CPU per message and messages a second of each, and their ratios: the
-//! absolute numbers belong to the machine, the ratio to us. `--help` lists the settings.
+//! `cargo bench --bench pipeline --profile dist` runs both in turn against a real broker, a Redis and a fake Twilio on loopback,
+//! and prints the medians, their spread and the ratios: absolute numbers belong to the machine, ratios to us. Each run has a
+//! redis-server of its own, without persistence; where none is installed, all use the given one, whose account then counts
+//! the work of others. `--help` lists the settings and the parts.
 //!
 //! Equal on both sides: the build profile and the libraries; the request bytes; the queue and its
 //! arguments; prefetch and concurrency; two AMQP connections; two scripts in Redis, one POST, one confirmed

@@ -76,8 +76,6 @@ local function decimal(number) return format(digits, number) end
 
 local function prefix_of(recipient_key) return sub(recipient_key, 1, -18) end
 
-local function seal(body) return pack(SEAL, VERSION, #body) .. body end
-
 local function check_seal(value)
   local version, length = read(SEAL, value)
   if version ~= VERSION or length ~= #value - SEALED + 1 then error('a value is cut off, or of another version') end

@@ -41,8 +41,9 @@ local function record_receipt(keys, args)
     end
   end
   local function write(...)
-    local new = pack(RECEIPT, ...)
-    call('SET', key, seal(sub(line, SEALED, 35) .. pack('>Hc0', #new, new) .. sub(line, rest)), 'KEEPTTL')
+    local new, after = pack(RECEIPT, ...), sub(line, rest)
+    -- The first 31 bytes of a record stand before its receipt.
+    call('SET', key, pack(SEAL, VERSION, 33 + #new + #after) .. sub(line, SEALED, SEALED + 30) .. pack('>H', #new) .. new .. after, 'KEEPTTL')
   end
 
   published = published == 1 and is_final == 1 and 1 or 0
