@@ -131,7 +131,8 @@ local function admit(keys, args)
 
   local s = read_recipient(keys[1], value)
   -- A challenge that cannot be read is replaced.
-  local is_read, expires, its_facts = pcall(continued_challenge, c, s, purpose, facts, now)
+  local is_read, expires, its_facts
+  if s.challenges ~= '' then is_read, expires, its_facts = pcall(continued_challenge, c, s, purpose, facts, now) end
   if not is_read then expires = nil end
   local deadline = min((requested_at ~= 0 and min(requested_at - 1, now) or now) + c.code_life, expires or now + c.code_life)
   if not_after ~= 0 then deadline = min(deadline, not_after - 1) end

@@ -64,6 +64,7 @@ end
 -- Adds an event, and drops those that have left the window. A name counts once. A clock that went back does not put an
 -- event before an earlier one.
 local function append(log, width, name, window, now, entries_max)
+  if log == '' then return pack('>I6', now) .. name end
   if name ~= '' then log = without(log, width, name) end
   log = inside(log, width, window, now)
   if #log >= width * entries_max then log = sub(log, #log - width * (entries_max - 1) + 1) end
