@@ -67,9 +67,13 @@ fuzz: ## Look for input that breaks a parser's promises, a minute each (needs a 
 			-artifact_prefix=fuzz/artifacts/$$target- fuzz/found/$$target fuzz/corpus/$$target || exit 1; \
 	done
 
-.PHONY: bench
-bench: ## Measure the pipeline, built as it is shipped
-	$(SERVICES) cargo bench --locked --profile dist --bench pipeline
+.PHONY: bench bench-redis
+bench: ## Measure a message, built as it is shipped: the worker, Redis, RabbitMQ; ARGS="--part growth" measures with much stored
+	$(SERVICES) cargo bench --locked --profile dist --bench pipeline -- $(ARGS)
+
+# The build of the client changes nothing in what Redis runs.
+bench-redis: ## Count the instructions of Redis for a message (needs valgrind and redis-server)
+	cargo bench --locked --profile dev --bench pipeline -- --part instructions --messages 500 $(ARGS)
 
 .PHONY: model
 model: ## Check the life of a request exhaustively, with every crash and lost answer (model)

@@ -54,6 +54,8 @@ pub struct Settings {
     #[arg(long)]
     pub prefix: String,
     #[arg(long)]
+    pub redis_prefix: String,
+    #[arg(long)]
     pub concurrency: u16,
     #[arg(long)]
     pub prefetch: u16,
@@ -118,12 +120,17 @@ struct SendResult<'a> {
 struct Loop {
     results: Channel,
     exchange: String,
-    prefix: String,
-    redis: ConnectionManager,
-    admit: redis::Script,
-    complete: redis::Script,
+    store: BareStore,
     http: reqwest::Client,
     messages_url: String,
+}
+
+/// The two scripts of a message.
+pub struct BareStore {
+    redis: ConnectionManager,
+    prefix: String,
+    admit: redis::Script,
+    complete: redis::Script,
 }
 
 pub async fn consume(settings: &Settings) -> anyhow::Result<()> {
@@ -172,10 +179,7 @@ impl Loop {
         Ok(Self {
             results,
             exchange: format!("{}.results", settings.prefix),
-            prefix: settings.prefix.clone(),
-            redis: redis::Client::open(settings.redis_url.as_str())?.get_connection_manager().await?,
-            admit: redis::Script::new(ADMIT),
-            complete: redis::Script::new(COMPLETE),
+            store: BareStore::connect(&settings.redis_url, &settings.redis_prefix).await?,
             http,
             messages_url: format!(
                 "{}/2010-04-01/Accounts/{}/Messages.json",
@@ -188,35 +192,14 @@ impl Loop {
     async fn handle(&self, delivery: Delivery) -> anyhow::Result<()> {
         let request: Request = serde_json::from_slice(&delivery.data)?;
         let now = jiff::Timestamp::now();
-        ensure!(self.admit(&request, now).await?, "{} was claimed before", request.request_id);
+        self.store.admit(&request.request_id, &request.to, now).await?;
         let sid = self.send(&request).await?;
-        self.complete(&request, &sid, now).await?;
+        self.store.complete(&request.request_id, &request.to, &sid, now).await?;
         self.publish(&request, &sid, now, &delivery).await?;
         timeout(BROKER_WITHIN, delivery.ack(BasicAckOptions::default())).await.context("ack")??;
         let Request { request_id, to, .. } = &request;
         tracing::info!(%request_id, to = %masked(to), %sid, attempts = 1, "sms sent");
         Ok(())
-    }
-
-    async fn admit(&self, request: &Request, now: jiff::Timestamp) -> anyhow::Result<bool> {
-        let mut script = self.admit.key(self.key(request, &format!("claim:{}", request.request_id)));
-        script.key(self.key(request, "sends:h"));
-        script.arg(&request.request_id).arg(DAY_MS).arg(now.as_millisecond());
-        let mut redis = self.redis.clone();
-        Ok(timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("admit")??)
-    }
-
-    async fn complete(&self, request: &Request, sid: &str, now: jiff::Timestamp) -> anyhow::Result<()> {
-        let mut script = self.complete.key(self.key(request, &format!("outcome:{}", request.request_id)));
-        script.arg(DAY_MS).arg(sid).arg(now.as_millisecond());
-        let mut redis = self.redis.clone();
-        let _: i64 = timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("complete")??;
-        Ok(())
-    }
-
-    /// A name as long as the worker's, which puts 16 keyed bytes where the number stands here.
-    fn key(&self, request: &Request, rest: &str) -> String {
-        format!("{}:{{{:0>32}}}:{rest}", self.prefix, &request.to[1..])
     }
 
     async fn send(&self, request: &Request) -> anyhow::Result<String> {
@@ -281,6 +264,47 @@ impl Loop {
         let confirmation = timeout(BROKER_WITHIN, confirmed).await.context("publish")??;
         ensure!(matches!(confirmation, Confirmation::Ack(_)), "the broker refused a result");
         Ok(())
+    }
+}
+
+impl BareStore {
+    pub async fn connect(url: &str, prefix: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            redis: redis::Client::open(url)?.get_connection_manager().await?,
+            prefix: prefix.to_owned(),
+            admit: redis::Script::new(ADMIT),
+            complete: redis::Script::new(COMPLETE),
+        })
+    }
+
+    pub async fn admit(&self, request_id: &str, to: &str, now: jiff::Timestamp) -> anyhow::Result<()> {
+        let mut script = self.admit.key(self.key(to, &format!("claim:{request_id}")));
+        script.key(self.key(to, "sends:h"));
+        script.arg(request_id).arg(DAY_MS).arg(now.as_millisecond());
+        let mut redis = self.redis.clone();
+        let is_new: bool =
+            timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("admit")??;
+        ensure!(is_new, "{request_id} was claimed before");
+        Ok(())
+    }
+
+    pub async fn complete(
+        &self,
+        request_id: &str,
+        to: &str,
+        sid: &str,
+        now: jiff::Timestamp,
+    ) -> anyhow::Result<()> {
+        let mut script = self.complete.key(self.key(to, &format!("outcome:{request_id}")));
+        script.arg(DAY_MS).arg(sid).arg(now.as_millisecond());
+        let mut redis = self.redis.clone();
+        let _: i64 = timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("complete")??;
+        Ok(())
+    }
+
+    /// A name with 32 digits, as many as a keyed digest has.
+    fn key(&self, to: &str, rest: &str) -> String {
+        format!("{}:{{{:0>32}}}:{rest}", self.prefix, &to[1..])
     }
 }
 

@@ -21,6 +21,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Publishes in flight before their confirms are awaited.
 const CONFIRM_WINDOW: usize = 500;
 
+/// Fewer than the limit of a network allows in an hour.
+pub const CLIENTS_OF_NETWORK: usize = 64;
+/// As many numbers as [`mobile_number`] has.
+pub const NUMBERS: usize = 200_000;
+
 /// Mobile ranges of Colombia in which every seven digits are a valid number.
 const MOBILE_RANGES: [u32; 20] =
     [300, 301, 302, 303, 304, 305, 310, 311, 312, 313, 314, 315, 316, 317, 318, 319, 320, 321, 322, 323];
@@ -29,6 +34,17 @@ pub struct Broker {
     connection: Connection,
     channel: Channel,
     prefix: String,
+    /// Request ids of two runs differ.
+    run: u32,
+}
+
+/// What a request says beside its id, recipient and purpose.
+pub enum NewRequest {
+    Plain,
+    /// The caller's own code.
+    WithCode(&'static str),
+    /// The user and the client IP, each with a limit.
+    OfClient,
 }
 
 impl Broker {
@@ -38,7 +54,8 @@ impl Broker {
             .context("RabbitMQ does not answer")??;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { connection, channel, prefix: prefix.to_owned() })
+        let run = getrandom::u32().context("no random numbers")?;
+        Ok(Self { connection, channel, prefix: prefix.to_owned(), run })
     }
 
     fn name(&self, name: &str) -> lapin::types::ShortString {
@@ -82,11 +99,11 @@ impl Broker {
     }
 
     /// Fills the requests queue: persistent, mandatory, confirmed, each request for another number.
-    pub async fn publish_requests(&self, count: usize, code: Option<&str>) -> anyhow::Result<()> {
+    pub async fn publish_requests(&self, count: usize, request: &NewRequest) -> anyhow::Result<()> {
         self.channel.queue_purge(self.name("send-sms"), QueuePurgeOptions::default()).await?;
         let mut window = Vec::with_capacity(CONFIRM_WINDOW);
         for index in 0..count {
-            window.push(self.publish_request(index, code).await?);
+            window.push(self.publish_request(index, request).await?);
             if window.len() == CONFIRM_WINDOW || index + 1 == count {
                 for confirm in window.drain(..) {
                     match timeout(ANSWER_WITHIN, confirm).await.context("no confirm of a request")?? {
@@ -102,17 +119,21 @@ impl Broker {
     async fn publish_request(
         &self,
         index: usize,
-        code: Option<&str>,
+        request: &NewRequest,
     ) -> anyhow::Result<lapin::PublisherConfirm> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-        let request_id = format!("{}-{index:06}", self.prefix);
         let mut body = serde_json::json!({
-            "request_id": request_id,
+            "request_id": request_id(self.run, index),
             "to": mobile_number(index),
             "purpose": "verification",
         });
-        if let Some(code) = code {
-            body["code"] = code.into();
+        match request {
+            NewRequest::Plain => {}
+            NewRequest::WithCode(code) => body["code"] = (*code).into(),
+            NewRequest::OfClient => {
+                body["user_id"] = format!("u-{index:06}").into();
+                body["client_ip"] = client_ip(index).into();
+            }
         }
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
@@ -202,8 +223,20 @@ fn long(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 
-/// The `index`-th of many distinct valid numbers, spread over the ranges.
+/// A UUID, as most callers have.
+pub fn request_id(run: u32, index: usize) -> String {
+    format!("{run:08x}-7dec-41d0-a765-{index:012x}")
+}
+
+/// The `index`-th of many distinct addresses in private networks of 24 bits.
+fn client_ip(index: usize) -> String {
+    let network = index / CLIENTS_OF_NETWORK;
+    format!("10.{}.{}.{}", network / 256 % 256, network % 256, index % CLIENTS_OF_NETWORK + 1)
+}
+
+/// The `index`-th of [`NUMBERS`] distinct valid numbers, spread over the ranges.
 pub fn mobile_number(index: usize) -> String {
+    let index = index % NUMBERS;
     let range = MOBILE_RANGES[index % MOBILE_RANGES.len()];
     // Some 380 apart, so that no thousand-number block looks pumped; clear of the simulation's 555 numbers.
     let subscriber = 6_000_000 + index / MOBILE_RANGES.len() * 379;

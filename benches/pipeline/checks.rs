@@ -5,7 +5,6 @@
 //! event, and with one.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,9 +15,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::bare_check;
-use crate::broker::{Broker, mobile_number};
+use crate::broker::{NewRequest, mobile_number};
 use crate::child::Process;
-use crate::run::{self, AUDIENCE, FakeTwilio, JWT_SECRET};
+use crate::redis_server::RedisServer;
+use crate::run::{self, AUDIENCE, FakeTwilio, JWT_SECRET, World};
 use crate::{Args, Side};
 
 const RECIPIENTS: usize = 4_000;
@@ -33,27 +33,28 @@ pub struct Checked {
     pub right_us: f64,
     /// A right one with its event: in otpost, each.
     pub right_with_event_us: f64,
+    pub redis_wrong_us: f64,
+    pub redis_right_us: f64,
 }
 
 pub async fn run(args: &Args, side: Side) -> anyhow::Result<Checked> {
-    run::in_world(args, async |prefix, folder, broker| {
+    run::in_world(args, async |world| {
         match side {
             Side::Worker => {
-                let twilio = send_codes(args, prefix, folder, broker).await?;
+                let twilio = send_codes(world).await?;
                 // The events of right codes need a queue, or they are returned.
-                let _events = broker.collector().await?;
+                let _events = world.broker.collector().await?;
                 let port = free_port()?;
-                let mut http = run::otpost(args, prefix, &twilio, "http")?;
+                let mut http = run::otpost(world, &twilio, "http")?;
                 http.env("HTTP_ADDR", format!("127.0.0.1:{port}"));
-                let (wrong_us, right_us) = measure(&mut http, port, folder).await?;
-                Ok(Checked { wrong_us, right_us, right_with_event_us: right_us })
+                measure(world, &mut http, port).await
             }
             Side::Bare => {
-                let (wrong_us, right_us) = measure_bare(args, prefix, folder, false).await?;
-                broker.declare_for_bare_loop().await?;
-                let _events = broker.collector().await?;
-                let (_, right_with_event_us) = measure_bare(args, prefix, folder, true).await?;
-                Ok(Checked { wrong_us, right_us, right_with_event_us })
+                let checked = measure_bare(world, false).await?;
+                world.broker.declare_for_bare_loop().await?;
+                let _events = world.broker.collector().await?;
+                let right_with_event_us = measure_bare(world, true).await?.right_us;
+                Ok(Checked { right_with_event_us, ..checked })
             }
         }
     })
@@ -64,21 +65,15 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-async fn measure_bare(
-    args: &Args,
-    prefix: &str,
-    folder: &Path,
-    publishes: bool,
-) -> anyhow::Result<(f64, f64)> {
-    write_codes(args, prefix).await?;
+async fn measure_bare(world: &World<'_>, publishes: bool) -> anyhow::Result<Checked> {
+    write_codes(&world.redis).await?;
     let port = free_port()?;
-    measure(&mut bare(args, prefix, port, publishes)?, port, folder).await
+    measure(world, &mut bare(world, port, publishes)?, port).await
 }
 
-/// µs of CPU a wrong and a right check.
-async fn measure(command: &mut Command, port: u16, folder: &Path) -> anyhow::Result<(f64, f64)> {
-    let process = Process::start(command, &folder.join("checks.log"))?;
-    let checked = check_all(port, &process).await;
+async fn measure(world: &World<'_>, command: &mut Command, port: u16) -> anyhow::Result<Checked> {
+    let process = Process::start(command, &world.folder.join("checks.log"))?;
+    let checked = check_all(port, &process, &world.redis).await;
     let checked = checked.with_context(|| format!("the log ends:\n{}", process.log_tail()))?;
     let ended = process.terminate().await?;
     ensure!(ended.success(), "after SIGTERM: {ended}");
@@ -86,33 +81,33 @@ async fn measure(command: &mut Command, port: u16, folder: &Path) -> anyhow::Res
 }
 
 /// A worker sends each recipient the code that its request has.
-async fn send_codes(args: &Args, prefix: &str, folder: &Path, broker: &Broker) -> anyhow::Result<FakeTwilio> {
+async fn send_codes(world: &World<'_>) -> anyhow::Result<FakeTwilio> {
     let twilio = FakeTwilio::start(0)?;
     twilio.open().await?;
-    run::declare(args, prefix, &twilio, folder)?;
-    let results = broker.collector().await?;
-    broker.publish_requests(RECIPIENTS, Some(CODE)).await?;
-    let mut worker = run::otpost(args, prefix, &twilio, "worker")?;
-    let worker = Process::start(&mut worker, &folder.join("worker.log"))?;
+    run::declare(world, &twilio)?;
+    let results = world.broker.collector().await?;
+    world.broker.publish_requests(RECIPIENTS, &NewRequest::WithCode(CODE)).await?;
+    let mut worker = run::otpost(world, &twilio, "worker")?;
+    let worker = Process::start(&mut worker, &world.folder.join("worker.log"))?;
     results.collect(RECIPIENTS).await?;
     worker.terminate().await?;
     Ok(twilio)
 }
 
-async fn write_codes(args: &Args, prefix: &str) -> anyhow::Result<()> {
-    let mut redis = redis::Client::open(args.redis_url.as_str())?.get_multiplexed_async_connection().await?;
+async fn write_codes(server: &RedisServer) -> anyhow::Result<()> {
+    let mut redis = server.connect().await?;
     let mut pipeline = redis::pipe();
     for index in 0..RECIPIENTS {
-        let key = bare_check::key(prefix, &mobile_number(index));
+        let key = bare_check::key(&server.prefix, &mobile_number(index));
         pipeline.del(&key).ignore().hset(&key, "code", CODE).ignore();
     }
     pipeline.query_async(&mut redis).await.context("Redis takes no codes")
 }
 
-fn bare(args: &Args, prefix: &str, port: u16, publishes: bool) -> anyhow::Result<Command> {
+fn bare(World { args, redis, .. }: &World<'_>, port: u16, publishes: bool) -> anyhow::Result<Command> {
     let mut bare = Command::new(std::env::current_exe()?);
     bare.arg("bare-check").env_clear();
-    bare.args(["--port", &port.to_string(), "--redis-url", &args.redis_url, "--prefix", prefix]);
+    bare.args(["--port", &port.to_string(), "--redis-url", &redis.url, "--prefix", &redis.prefix]);
     bare.args(["--runtime", args.bare_runtime.name()]);
     if publishes {
         bare.args(["--amqp-url", &args.amqp_url]);
@@ -120,16 +115,20 @@ fn bare(args: &Args, prefix: &str, port: u16, publishes: bool) -> anyhow::Result
     Ok(bare)
 }
 
-async fn check_all(port: u16, process: &Process) -> anyhow::Result<(f64, f64)> {
+async fn check_all(port: u16, process: &Process, redis: &RedisServer) -> anyhow::Result<Checked> {
     let client = Arc::new(Client::new(port)?);
     client.until_it_answers().await?;
+    // Of the process and of Redis.
     let cpu_us = async |code, status| {
-        let before = process.cpu_time()?;
+        let (before, redis_before) = (process.cpu_time()?, redis.account().await?);
         client.round(code, status).await?;
-        Ok::<_, anyhow::Error>((process.cpu_time()? - before).as_secs_f64() * 1e6 / RECIPIENTS as f64)
+        let cpu_us = (process.cpu_time()? - before).as_secs_f64() * 1e6 / RECIPIENTS as f64;
+        Ok::<_, anyhow::Error>((cpu_us, redis.account().await?.since(&redis_before, RECIPIENTS).cpu_us))
     };
     let _opens_connections = cpu_us(WRONG_CODE, 422).await?;
-    Ok((cpu_us(WRONG_CODE, 422).await?, cpu_us(CODE, 200).await?))
+    let (wrong_us, redis_wrong_us) = cpu_us(WRONG_CODE, 422).await?;
+    let (right_us, redis_right_us) = cpu_us(CODE, 200).await?;
+    Ok(Checked { wrong_us, right_us, right_with_event_us: right_us, redis_wrong_us, redis_right_us })
 }
 
 struct Client {

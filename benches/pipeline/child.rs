@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use lapin::uri::AMQPUri;
 use tokio::time::sleep;
 
 /// Clock ticks a second of `/proc/<pid>/stat` on every Linux that Rust's tier 1 knows.
@@ -40,13 +41,7 @@ impl Process {
     /// covers start-up and shutdown, which would have to be guessed and taken off again; a thread's
     /// `schedstat` misses ended threads.
     pub fn cpu_time(&self) -> anyhow::Result<Duration> {
-        let stat =
-            fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("the process has ended")?;
-        // The program's name, in parentheses, may hold spaces: count the fields from behind it, at the third.
-        let (_, fields) = stat.rsplit_once(')').context("no name in /proc/<pid>/stat")?;
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
-        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+        cpu_time_of(self.child.id()).context("the process has ended")
     }
 
     /// The most memory that was ever resident.
@@ -95,4 +90,47 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// User and system time of all threads of a process; `None` if it has ended.
+pub fn cpu_time_of(process: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The program's name, in parentheses, may hold spaces: count the fields from behind it, at the third.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
+    Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// The Erlang machine that listens on the broker's port here, if we may look.
+pub fn rabbitmq_process(amqp_url: &str) -> Option<u32> {
+    let uri: AMQPUri = amqp_url.parse().ok()?;
+    if !matches!(uri.authority.host.as_str(), "127.0.0.1" | "localhost" | "::1") {
+        return None;
+    }
+    let sockets = listening_sockets(uri.authority.port);
+    let machines = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
+        let process: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+        (name.trim() == "beam.smp").then_some((process, entry.path().join("fd")))
+    });
+    let listens = |files: &Path| {
+        let links = fs::read_dir(files).into_iter().flatten().flatten();
+        links.filter_map(|file| fs::read_link(file.path()).ok()).any(|link| sockets.contains(&link))
+    };
+    machines.filter(|(_, files)| listens(files)).map(|(process, _)| process).next()
+}
+
+/// The sockets that listen on a port, as links in `/proc/<pid>/fd` name them.
+fn listening_sockets(port: u16) -> Vec<PathBuf> {
+    const LISTEN: &str = "0A";
+    let tables =
+        ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines());
+    let socket = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, its_port) = fields.get(1)?.rsplit_once(':')?;
+        let is_it = u16::from_str_radix(its_port, 16).ok()? == port && fields.get(3) == Some(&LISTEN);
+        is_it.then(|| PathBuf::from(format!("socket:[{}]", fields[9])))
+    };
+    lines.filter_map(socket).collect()
 }

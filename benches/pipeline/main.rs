@@ -1,8 +1,9 @@
 //! The cost of a message in `otpost worker`, beside a bare loop on the same libraries.
 //!
-//! `cargo bench --bench pipeline --profile dist` runs both alternately against a real broker, a real Redis and
-//! a fake Twilio on loopback, and prints CPU per message and messages a second of each, and their ratios: the
-//! absolute numbers belong to the machine, the ratio to us. `--help` lists the settings.
+//! `cargo bench --bench pipeline --profile dist` runs both in turn against a real broker, a Redis and a fake Twilio on loopback,
+//! and prints the medians, their spread and the ratios: absolute numbers belong to the machine, ratios to us. Each run has a
+//! redis-server of its own, without persistence; where none is installed, all use the given one, whose account then counts
+//! the work of others. `--help` lists the settings and the parts.
 //!
 //! Equal on both sides: the build profile and the libraries; the request bytes; the queue and its
 //! arguments; prefetch and concurrency; two AMQP connections; two scripts in Redis, one POST, one confirmed
@@ -16,8 +17,13 @@ mod broker;
 mod checks;
 mod child;
 mod fake_twilio;
+mod growth;
+mod instructions;
+mod redis_server;
 mod report;
 mod run;
+mod store_part;
+mod store_steps;
 
 use std::path::PathBuf;
 
@@ -46,9 +52,15 @@ struct Args {
     /// The runtime of the bare loop.
     #[arg(long, value_enum, default_value_t = bare::Flavor::Multi)]
     bare_runtime: bare::Flavor,
-    /// Measure messages or checks alone.
+    /// Measure one part alone; without it, all that compare with the bare loop: messages, store, checks.
     #[arg(long, value_enum)]
     part: Option<Part>,
+    /// Count the instructions of one work alone.
+    #[arg(long, value_enum)]
+    work: Option<store_steps::Work>,
+    /// Keep callgrind's files in this folder.
+    #[arg(long)]
+    callgrind_folder: Option<PathBuf>,
     /// Measure one side alone.
     #[arg(long, value_enum)]
     only: Option<Side>,
@@ -79,8 +91,16 @@ enum Role {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// The worker, and what a message costs Redis and RabbitMQ beside it.
     Messages,
+    /// The store's steps alone, on Redis.
+    Store,
+    /// `otpost http`.
     Checks,
+    /// The instructions of Redis; needs valgrind.
+    Instructions,
+    /// With much stored, and with much waiting.
+    Growth,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,8 +125,8 @@ fn main() -> anyhow::Result<()> {
 /// As many as there are distinct numbers in the scheme of [`broker`], and enough to measure anything.
 fn messages(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(count) if (1_000..=200_000).contains(&count) => Ok(count),
-        _ => Err("from 1000 to 200000".to_owned()),
+        Ok(count) if (100..=broker::NUMBERS).contains(&count) => Ok(count),
+        _ => Err(format!("from 100 to {}", broker::NUMBERS)),
     }
 }
 
@@ -115,17 +135,32 @@ fn current_thread() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn compare(args: &Args) -> anyhow::Result<()> {
-    if args.part != Some(Part::Checks) {
-        let mut report = report::Report::default();
-        for (pair, side) in runs(args) {
-            let name = report::name(side);
-            let measured = run::run(args, side).await.with_context(|| format!("pair {pair}, {name}"))?;
-            eprintln!("pair {pair} {name:<6} {measured}");
-            report.add(side, measured);
+    let is_asked = |part| args.part.is_none_or(|asked| asked == part);
+    if is_asked(Part::Messages) {
+        let mut rounds = report::Rounds::default();
+        for (round, loads) in rounds_of_loads(args) {
+            let mut measured = Vec::new();
+            for load in loads {
+                let name = load.key();
+                let of_load = run::run(args, load, args.messages).await;
+                let of_load = of_load.with_context(|| format!("round {round}, {name}"))?;
+                eprintln!(
+                    "round {round} {name:<6} {:6.1} µs CPU, {:6.0} messages/s",
+                    of_load.cpu_us, of_load.per_second
+                );
+                measured.push((load, of_load));
+            }
+            rounds.add(measured);
         }
-        report.print(args);
+        report::print_messages(&rounds, args);
     }
-    if args.part != Some(Part::Messages) {
+    if is_asked(Part::Store) {
+        match store_part::run(args).await? {
+            Some(rounds) => report::print_store(&rounds, args),
+            None => println!("\nRedis alone: skipped, as redis-server does not start here"),
+        }
+    }
+    if is_asked(Part::Checks) {
         let mut report = report::Checks::default();
         for (pair, side) in runs(args) {
             let name = report::name(side);
@@ -134,7 +169,37 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
         }
         report.print(args);
     }
+    match args.part {
+        Some(Part::Instructions) => count_instructions(args).await,
+        Some(Part::Growth) => growth::run(args).await,
+        Some(Part::Messages | Part::Store | Part::Checks) | None => Ok(()),
+    }
+}
+
+async fn count_instructions(args: &Args) -> anyhow::Result<()> {
+    let mut counted = Vec::new();
+    for work in store_steps::Work::ALL.into_iter().filter(|work| args.work.is_none_or(|only| only == *work)) {
+        let of_work = instructions::count(work, args.messages, args.callgrind_folder.as_deref()).await;
+        let Some(thousands) = of_work.with_context(|| format!("{work:?}"))? else {
+            println!("skipped, as valgrind or redis-server does not start here");
+            return Ok(());
+        };
+        eprintln!("{:<24} {thousands:6.1} thousand instructions", work.title());
+        counted.push((work, thousands));
+    }
+    report::print_instructions(&counted, args.messages);
     Ok(())
+}
+
+/// The numbers of the rounds, from 1, each with its loads: alternately first, so that a machine that slows down over time favours
+/// none.
+fn rounds_of_loads(args: &Args) -> impl Iterator<Item = (usize, Vec<run::Load>)> {
+    (0..args.pairs).map(|round| {
+        let mut loads = run::Load::ALL.to_vec();
+        loads.rotate_left(round % run::Load::ALL.len());
+        loads.retain(|load| args.only.is_none_or(|side| side == load.side()));
+        (round + 1, loads)
+    })
 }
 
 /// The numbers of the pairs, from 1, each with its sides in their order.

@@ -6,10 +6,9 @@
 //! `concurrency` of them (0.2 % of 20,000), on both sides alike. That state says more than a readiness
 //! endpoint, which only one side has, and costs the process nothing to be asked for.
 
-use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,9 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use crate::broker::{Broker, Collected, Collector};
-use crate::child::Process;
+use crate::broker::{Broker, Collector, NewRequest};
+use crate::child::{Process, cpu_time_of, rabbitmq_process};
+use crate::redis_server::{Cost, Mode, RedisServer};
 use crate::{Args, Side};
 
 pub const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
@@ -29,134 +29,179 @@ pub const AUDIENCE: &str = "otpost";
 
 const UNDER_WAY_WITHIN: Duration = Duration::from_secs(20);
 
+/// What is measured in a round, in the order of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    Bare,
+    /// The worker on requests with the limits of their recipient alone.
+    Meter,
+    /// The worker with every limit.
+    Full,
+}
+
+impl Load {
+    pub const ALL: [Self; 3] = [Self::Bare, Self::Meter, Self::Full];
+
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Meter => "meter",
+            Self::Full => "full",
+        }
+    }
+
+    pub const fn side(self) -> Side {
+        match self {
+            Self::Bare => Side::Bare,
+            Self::Meter | Self::Full => Side::Worker,
+        }
+    }
+}
+
+/// Of one run; times and costs are those of a message.
 pub struct Measured {
     pub cpu_us: f64,
+    pub redis: Cost,
+    /// `None`: the broker is no process of this machine, or not ours to see.
+    pub rabbitmq_us: Option<f64>,
     pub per_second: f64,
     pub result_bytes: f64,
     pub log_bytes: f64,
     pub peak_mib: f64,
 }
 
-impl fmt::Display for Measured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu_us, per_second, result_bytes, log_bytes, peak_mib } = self;
-        write!(f, "{cpu_us:6.1} µs CPU and {log_bytes:4.0} B of log a message, ")?;
-        write!(
-            f,
-            "{per_second:6.0} messages/s, results of {result_bytes:.0} B, at most {peak_mib:.1} MiB resident"
-        )
-    }
+/// The surroundings of a run. Its names are its own, so it finds no other's keys, limits or messages.
+pub struct World<'a> {
+    pub args: &'a Args,
+    pub prefix: String,
+    pub folder: PathBuf,
+    pub broker: Broker,
+    pub redis: RedisServer,
 }
 
-pub async fn run(args: &Args, side: Side) -> anyhow::Result<Measured> {
-    in_world(args, async |prefix, folder, broker| measure(args, side, prefix, folder, broker).await).await
-}
-
-/// Runs a measurement with a prefix of its own, so that it finds no other's keys, limits or messages, and deletes all of it.
+/// Runs a measurement, and deletes all that it leaves.
 pub async fn in_world<T>(
     args: &Args,
-    measure: impl AsyncFnOnce(&str, &Path, &Broker) -> anyhow::Result<T>,
+    measure: impl AsyncFnOnce(&World<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let prefix = format!("otpost-bench-{:08x}", getrandom::u32().context("no random numbers")?);
     let folder = std::env::temp_dir().join(&prefix);
     std::fs::create_dir(&folder).context("no folder for the logs")?;
     let broker = Broker::connect(&args.amqp_url, &prefix).await?;
+    let redis =
+        RedisServer::start(&Mode::Plain)?.unwrap_or_else(|| RedisServer::given(&args.redis_url, &prefix));
+    let world = World { args, prefix, folder, broker, redis };
 
-    let measured = measure(&prefix, &folder, &broker).await;
+    let measured = measure(&world).await;
 
-    let cleaned = clean_up(args, &prefix, &folder, broker).await;
+    let cleaned = world.clean_up().await;
     // Of two failures the first one is the cause.
     let measured = measured?;
     cleaned.context("not all was deleted after the run")?;
     Ok(measured)
 }
 
-async fn clean_up(args: &Args, prefix: &str, folder: &Path, broker: Broker) -> anyhow::Result<()> {
-    std::fs::remove_dir_all(folder)?;
-    delete_keys(&args.redis_url, prefix).await?;
-    broker.clean_up().await
+/// Measures a load on a queue of `waiting` requests: on all of them, or on so many as the arguments say.
+pub async fn run(args: &Args, load: Load, waiting: usize) -> anyhow::Result<Measured> {
+    in_world(args, async |world| measure(world, load, waiting).await).await
 }
 
-async fn measure(
-    args: &Args,
-    side: Side,
-    prefix: &str,
-    folder: &Path,
-    broker: &Broker,
-) -> anyhow::Result<Measured> {
+async fn measure(world: &World<'_>, load: Load, waiting: usize) -> anyhow::Result<Measured> {
+    let World { args, folder, broker, .. } = world;
     let twilio = FakeTwilio::start(args.latency_ms)?;
-    let mut process = match side {
+    let mut process = match load.side() {
         Side::Worker => {
-            declare(args, prefix, &twilio, folder)?;
-            otpost(args, prefix, &twilio, "worker")?
+            declare(world, &twilio)?;
+            otpost(world, &twilio, "worker")?
         }
         Side::Bare => {
             broker.declare_for_bare_loop().await?;
-            bare(args, prefix, &twilio)?
+            bare(world, &twilio)?
+        }
+    };
+    let request = match load {
+        Load::Bare | Load::Meter => NewRequest::Plain,
+        Load::Full => {
+            // The cap over all is never reached; the other limits have their defaults.
+            process.env("SMS_MAX_PER_HOUR", "10000000");
+            NewRequest::OfClient
         }
     };
     let results = broker.collector().await?;
-    broker.publish_requests(args.messages, None).await?;
+    broker.publish_requests(waiting, &request).await?;
     // Let the broker finish what publishing left it to do.
     sleep(Duration::from_secs(1)).await;
 
     let process = Process::start(&mut process, &folder.join("process.log"))?;
-    let (cpu, collected, process) = between_the_points(args, &twilio, results, process).await?;
+    let count = args.messages.min(waiting);
+    let (measured, process) = between_the_points(world, &twilio, results, process, count).await?;
 
     let posts = twilio.state().await?.posts;
-    ensure!(posts == args.messages, "{posts} POSTs for {} requests", args.messages);
-    let count = args.messages as f64;
-    let log_bytes = process.log_bytes() as f64 / count;
-    let peak_mib = process.peak_mib()?;
+    ensure!(posts == count || posts > count && waiting > count, "{posts} POSTs for {count} results");
     let ended = process.terminate().await?;
     ensure!(ended.success(), "after SIGTERM: {ended}");
-    Ok(Measured {
-        peak_mib,
-        cpu_us: cpu.as_secs_f64() * 1e6 / count,
-        per_second: (count - 1.0) / collected.wall.as_secs_f64(),
-        result_bytes: collected.bytes as f64 / count,
-        log_bytes,
-    })
+    Ok(measured)
 }
 
 async fn between_the_points(
-    args: &Args,
+    world: &World<'_>,
     twilio: &FakeTwilio,
     results: Collector,
     mut process: Process,
-) -> anyhow::Result<(Duration, Collected, Process)> {
+    count: usize,
+) -> anyhow::Result<(Measured, Process)> {
+    let args = world.args;
+    let rabbitmq = rabbitmq_process(&args.amqp_url);
+    wait_until_under_way(args, twilio, &mut process).await?;
+    let cpu_now =
+        |process: &Process| Ok::<_, anyhow::Error>((process.cpu_time()?, rabbitmq.and_then(cpu_time_of)));
+    let ((cpu, broker_cpu), redis) = (cpu_now(&process)?, world.redis.account().await?);
+    twilio.open().await?;
+    let collected = match results.collect(count).await {
+        Ok(collected) => collected,
+        Err(error) => return Err(error.context(format!("the log ends:\n{}", process.log_tail()))),
+    };
+    let ((cpu_after, broker_cpu_after), redis_after) = (cpu_now(&process)?, world.redis.account().await?);
+    let each_us = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64() * 1e6 / count as f64;
+    let measured = Measured {
+        cpu_us: each_us(cpu, cpu_after),
+        redis: redis_after.since(&redis, count),
+        rabbitmq_us: broker_cpu.zip(broker_cpu_after).map(|(from, to)| each_us(from, to)),
+        per_second: (count - 1) as f64 / collected.wall.as_secs_f64(),
+        result_bytes: collected.bytes as f64 / count as f64,
+        log_bytes: process.log_bytes() as f64 / count as f64,
+        peak_mib: process.peak_mib()?,
+    };
+    Ok((measured, process))
+}
+
+async fn wait_until_under_way(args: &Args, twilio: &FakeTwilio, process: &mut Process) -> anyhow::Result<()> {
     let every_permit = usize::from(args.concurrency).min(args.messages);
     let started = Instant::now();
     loop {
         process.fail_if_ended()?;
         let held = twilio.state().await?.held;
         if held == every_permit {
-            break;
+            return Ok(());
         }
         if started.elapsed() > UNDER_WAY_WITHIN {
             bail!("{held} of {every_permit} messages under way; the log ends:\n{}", process.log_tail());
         }
         sleep(Duration::from_millis(50)).await;
     }
-    let before = process.cpu_time()?;
-    twilio.open().await?;
-    let collected = match results.collect(args.messages).await {
-        Ok(collected) => collected,
-        Err(error) => return Err(error.context(format!("the log ends:\n{}", process.log_tail()))),
-    };
-    Ok((process.cpu_time()?.saturating_sub(before), collected, process))
 }
 
 /// Declares the topology with otpost's own command.
-pub fn declare(args: &Args, prefix: &str, twilio: &FakeTwilio, folder: &Path) -> anyhow::Result<()> {
-    let mut topology = otpost(args, prefix, twilio, "topology")?;
-    let declared = topology.current_dir(folder).output().context("cannot run otpost topology")?;
+pub fn declare(world: &World<'_>, twilio: &FakeTwilio) -> anyhow::Result<()> {
+    let mut topology = otpost(world, twilio, "topology")?;
+    let declared = topology.current_dir(&world.folder).output().context("cannot run otpost topology")?;
     ensure!(declared.status.success(), "otpost topology: {}", String::from_utf8_lossy(&declared.stderr));
     Ok(())
 }
 
 /// An otpost command with the settings of a production of its own. The whole environment is here.
-pub fn otpost(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyhow::Result<Command> {
+pub fn otpost(world: &World<'_>, twilio: &FakeTwilio, command: &str) -> anyhow::Result<Command> {
+    let World { args, prefix, redis, .. } = world;
     // Bound and released at once. If another process takes the port in between, the worker logs it and the run fails.
     let ops = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string();
     let mut otpost = Command::new(&args.binary);
@@ -166,8 +211,8 @@ pub fn otpost(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> 
         .env("ENVIRONMENT", "production")
         .env("AMQP_URL", &args.amqp_url)
         .env("AMQP_PREFIX", prefix)
-        .env("REDIS_URL", &args.redis_url)
-        .env("REDIS_PREFIX", prefix)
+        .env("REDIS_URL", &redis.url)
+        .env("REDIS_PREFIX", &redis.prefix)
         .env("SMS_BRAND", "MeStore")
         .env("TWILIO_ACCOUNT_SID", ACCOUNT)
         .env("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
@@ -189,10 +234,12 @@ pub fn otpost(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> 
     Ok(otpost)
 }
 
-fn bare(args: &Args, prefix: &str, twilio: &FakeTwilio) -> anyhow::Result<Command> {
+fn bare(world: &World<'_>, twilio: &FakeTwilio) -> anyhow::Result<Command> {
+    let World { args, prefix, redis, .. } = world;
     let mut bare = Command::new(std::env::current_exe()?);
     bare.arg("bare").env_clear();
-    bare.args(["--amqp-url", &args.amqp_url, "--redis-url", &args.redis_url, "--prefix", prefix]);
+    bare.args(["--amqp-url", &args.amqp_url, "--prefix", prefix]);
+    bare.args(["--redis-url", &redis.url, "--redis-prefix", &redis.prefix]);
     bare.args(["--twilio-url", &twilio.url(), "--runtime", args.bare_runtime.name()]);
     bare.args(["--concurrency", &args.concurrency.to_string(), "--prefetch", &prefetch(args).to_string()]);
     Ok(bare)
@@ -252,6 +299,16 @@ impl Drop for FakeTwilio {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl World<'_> {
+    async fn clean_up(self) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(&self.folder)?;
+        if !self.redis.is_ours() {
+            delete_keys(&self.redis.url, &self.redis.prefix).await?;
+        }
+        self.broker.clean_up().await
     }
 }
 

@@ -1,8 +1,8 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
 -- KEYS     recipient, request, country's suppression, then the subject logs
 -- ARGV     settings; call: c8 lease token, I6+1 requested at, I6+1 the caller's deadline, B gate closed, I4 the unfinished leases
---          from which on a request is a crash suspect; purpose; code facts of the challenge to start; history; error to reject a
---          new request with, or empty; text of the request id, empty for a UUID
+--          from which on a request is a crash suspect, Bc0 purpose, Bc0 code facts of the challenge to start, Hc0 error to reject a
+--          new request with, or empty, Bc0 text of the request id, empty for a UUID; then the history
 -- Answers  n NEW: granted, a new request with the proposed challenge
 --          c NEW FACTS: granted, a new request that continues the pending challenge with these code facts
 --          g GRANT HISTORY: granted again
@@ -97,7 +97,7 @@ end
 
 -- Writes the record of a new request and the value of its recipient; or neither, if one of the keys has another type.
 local function write_new(key, record, kept_px, recipient_key, s, c, now)
-  local old = call('SET', key, with_header(record), 'PX', kept_px, 'GET')
+  local old = call('SET', key, record, 'PX', kept_px, 'GET')
   local is_written, problem = pcall(write_recipient, recipient_key, s, c.window, now)
   if is_written then return end
   -- Not by `call`: the key to blame stays that of the recipient.
@@ -111,7 +111,7 @@ local function reject(c, keys, s, at_plain_key, token, purpose, history, reason,
     #rejection_error, rejection_error) .. history
   local key, kept_px = place_record(c, keys[2], at_plain_key, recipient, c.rejection_px, now)
   s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
-  local record = pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + c.rejection_kept, 0, '', 0, 0, '', 0, '', outcome)
+  local record = completed(recipient, token, now + c.rejection_kept, '', 0, '', '', outcome)
   write_new(key, record, kept_px, keys[1], s, c, now)
   if id_text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
   -- The completion of a record without a message.
@@ -120,8 +120,9 @@ end
 
 local function admit(keys, args)
   local c = settings_of(args[1])
-  local token, requested_at, not_after, gate_closed, crash_suspect_leases_min = read('>c8I6I6BI4', args[2])
-  local purpose, proposed_facts, history, rejection_error, id_text = args[3], args[4], args[5], args[6], args[7]
+  local token, requested_at, not_after, gate_closed, crash_suspect_leases_min, purpose, proposed_facts, rejection_error, id_text,
+    history_at = read('>c8I6I6BI4Bc0Bc0Hc0Bc0', args[2])
+  local history = sub(args[2], history_at)
   local now = clock(c.test_time)
   requested_at = requested_at == 0 and now or min(requested_at - 1, now)
   not_after = not_after == 0 and NO_END or not_after - 1
@@ -139,7 +140,10 @@ local function admit(keys, args)
 
   local s = read_recipient(keys[1], value)
   -- A challenge that cannot be read is replaced.
-  local is_read, continued_expires, continued_facts = pcall(continued_challenge, c, s, purpose, proposed_facts, now)
+  local is_read, continued_expires, continued_facts
+  if s.challenges ~= '' then
+    is_read, continued_expires, continued_facts = pcall(continued_challenge, c, s, purpose, proposed_facts, now)
+  end
   if not is_read then continued_expires = nil end
   local facts, expires = continued_facts or proposed_facts, continued_expires or now + c.code_life
   local deadline = min(requested_at + c.code_life, expires, not_after)
@@ -164,11 +168,11 @@ local function admit(keys, args)
     s.challenges = with_challenge(s, purpose, packed, c.challenge_kept_after, now)
   end
   local place, kept_px = place_record(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
-  local new_record = pack(REQUEST_IN_PROGRESS, recipient, SENDING, token, now + c.outcome_kept, 0, '', now + c.lease_duration, 1,
-    now, 0, 1, now, expires, deadline, #purpose, purpose, #facts, facts, history)
+  local new_record = in_progress(recipient, SENDING, token, now + c.outcome_kept, '', now + c.lease_duration, 1, now, 0, 1, now,
+    expires, deadline, purpose, facts, history)
   write_new(place, new_record, kept_px, keys[1], s, c, now)
   charge_subject_logs(c, keys, 4, stored, now)
   if id_text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
-  local new = pack('>I6HI6I6', now, count_inside(s.sends, REQUEST_ENTRY, DAY, now), expires, deadline)
-  return continued_facts and 'c' .. new .. continued_facts or 'n' .. new
+  local sends = count_inside(s.sends, REQUEST_ENTRY, DAY, now)
+  return pack('>c1I6HI6I6c0', continued_facts and 'c' or 'n', now, sends, expires, deadline, continued_facts or '')
 end

@@ -1,13 +1,12 @@
 -- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression. The record is
 -- written last but for the refund, whose keys were read before. So a step that fails at damaged data has written no record, and
 -- can be repeated from the start.
--- KEYS     recipient, request, country whose suppression begins (a placeholder where unused), then the subject logs if charges are
---          refunded
+-- KEYS     recipient, request, then the subject logs if charges are refunded, then the country if its suppression begins
 -- ARGV     settings; call: c8 lease token, I4 how long the outcome is kept, B nothing was sent, H attempts that the handler knows
 --          of, B refund, I6+1 poll for the receipt after (0: none is expected), B found by a lookup (another request may have
---          claimed the message), B known ids (1: the outcome has the id under which a lookup lists the message); message id or
---          empty; outcome; text of the request id, empty for a UUID; suppression or empty: B target (1: the recipient, 2: the
---          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient
+--          claimed the message), B known ids (1: the outcome has the id under which a lookup lists the message), Hc0 message id or
+--          empty, Bc0 text of the request id, empty for a UUID, Hc0 suppression or empty: B target (1: the recipient, 2: the
+--          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient; then the outcome
 -- Answers  r: recorded | a COMPLETION: already completed; this is the recorded completion, unchanged | m: another request has
 --          claimed the message | o: the lease is not the handler's, or it cannot say that nothing was sent
 
@@ -59,9 +58,10 @@ end
 
 local function complete(keys, args)
   local c = settings_of(args[1])
-  local token, kept, nothing_sent, attempts, refund, poll_after, found_by_lookup, known_ids = read('>c8I4BHBI6BB', args[2])
+  local token, kept, nothing_sent, attempts, refund, poll_after, found_by_lookup, known_ids, message_id, id_text, suppression,
+    outcome_at = read('>c8I4BHBI6BBHc0Bc0Hc0', args[2])
   poll_after = poll_after ~= 0 and poll_after - 1
-  local message_id, outcome, id_text, suppression = args[3], args[4], args[5], args[6]
+  local outcome = sub(args[2], outcome_at)
   local now, prefix = clock(c.test_time), prefix_of(keys[1])
   local recipient, request = sub(keys[1], -16), sub(keys[2], -17)
   local at_plain_key = call('GET', keys[2])
@@ -95,7 +95,7 @@ local function complete(keys, args)
     if id_text ~= '' then call('SET', prefix .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
   end
   local s = (refund ~= REFUND.none or suppression ~= '') and read_recipient(keys[1], call('GET', keys[1]))
-  local charged = refund ~= REFUND.none and read_charged_logs(c, keys, 4)
+  local charged = refund ~= REFUND.none and read_charged_logs(c, keys, 3)
   -- A record shows its claim while the recipient's send log lists the request: not if the record is new, if the charge is refunded,
   -- or if the entry leaves the log before the claim ends. The claim's end follows from `outcome_kept`.
   local record_shows_claim = message_id ~= '' and found_by_lookup == 0 and record and refund == REFUND.none
@@ -107,7 +107,7 @@ local function complete(keys, args)
   if suppression ~= '' then
     local target, code, duration, masked_at = read('>BI4I6', suppression)
     if target == COUNTRY then
-      suppress_country(keys[3], code, duration, now)
+      suppress_country(keys[#keys], code, duration, now)
     else
       changed = suppress_recipient(prefix, recipient, s, code, duration, now, sub(suppression, masked_at)) or changed
     end
@@ -115,13 +115,13 @@ local function complete(keys, args)
   if message_id ~= '' and poll_after then
     expect_receipt(prefix, recipient, request, now, now + poll_after, now)
   end
-  call('SET', key, with_header(pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + kept, #receipt, receipt,
-    record_shows_claim and 1 or 0, #message_id, message_id, #unnamed, unnamed, outcome)), 'PX', c.outcome_px)
+  call('SET', key, completed(recipient, token, now + kept, receipt, record_shows_claim and 1 or 0, message_id, unnamed, outcome),
+    'PX', c.outcome_px)
   if is_plain_key_taken then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
   if refund == REFUND.full_and_counted then s.refunds = append(s.refunds, REQUEST_ENTRY, request, DAY, now, c.entries_max) end
   if refund ~= REFUND.none then
     s.sends = without(s.sends, REQUEST_ENTRY, request)
-    if admitted_at then refund_subject_logs(c, keys, 4, charged, admitted_at) end
+    if admitted_at then refund_subject_logs(c, keys, 3, charged, admitted_at) end
     s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
   end
   if changed then write_recipient(keys[1], s, c.window, now) end

@@ -49,13 +49,16 @@ local REQUEST_ENTRY, CHECK_ENTRY = 23, 14
 -- A log's length is stored in 2 bytes; `pack` would store a larger one without its upper bytes.
 local LOG_BYTES_MAX = 65535
 
+-- Each format of a whole value includes the header, and its number of bytes is without it and without the strings: one `pack`
+-- makes a value, because each string that Lua makes is hashed over all of its bytes.
 local HEADER, BODY_AT = '>BI3', 5
 local RECIPIENT = '>I6I6I6Bc0I4I6Hc0Hc0Hc0Hc0'
+local WHOLE_RECIPIENT, RECIPIENT_BYTES = '>BI3I6I6I6Bc0I4I6Hc0Hc0Hc0Hc0c0', 37
 local CHALLENGE, CODE_FACTS = '>I6BBc0', '>Bc16c16Bc0'
 local COMMON = '>c16Bc8I6Hc0'
 local PROGRESS = '>I6HI6HHI6I6I6Bc0Bc0'
-local REQUEST_IN_PROGRESS = '>c16Bc8I6Hc0I6HI6HHI6I6I6Bc0Bc0c0'
-local REQUEST_COMPLETED = '>c16Bc8I6Hc0BHc0Hc0c0'
+local WHOLE_IN_PROGRESS, IN_PROGRESS_BYTES = '>BI3c16Bc8I6Hc0I6HI6HHI6I6I6Bc0Bc0c0', 71
+local WHOLE_COMPLETED, COMPLETED_BYTES = '>BI3c16Bc8I6Hc0BHc0Hc0c0', 38
 local COMPLETION = '>BHc0Hc0'
 local RECEIPT = '>Hc0BBBI4I6B'
 
@@ -64,32 +67,33 @@ local last_key
 
 -- A function library gets the API of Redis only when a function runs, not while it is loaded. `read` is struct.unpack; Lua's
 -- own `unpack` spreads a table.
-local pack, read, call, server_call, sub, find, format, max, min, ceil
+local pack, read, call, server_call, sub, find, format, digits, max, min, ceil, floor
 local function fetch_api()
   pack, read, server_call = struct.pack, struct.unpack, redis.call
   call = function(command, key, ...)
     last_key = key
     return server_call(command, key, ...)
   end
-  sub, find, format, max, min, ceil = string.sub, string.find, string.format, math.max, math.min, math.ceil
+  sub, find, format = string.sub, string.find, string.format
+  -- `%d` costs a quarter of `%.0f`, but a server of 32 bits has no room in it for a time.
+  digits = format('%d', NO_END) == '281474976710655' and '%d' or '%.0f'
+  max, min, ceil, floor = math.max, math.min, math.ceil, math.floor
 end
 
 -- The server's time, or the one that a test sets (0: none).
 local function clock(test_time)
   if test_time ~= 0 then return test_time end
   local t = server_call('TIME')
-  return t[1] * 1000 + (t[2] - t[2] % 1000) / 1000
+  return t[1] * 1000 + floor(t[2] / 1000)
 end
 
 -- A stored time as decimal digits. Lua's own conversion takes more, such as `nan`.
 local function parse_time(text) return tonumber(string.match(text, '^%d+$')) or error('a number cannot be read') end
 
 -- A number as decimal digits. Lua's own conversion writes large numbers with an exponent.
-local function decimal(number) return format('%.0f', number) end
+local function decimal(number) return format(digits, number) end
 
 local function prefix_of(recipient_key) return sub(recipient_key, 1, -1 - #'s' - 16) end
-
-local function with_header(body) return pack(HEADER, LAYOUT, #body) .. body end
 
 local function check_header(value)
   local layout, length = read(HEADER, value)
@@ -98,30 +102,34 @@ end
 
 local function read_recipient(key, value)
   last_key = key
-  local s = {key = key}
-  if not value then
-    s.kept_until, s.cooldown_until, s.cooldown_deadline, s.cooldown_request = 0, 0, 0, ''
-    s.suppression_code, s.suppressed_until = 0, 0
-    s.sends, s.refunds, s.unsent, s.wrong, s.challenges = '', '', '', '', ''
-    return s
+  local kept_until, cooldown_until, cooldown_deadline, cooldown_request, suppression_code, suppressed_until = 0, 0, 0, '', 0, 0
+  local sends, refunds, unsent, wrong, challenges = '', '', '', '', ''
+  if value then
+    check_header(value)
+    local rest_at
+    kept_until, cooldown_until, cooldown_deadline, cooldown_request, suppression_code, suppressed_until, sends, refunds, unsent,
+      wrong, rest_at = read(RECIPIENT, value, BODY_AT)
+    if (#sends + #refunds + #unsent) % REQUEST_ENTRY ~= 0 or #wrong % CHECK_ENTRY ~= 0 then error('a log cannot be read') end
+    challenges = sub(value, rest_at)
   end
-  check_header(value)
-  local rest_at
-  s.kept_until, s.cooldown_until, s.cooldown_deadline, s.cooldown_request, s.suppression_code, s.suppressed_until,
-    s.sends, s.refunds, s.unsent, s.wrong, rest_at = read(RECIPIENT, value, BODY_AT)
-  if (#s.sends + #s.refunds + #s.unsent) % REQUEST_ENTRY ~= 0 or #s.wrong % CHECK_ENTRY ~= 0 then error('a log cannot be read') end
-  s.challenges = sub(value, rest_at)
-  return s
+  -- With all its fields at once: a table that grows is laid out anew each time.
+  return {
+    key = key, kept_until = kept_until, cooldown_until = cooldown_until, cooldown_deadline = cooldown_deadline,
+    cooldown_request = cooldown_request, suppression_code = suppression_code, suppressed_until = suppressed_until,
+    sends = sends, refunds = refunds, unsent = unsent, wrong = wrong, challenges = challenges,
+  }
 end
 
 -- Writes the value of a recipient, which is kept for `window` at least, and as long as its suppression. The option GET makes SET
 -- fail at a key of another type, which MGET takes for missing.
 local function write_recipient(key, s, window, now)
   s.kept_until = max(s.kept_until, now + window)
-  if max(#s.sends, #s.refunds, #s.unsent, #s.wrong) > LOG_BYTES_MAX then error('a log is too long') end
-  local value = with_header(pack(RECIPIENT, s.kept_until, s.cooldown_until, s.cooldown_deadline, #s.cooldown_request, s.cooldown_request,
-    s.suppression_code, s.suppressed_until, #s.sends, s.sends, #s.refunds, s.refunds, #s.unsent, s.unsent, #s.wrong, s.wrong)
-    .. s.challenges)
+  local sends, refunds, unsent, wrong, challenges = s.sends, s.refunds, s.unsent, s.wrong, s.challenges
+  if max(#sends, #refunds, #unsent, #wrong) > LOG_BYTES_MAX then error('a log is too long') end
+  local length = RECIPIENT_BYTES + #s.cooldown_request + #sends + #refunds + #unsent + #wrong + #challenges
+  local value = pack(WHOLE_RECIPIENT, LAYOUT, length, s.kept_until, s.cooldown_until, s.cooldown_deadline,
+    #s.cooldown_request, s.cooldown_request, s.suppression_code, s.suppressed_until, #sends, sends, #refunds, refunds, #unsent, unsent,
+    #wrong, wrong, challenges)
   if s.suppressed_until == NO_END then return call('SET', key, value, 'GET') end
   call('SET', key, value, 'PX', decimal(max(s.kept_until, s.suppressed_until) - now), 'GET')
 end
@@ -140,15 +148,14 @@ end
 -- The challenges with a new one for its purpose, and without those whose time is over or cannot be read.
 local function with_challenge(s, purpose, packed, kept_after, now)
   last_key = s.key
-  local challenges, others, at = s.challenges, {}, 1
+  local challenges, others, at = s.challenges, '', 1
   while at <= #challenges do
     local other_purpose, other, after = read('>Bc0Hc0', challenges, at)
     local is_kept = other_purpose ~= purpose and #other > 6 and read('>I6', other) + kept_after > now
-    if is_kept then others[#others + 1] = sub(challenges, at, after - 1) end
+    if is_kept then others = others .. sub(challenges, at, after - 1) end
     at = after
   end
-  others[#others + 1] = pack('>Bc0Hc0', #purpose, purpose, #packed, packed)
-  return table.concat(others)
+  return others .. pack('>Bc0Hc0', #purpose, purpose, #packed, packed)
 end
 
 local function is_of(record, recipient) return sub(record, BODY_AT, BODY_AT + 15) == recipient end
@@ -193,10 +200,24 @@ local function read_progress(record, recipient)
   return r
 end
 
+local function in_progress(recipient, state, lease_token, kept_until, receipt, busy_until, attempt, started_at, attempts_in_doubt,
+  unfinished_leases, admitted_at, expires, deadline, purpose, facts, history)
+  local length = IN_PROGRESS_BYTES + #receipt + #purpose + #facts + #history
+  return pack(WHOLE_IN_PROGRESS, LAYOUT, length, recipient, state, lease_token, kept_until, #receipt, receipt, busy_until, attempt,
+    started_at, attempts_in_doubt, unfinished_leases, admitted_at, expires, deadline, #purpose, purpose, #facts, facts, history)
+end
+
 local function pack_progress(r)
-  return with_header(pack(REQUEST_IN_PROGRESS, r.recipient, r.state, r.lease_token, r.kept_until, #r.receipt, r.receipt,
-    r.busy_until, r.attempts_started, r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires,
-    r.deadline, #r.purpose, r.purpose, #r.facts, r.facts, r.history))
+  return in_progress(r.recipient, r.state, r.lease_token, r.kept_until, r.receipt, r.busy_until, r.attempts_started,
+    r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline, r.purpose, r.facts,
+    r.history)
+end
+
+-- A completed record. `shows_claim` is 1 if it shows the claim of its message.
+local function completed(recipient, lease_token, kept_until, receipt, shows_claim, message_id, unnamed, outcome)
+  local length = COMPLETED_BYTES + #receipt + #message_id + #unnamed + #outcome
+  return pack(WHOLE_COMPLETED, LAYOUT, length, recipient, COMPLETED, lease_token, kept_until, #receipt, receipt, shows_claim,
+    #message_id, message_id, #unnamed, unnamed, outcome)
 end
 
 -- Marks the current attempt as in doubt, and counts it once.

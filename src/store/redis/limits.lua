@@ -66,6 +66,7 @@ end
 -- Adds an event, and drops those that have left the window. A source counts once. A clock that went back does not put an
 -- event before an earlier one.
 local function append(log, width, source, window, now, entries_max)
+  if log == '' then return pack('>I6', now) .. source end
   if source ~= '' then log = without(log, width, source) end
   log = inside_window(log, width, window, now)
   if #log >= width * entries_max then log = sub(log, #log - width * (entries_max - 1) + 1) end
@@ -75,6 +76,7 @@ end
 
 -- A log that MGET did not find may have another type. Makes sure that it is missing, before anything is charged.
 local function expect_no_other_type(c, keys, first, stored)
+  if #c.subject_limits == 0 then return end
   local missing = {}
   for n, limit in ipairs(c.subject_limits) do
     local at = first + n - 1

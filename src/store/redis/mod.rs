@@ -168,13 +168,13 @@ impl Store for RedisStore {
                     .optional48(input.not_after.map(|at| at.0))
                     .flag(input.gate_closed)
                     .u32(input.crash_suspect_leases_min)
+                    .short(subject.purpose.as_bytes())
+                    .short(&facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())
+                    .long(&input.reject_if_new.map(pack_error).unwrap_or_default())
+                    .short(request_text(lease.request_id).as_bytes())
+                    .bytes(&pack_history(input.history))
                     .done(),
-            )
-            .arg(subject.purpose)
-            .arg(facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())
-            .arg(pack_history(input.history))
-            .arg(input.reject_if_new.map(pack_error).unwrap_or_default())
-            .arg(request_text(lease.request_id));
+            );
         self.run("admit", &call, |answer| replies::admission(answer, input)).await
     }
 
@@ -228,12 +228,13 @@ impl Store for RedisStore {
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let suppression = input.suppression.filter(NewSuppression::lasts);
         let [recipient, request] = self.keys.of_lease(lease);
-        let mut keys = vec![recipient, request, self.keys.country(country_of(suppression.as_ref()))];
+        let mut keys = vec![recipient, request];
         let mut settings = self.settings();
         if input.refund != Refund::None {
             keys.extend(self.keys.counted_logs(&lease.subject, input.limits));
             settings.limits = Some((Some(&lease.subject), input.limits));
         }
+        keys.extend(country_of(suppression.as_ref()).map(|country| self.keys.country(Some(country))));
         let call = self
             .call(Step::Complete, &keys)
             .about(About {
@@ -251,12 +252,12 @@ impl Store for RedisStore {
                     .optional48(input.poll_receipt_after.map(millis))
                     .flag(input.found_by_lookup)
                     .flag(input.id_is_known())
+                    .long(input.message_id().unwrap_or_default().as_bytes())
+                    .short(request_text(lease.request_id).as_bytes())
+                    .long(&pack_suppression(suppression.as_ref()))
+                    .bytes(&pack_outcome(outcome))
                     .done(),
-            )
-            .arg(input.message_id().unwrap_or_default())
-            .arg(pack_outcome(outcome))
-            .arg(request_text(lease.request_id))
-            .arg(pack_suppression(suppression.as_ref()));
+            );
         self.run("complete", &call, replies::completion_answer).await
     }
 

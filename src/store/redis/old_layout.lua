@@ -113,8 +113,7 @@ local function convert_record(record, recipient)
     -- Quotes inside JSON strings are escaped, so these patterns match only fields.
     local message_id = string.match(outcome, '"provider_message_id":"([^"\\%s]*)"') or ''
     -- 0: the claim of its message has a key.
-    return with_header(pack(REQUEST_COMPLETED, recipient, COMPLETED, r.lease_token, r.kept_until, #r.receipt, r.receipt, 0,
-      #message_id, message_id, #unnamed, unnamed, outcome)), r.kept_until
+    return completed(recipient, r.lease_token, r.kept_until, r.receipt, 0, message_id, unnamed, outcome), r.kept_until
   end
   local words = {string.match(rest, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%d) (%d+) (%d+) (%d+) (%S+) (.+)$')}
   r.state = STATES[state]

@@ -11,7 +11,7 @@ pub(super) struct Packer(Vec<u8>);
 
 impl Packer {
     pub(super) fn new() -> Packer {
-        Packer(Vec::with_capacity(128))
+        Packer(Vec::with_capacity(256))
     }
 
     pub(super) fn u8(mut self, number: u8) -> Packer {
@@ -63,6 +63,12 @@ impl Packer {
     pub(super) fn short(self, bytes: &[u8]) -> Packer {
         let length = u8::try_from(bytes.len()).expect("names of keys and purposes are short");
         self.u8(length).bytes(bytes)
+    }
+
+    /// Bytes after their length in two bytes.
+    pub(super) fn long(self, bytes: &[u8]) -> Packer {
+        let length = u16::try_from(bytes.len()).expect("ids and errors are short");
+        self.bytes(&length.to_be_bytes()).bytes(bytes)
     }
 
     pub(super) fn done(self) -> Vec<u8> {

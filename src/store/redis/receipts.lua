@@ -11,9 +11,10 @@ local STATUS_DELIVERED, STATUS_READ = 5, 9
 
 local function means_arrived(status) return status == STATUS_DELIVERED or status == STATUS_READ end
 
--- A record with another receipt, which follows the common fields of fixed size: recipient, state, lease token, kept until.
+-- A record with another receipt, which follows 31 bytes of common fields: recipient, state, lease token, kept until.
 local function with_receipt(record, rest_at, receipt)
-  return with_header(sub(record, BODY_AT, BODY_AT + 16 + 1 + 8 + 6 - 1) .. pack('>Hc0', #receipt, receipt) .. sub(record, rest_at))
+  local rest = sub(record, rest_at)
+  return pack('>BI3c31Hc0c0', LAYOUT, 33 + #receipt + #rest, sub(record, BODY_AT, BODY_AT + 30), #receipt, receipt, rest)
 end
 
 local function record_receipt(keys, args)

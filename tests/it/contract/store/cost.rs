@@ -15,15 +15,28 @@ use otpost::store::{CompletionAnswer, CompletionInput, Store as _};
 use super::{Refund, completion, granted, named, request_to, sent};
 use crate::real;
 
-/// Without the two calls of steps.
-const COMMANDS_MAX: u64 = 8;
+/// What a message may cost.
+struct Bars {
+    limits: fn() -> Limits,
+    /// Without the two calls of steps.
+    commands: u64,
+    new_keys: u64,
+    bytes: u64,
+}
+
+/// On the limits of its recipient alone: the values of the recipient and of the request.
+const METER: Bars = Bars { limits: own_limits, commands: 8, new_keys: 2, bytes: 700 };
+/// On every limit. Beside them the logs of a user and a client IP; a network has several clients, and all share one list. The
+/// commands more: EXISTS and SET for three logs, and four for the list.
+const FULL: Bars = Bars { limits: all_limits, commands: 15, new_keys: 4, bytes: 1_000 };
+
 /// The time; the recipient's value, read and written.
 const WRONG_CHECK_COMMANDS: u64 = 3;
 /// And the record of each request that the recipient had within a day.
 const RIGHT_CHECK_COMMANDS: u64 = 4;
-/// The values of the recipient and of the request.
-const NEW_KEYS_MAX: u64 = 2;
-const BYTES_MAX: u64 = 700;
+/// Keys and arguments of each call.
+const ARGUMENTS_MAX: usize = 16;
+const CLIENTS_OF_NETWORK: u32 = 64;
 const MESSAGES: u32 = 2_000;
 
 /// A server without persistence; killed when dropped.
@@ -41,6 +54,7 @@ impl Server {
         drop(listener);
         let mut process = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"])
+            .args(["--slowlog-log-slower-than", "0"])
             .current_dir(std::env::temp_dir())
             .stdout(Stdio::piped())
             .spawn()
@@ -77,7 +91,7 @@ fn commands(connection: &mut redis::Connection) -> (u64, u64) {
         Some((name.to_owned(), counts.split(',').next()?.parse::<u64>().ok()?))
     };
     let counts: Vec<(String, u64)> = stats.lines().filter_map(counts).collect();
-    let of_tests = ["function|load", "client|setinfo", "info", "keys", "hello"];
+    let of_tests = ["function|load", "client|setinfo", "info", "keys", "hello", "slowlog|get"];
     let sum = |is_meant: &dyn Fn(&str) -> bool| {
         counts.iter().filter(|(name, _)| is_meant(name)).map(|(_, count)| count).sum()
     };
@@ -104,20 +118,36 @@ fn used_memory(connection: &mut redis::Connection) -> u64 {
     used.expect("Redis says it").trim().parse().expect("a number")
 }
 
-/// A request on the default limits of a recipient, sent at the first attempt, with a receipt due.
-async fn send(store: &RedisStore, number: u32) -> Digest16 {
-    let limits = [Limit::User, Limit::Ip, Limit::Network, Limit::All]
+fn own_limits() -> Limits {
+    [Limit::User, Limit::Ip, Limit::Network, Limit::All]
         .into_iter()
-        .fold(Limits::default(), |limits, limit| limits.with(limit, 0));
+        .fold(Limits::default(), |limits, limit| limits.with(limit, 0))
+}
+
+fn all_limits() -> Limits {
+    Limits::default()
+}
+
+/// The digest of a subject: another one for each kind and number.
+fn digest(kind: u8, number: u32) -> Digest16 {
+    let mut bytes = [kind; 16];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    Digest16::from_bytes(bytes)
+}
+
+/// A request sent at the first attempt, with a receipt due.
+async fn send(store: &RedisStore, limits: Limits, number: u32) -> Digest16 {
     let id = format!("{number:08x}-7dec-41d0-a765-00a0c91e6bf6");
     let mut request = request_to(0, &id);
     request.limits = limits;
     request.history.to = "+57******4567".to_owned();
     request.history.correlation_id = Some(id);
-    let mut bytes = [7; 16];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
     let mut input = request.admit();
-    input.lease.subject.recipient = Digest16::from_bytes(bytes);
+    let subject = &mut input.lease.subject;
+    subject.recipient = digest(7, number);
+    subject.user = Some(digest(8, number));
+    subject.ip = Some(digest(9, number));
+    subject.network = Some(digest(10, number / CLIENTS_OF_NETWORK));
     let grant = granted(store.admit(&input).await.expect("answers"));
     let mut outcome = sent(grant.now);
     outcome.provider = Some("twilio".to_owned());
@@ -141,33 +171,58 @@ async fn send(store: &RedisStore, number: u32) -> Digest16 {
 
 #[tokio::test]
 async fn a_message_stays_within_its_bars() {
+    keeps_within(METER).await;
+}
+
+#[tokio::test]
+async fn a_message_on_every_limit_stays_within_its_bars() {
+    keeps_within(FULL).await;
+}
+
+async fn keeps_within(bars: Bars) {
     let Some(server) = Server::start() else {
         eprintln!("not measured: redis-server is not installed");
         return;
     };
     let mut connection = server.connection();
     let store = RedisStore::connect(&server.url, "otpost").expect("a URL");
-    // Loads the library, and begins the lists of receipts.
-    send(&store, 0).await;
+    let limits = (bars.limits)();
+    // Loads the library, and begins the lists of receipts, the log of the first network and that of all sends.
+    send(&store, limits, 0).await;
     let (mut fewest, keys_before) = (u64::MAX, keys(&mut connection));
     // A minute may begin between two messages, but not between each two.
     for number in 1..4 {
         let (before, _) = commands(&mut connection);
-        send(&store, number).await;
+        send(&store, limits, number).await;
         fewest = fewest.min(commands(&mut connection).0 - before);
     }
-    assert!((1..=COMMANDS_MAX).contains(&fewest), "{fewest} commands");
+    assert!((1..=bars.commands).contains(&fewest), "{fewest} commands");
     let new_keys = keys(&mut connection) - keys_before;
-    assert_eq!(new_keys, 3 * NEW_KEYS_MAX);
+    assert_eq!(new_keys, 3 * bars.new_keys);
+    let most = most_arguments(&mut connection);
+    assert!((1..=ARGUMENTS_MAX).contains(&most), "{most} keys and arguments");
     let before = used_memory(&mut connection);
     for number in 4..4 + MESSAGES {
-        send(&store, number).await;
+        send(&store, limits, number).await;
     }
     let both = [b"{otpost}:s".as_slice(), b"{otpost}:qu"].map(|kind| memory_usage(&mut connection, kind));
     let bytes = (used_memory(&mut connection) - before) / u64::from(MESSAGES);
     println!("{fewest} commands, {bytes} bytes; values of recipient and request: {both:?}");
-    assert!((100..=BYTES_MAX).contains(&bytes), "{bytes} bytes");
-    assert!(both.iter().sum::<u64>() < BYTES_MAX, "{both:?}");
+    assert!((100..=bars.bytes).contains(&bytes), "{bytes} bytes");
+    assert!(both.iter().sum::<u64>() < bars.bytes, "{both:?}");
+}
+
+/// The most keys and arguments of the steps so far, by the slow log.
+fn most_arguments(connection: &mut redis::Connection) -> usize {
+    let log: Vec<redis::Value> =
+        redis::cmd("SLOWLOG").arg("GET").arg(64).query(connection).expect("Redis answers");
+    let words = |entry: &redis::Value| -> Vec<Vec<u8>> {
+        let fields: Vec<redis::Value> = redis::from_redis_value(entry.clone()).expect("an entry is a list");
+        redis::from_redis_value(fields[3].clone()).expect("the words of the command")
+    };
+    let calls = log.iter().map(words).filter(|words| words[0] == b"FCALL");
+    // Before the keys stand the command, the function and the number of keys.
+    calls.map(|words| words.len() - 3).max().expect("each call is logged")
 }
 
 #[tokio::test]
@@ -178,7 +233,8 @@ async fn a_check_is_one_call_of_a_step_and_stays_within_its_bars() {
     };
     let mut connection = server.connection();
     let store = RedisStore::connect(&server.url, "otpost").expect("a URL");
-    let (recipient, limits) = (send(&store, 0).await, Limits::default());
+    let limits = own_limits();
+    let recipient = send(&store, limits, 0).await;
     let right = named(50);
     for (check_id, typed, commands_max) in
         [(1, named(0), WRONG_CHECK_COMMANDS), (2, right, RIGHT_CHECK_COMMANDS)]
