@@ -10,6 +10,7 @@ mod listen;
 pub(crate) mod policy;
 mod provider_adapters;
 mod provider_selection;
+mod signals;
 pub(crate) mod status;
 pub(crate) mod stores;
 pub(crate) mod texts;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::descriptors::{OPS_LIMITS, connection_limits, raise_descriptor_limit};
-use self::listen::{listen, stop_on_signal};
+use self::listen::listen;
 use self::provider_adapters::{email_account, sms_account};
 use self::provider_selection::{email_provider, handset, sms_provider};
 use self::wiring::{ChannelWorker, Wiring, role_name};
@@ -61,7 +62,7 @@ struct Workers {
 pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> anyhow::Result<()> {
     settings.notices.iter().for_each(|notice| events::notice(notice));
     raise_descriptor_limit();
-    let stop = stop_on_signal()?;
+    let stop = signals::stop_on_signal()?;
     let warm_up = tokio::task::spawn_blocking(phone::warm_up);
     let wiring = Wiring::new(&settings)?;
     let receipts = wiring.receipt_processor(&settings)?;

@@ -39,6 +39,8 @@ pub struct Settings {
     pub amqp_url: Option<String>,
     #[arg(long)]
     pub prefix: String,
+    #[arg(long)]
+    pub redis_prefix: String,
     #[arg(long, value_enum)]
     pub runtime: Flavor,
 }
@@ -114,7 +116,7 @@ pub async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let checker = Checker {
         redis: redis::Client::open(settings.redis_url.as_str())?.get_connection_manager().await?,
         script: redis::Script::new(CHECK),
-        prefix: settings.prefix.clone(),
+        prefix: settings.redis_prefix.clone(),
         key: DecodingKey::from_secret(JWT_SECRET.as_bytes()),
         validation,
         events: match &settings.amqp_url {

@@ -104,10 +104,12 @@ async fn write_codes(server: &RedisServer) -> anyhow::Result<()> {
     pipeline.query_async(&mut redis).await.context("Redis takes no codes")
 }
 
-fn bare(World { args, redis, .. }: &World<'_>, port: u16, publishes: bool) -> anyhow::Result<Command> {
+fn bare(world: &World<'_>, port: u16, publishes: bool) -> anyhow::Result<Command> {
+    let World { args, prefix, redis, .. } = world;
     let mut bare = Command::new(std::env::current_exe()?);
     bare.arg("bare-check").env_clear();
-    bare.args(["--port", &port.to_string(), "--redis-url", &redis.url, "--prefix", &redis.prefix]);
+    bare.args(["--port", &port.to_string(), "--prefix", prefix]);
+    bare.args(["--redis-url", &redis.url, "--redis-prefix", &redis.prefix]);
     bare.args(["--runtime", args.bare_runtime.name()]);
     if publishes {
         bare.args(["--amqp-url", &args.amqp_url]);

@@ -1,11 +1,9 @@
-//! Listening sockets, and the signals that stop the process.
+//! Listening sockets.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{Role, Settings};
 use crate::telemetry::events;
@@ -42,24 +40,4 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// The first SIGTERM or SIGINT starts a drain. The second ends the process at once, and the broker redelivers.
-pub(super) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        for is_second in [false, true] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if is_second {
-                std::process::exit(1);
-            }
-            stopping.cancel();
-        }
-    });
-    Ok(stop)
 }

@@ -18,7 +18,7 @@ use super::send_failure::{RefusalReason, Scope, SendFailure};
 /// A queue drains at one message a second or faster, so it soon has room again.
 const COOLDOWN_QUEUE_FULL: Duration = Duration::from_secs(30);
 /// Any other problem of a sender needs an operator; until it is solved it costs one refusal per cooldown.
-const COOLDOWN: Duration = Duration::from_secs(300);
+const SENDER_COOLDOWN: Duration = Duration::from_secs(300);
 /// Refusals in a row, each for another recipient than the one before, that start a cooldown.
 const REFUSED_MAX: u32 = 2;
 /// The same if all may concern one country: as many as the circuit breaker needs of unrecognised refusals.
@@ -183,7 +183,7 @@ impl SenderPool {
             SenderHealth::OnTrial => return None,
         };
         let again_at = match refusals.of(sender) {
-            Some(refusal) if !self.worked_since(refusal) => refusal.at + COOLDOWN,
+            Some(refusal) if !self.worked_since(refusal) => refusal.at + SENDER_COOLDOWN,
             _ => Duration::ZERO,
         };
         Some(healthy_at.max(again_at))
@@ -249,11 +249,11 @@ impl SenderPool {
             SenderAnswer::QueueFull if counts => return sender.cool_down(COOLDOWN_QUEUE_FULL, now),
             SenderAnswer::Refused(provider_code) => {
                 let cools_down = counts && sender.add_suspicion(to, now);
-                let cools_down_until = cools_down.then_some(now + COOLDOWN);
+                let cools_down_until = cools_down.then_some(now + SENDER_COOLDOWN);
                 refusals.add(SenderRefusal { sender: n, provider_code, at: now, cools_down_until });
                 if cools_down {
                     sender.suspicion = None;
-                    return sender.cool_down(COOLDOWN, now);
+                    return sender.cool_down(SENDER_COOLDOWN, now);
                 }
                 // The refusal of one recipient starts no new cooldown either: the next message is the trial.
                 if is_trial {

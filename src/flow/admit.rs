@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backoff::OutageBackoff;
 use super::complete::{Completed, Completion};
 use super::context::{CancelOn, DeliveryContext, SendState, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
+use super::outage_backoff::OutageBackoff;
 use super::random::random_bytes;
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE, PROVIDER_MADE_KIDS};
 use crate::domain::code::{Code, CodeKey, CodeScope};
@@ -21,11 +21,11 @@ use crate::domain::sender_pool::SenderRefusals;
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
-/// A crash leaves a lease unfinished. With this many of earlier handlers a request is dead-lettered.
-const CRASHED_LEASES_MAX: u32 = 5;
-/// With this many a request is a suspect: it crashed its workers, or was in flight beside a request that did. A random wait
-/// separates the poison message from the others before the next crash.
-const CRASHED_LEASES_SUSPECT: u32 = 2;
+/// A crash leaves a lease unfinished. A request that this many earlier handlers left so is dead-lettered.
+const UNFINISHED_LEASES_MAX: u32 = 5;
+/// One that this many left so is a suspect: it crashed its workers, or was in flight beside a request that did. A random
+/// wait separates the poison message from the others before the next crash.
+const UNFINISHED_LEASES_SUSPECT: u32 = 2;
 /// The longest wait of a new suspect. It doubles with each further crash.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
 
@@ -78,7 +78,7 @@ impl ChannelGateway {
             limits: &self.policy.limits,
             reject_if_new: valid.reject_if_new.as_ref(),
             gate_closed: false,
-            crash_suspect_leases_min: CRASHED_LEASES_SUSPECT,
+            crash_suspect_leases_min: UNFINISHED_LEASES_SUSPECT,
             country: country.as_deref(),
             history: &history,
         };
@@ -171,7 +171,7 @@ impl ChannelGateway {
         proposed: ProposedCode<'_>,
     ) -> AfterAdmission {
         // Our own lease is one of the unfinished.
-        if granted.grant.unfinished_leases - 1 >= CRASHED_LEASES_MAX {
+        if granted.grant.unfinished_leases - 1 >= UNFINISHED_LEASES_MAX {
             let mut completion = self.abandon(valid, granted, OutcomeError::of(ErrorCode::Internal));
             let event = HistoryEvent::DeadLettered(PoisonCause::Crash);
             completion.outcome.history.add(self.clock.now(), event);
@@ -223,13 +223,12 @@ impl ChannelGateway {
         };
         history.add(self.clock.now(), event);
         SendState {
-            // `grant.attempt`: the attempt in doubt, else the one about to be made.
-            attempts_made: if is_in_doubt { grant.attempt } else { grant.attempt - 1 },
+            attempts_made: grant.attempts_made(is_in_doubt),
             doubt: self.inherited_doubt(valid, &grant, asked_at, is_in_doubt),
             sender_refusals: SenderRefusals::default(),
             deadline: asked_at + grant.deadline.since(grant.now),
             // Before a later attempt the lease is renewed, which checks that the code is still unused.
-            lease_covers_attempt_until: if grant.attempt > 1 {
+            lease_enough_until: if grant.attempt > 1 {
                 asked_at
             } else {
                 asked_at + self.policy.lease_duration()
@@ -241,7 +240,7 @@ impl ChannelGateway {
         }
     }
 
-    /// Completes a request without another attempt. An earlier attempt in doubt stays in doubt.
+    /// The completion of a request that gets no attempt here. An earlier attempt in doubt stays in doubt.
     fn abandon(&self, valid: &ValidRequest<'_>, granted: GrantedRequest, error: OutcomeError) -> Completion {
         let GrantedRequest { grant, is_in_doubt, history, .. } = granted;
         let (status, error, attempts) = if is_in_doubt || grant.attempts_in_doubt > 0 {
@@ -250,10 +249,10 @@ impl ChannelGateway {
             (Status::Failed, error, grant.attempt - 1)
         };
         let purpose = valid.request.purpose.as_str();
-        let ended = Outcome::with_error(status, self.clock.now(), purpose, error);
+        let outcome = Outcome::with_error(status, self.clock.now(), purpose, error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
         let history = grant.history.unwrap_or(history);
-        Completion::of(Outcome { attempts, provider, history, ..ended })
+        Completion::of(Outcome { attempts, provider, history, ..outcome })
     }
 }
 
@@ -271,10 +270,10 @@ impl ProposedCode<'_> {
 }
 
 /// Zero if the next admission only dead-letters the suspect.
-fn suspect_wait(crashed_leases: u32) -> Duration {
-    if crashed_leases >= CRASHED_LEASES_MAX {
+fn suspect_wait(unfinished_leases: u32) -> Duration {
+    if unfinished_leases >= UNFINISHED_LEASES_MAX {
         return Duration::ZERO;
     }
-    let doublings = crashed_leases.saturating_sub(CRASHED_LEASES_SUSPECT);
+    let doublings = unfinished_leases.saturating_sub(UNFINISHED_LEASES_SUSPECT);
     SUSPECT_WAIT_FIRST.mul_f64(fastrand::f64()) * 2_u32.pow(doublings)
 }

@@ -1,8 +1,8 @@
 //! Completion records the outcome; the result is published after it.
 
-use super::backoff::OutageBackoff;
 use super::context::{CancelOn, DeliveryContext, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
+use super::outage_backoff::OutageBackoff;
 use crate::broker::{Outgoing, Target};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::channel::Channel;
@@ -97,6 +97,7 @@ impl ChannelGateway {
             CompletionAnswer::AlreadyCompleted(outcome) => {
                 Ok(AfterCompletion::Completed(Completed { outcome, replayed: true }))
             }
+            // The store knows of another lease or a later attempt: the next handler decides.
             CompletionAnswer::MayHaveBeenSent => Err(StopReason::LeaseLost),
             CompletionAnswer::MessageClaimed => Ok(AfterCompletion::MessageClaimed),
         }

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::OutageBackoff;
+use super::outage_backoff::OutageBackoff;
 use crate::broker::Delivery;
 use crate::domain::address::Address;
 use crate::domain::code::{Code, CodeScope};
@@ -21,8 +21,8 @@ use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. With the default prefetch it may first wait for one other delivery in
-/// its slot: 24 minutes in all. RabbitMQ closes the channel after its `consumer_timeout`, 30 minutes by default.
+/// A waiting delivery is requeued after this long. With the default prefetch it may first wait unstarted until another
+/// delivery frees a slot: 24 minutes in all. RabbitMQ closes the AMQP channel after its `consumer_timeout`, 30 by default.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// Why a handler stops early. Its delivery is then requeued, or dead-lettered.
@@ -112,7 +112,7 @@ impl DeliveryContext<'_> {
     /// Repeats a call until the store answers.
     pub(super) async fn retry_store<T, Answer>(
         &self,
-        step: &'static str,
+        call_name: &'static str,
         cancel_on: CancelOn,
         mut call: impl FnMut() -> Answer,
     ) -> Result<T, StopReason>
@@ -124,12 +124,12 @@ impl DeliveryContext<'_> {
             match call().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_permanent() => {
-                    events::store_failed(step, &error, None);
+                    events::store_failed(call_name, &error, None);
                     return Err(StopReason::RecordUnreadable);
                 }
                 Err(error) => {
                     let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
-                    events::store_failed(step, &error, Some(wait));
+                    events::store_failed(call_name, &error, Some(wait));
                     self.sleep(wait, cancel_on).await?;
                 }
             }
@@ -223,14 +223,15 @@ pub(super) struct SendState {
     pub(super) sender_refusals: SenderRefusals,
     pub(super) deadline: Instant,
     /// If a whole call of the provider does not fit before this moment, the lease is renewed first.
-    pub(super) lease_covers_attempt_until: Instant,
+    pub(super) lease_enough_until: Instant,
     /// The error of the outcome if the deadline passes before another attempt.
     pub(super) last_error: Option<OutcomeError>,
 }
 
 impl SendState {
-    pub(super) fn renew_lease_before_next_attempt(&mut self) {
-        self.lease_covers_attempt_until = Instant::now();
+    /// The lease is renewed before the next attempt.
+    pub(super) fn require_new_lease(&mut self) {
+        self.lease_enough_until = Instant::now();
     }
 }
 

@@ -42,7 +42,7 @@ impl ChannelGateway {
                 return Ok(completion);
             }
             if ctx.time_left() < TIME_LEFT_MIN {
-                return Ok(self.too_late(ctx));
+                return Ok(self.no_more_attempts(ctx));
             }
             let Some(ticket) = self.pass_gate(ctx).await? else { continue };
             if let Some(completion) = self.secure_lease(ctx, &text).await? {
@@ -103,7 +103,7 @@ impl ChannelGateway {
             Reconciliation::MayResend => {
                 let attempt = ctx.state.attempts_made + 1;
                 ctx.state.doubt.is_in_doubt = false;
-                ctx.state.renew_lease_before_next_attempt();
+                ctx.state.require_new_lease();
                 ctx.state.history.add(self.clock.now(), HistoryEvent::ToBeResent(attempt));
                 events::send_to_be_repeated(ctx.request_id(), attempt);
                 Ok(None)
@@ -132,9 +132,9 @@ impl ChannelGateway {
 
     /// Records a wait at a closed gate or for senders, once; waits for the concurrency limit or a rate are too frequent.
     fn record_gate_wait(&self, ctx: &mut SendContext<'_>, closed_by: Option<ClosedBy>) {
-        let cooling_down =
+        let no_sender =
             self.gate.no_sender_available(&ctx.state.sender_refusals).then_some(NO_SENDER_AVAILABLE);
-        let Some(cause) = closed_by.map(ClosedBy::as_str).or(cooling_down) else { return };
+        let Some(cause) = closed_by.map(ClosedBy::as_str).or(no_sender) else { return };
         let wait = HistoryEvent::WaitsAtGate(cause.to_owned());
         if ctx.state.history.entries.last().is_none_or(|last| last.event != wait) {
             ctx.state.history.add(self.clock.now(), wait);
@@ -149,18 +149,18 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         text: &Rendered,
     ) -> Result<Option<Completion>, StopReason> {
-        let attempt_time = ctx.state.lease_covers_attempt_until.saturating_duration_since(Instant::now());
-        if attempt_time >= self.policy.provider_call_max() {
+        let lease_left = ctx.state.lease_enough_until.saturating_duration_since(Instant::now());
+        if lease_left >= self.policy.provider_call_max() {
             return Ok(None);
         }
-        match self.renew_lease_for_attempt(ctx).await? {
+        match self.begin_attempt(ctx).await? {
             ProgressAnswer::Applied => Ok(None),
             // A receipt shows that an attempt in doubt was sent.
             ProgressAnswer::AlreadySent(message_id) => {
                 Ok(Some(self.sent(ctx, accepted_by_receipt(message_id), text)))
             }
             ProgressAnswer::LeaseNotHeld => Err(StopReason::LeaseLost),
-            ProgressAnswer::ChallengeUsedOrReplaced => Ok(Some(self.too_late(ctx))),
+            ProgressAnswer::ChallengeUsedOrReplaced => Ok(Some(self.no_more_attempts(ctx))),
         }
     }
 
@@ -235,7 +235,7 @@ impl ChannelGateway {
         };
         ctx.state.history.add(self.clock.now(), HistoryEvent::Attempted(entry));
         ctx.state.attempts_made = attempt;
-        ctx.state.renew_lease_before_next_attempt();
+        ctx.state.require_new_lease();
     }
 
     /// `Some` ends the request.
@@ -254,7 +254,8 @@ impl ChannelGateway {
                 let completion = self.ended_with_error(ctx, status, error);
                 return Ok(Some(Completion { suppression: suppression_after(failure), ..completion }));
             }
-            // The provider may create the message after our call broke off. Until the lease ends, it has or never will.
+            // The provider may still create the message after our call broke off. We assume that it does so within the
+            // duration of a lease, or never.
             Retry::LookUp => ctx.state.doubt.add(began_wall_time, began + self.policy.lease_duration()),
             Retry::WhenGateAllows(error) => ctx.state.last_error = Some(error),
             Retry::After(wait) => {
@@ -295,13 +296,13 @@ impl ChannelGateway {
             (Status::Unknown, OutcomeError { provider_code, ..OutcomeError::of(ErrorCode::InDoubt) })
         };
         let attempts = state.attempts_made;
-        let ended = Outcome::with_error(status, self.clock.now(), ctx.purpose(), error);
+        let outcome = Outcome::with_error(status, self.clock.now(), ctx.purpose(), error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
-        Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..ended })
+        Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..outcome })
     }
 
-    /// Completes a request whose next attempt would come after its deadline.
-    fn too_late(&self, ctx: &SendContext<'_>) -> Completion {
+    /// The completion of a request that gets no further attempt: its deadline is near, or its code is used or replaced.
+    fn no_more_attempts(&self, ctx: &SendContext<'_>) -> Completion {
         let expired = OutcomeError::of(ErrorCode::Expired);
         let (status, error) = match (&ctx.state.last_error, ctx.state.attempts_made) {
             (Some(error), _) => (Status::Failed, error.clone()),

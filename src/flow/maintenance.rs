@@ -61,7 +61,7 @@ impl ChannelGateway {
     }
 
     async fn run_heartbeat(&self) {
-        // Each channel's gateway counts as a worker of its own.
+        // Each channel of a worker counts as a worker of its own: each has its own senders.
         let worker_id = random_id();
         let mut ticks = tokio::time::interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -21,7 +21,6 @@
 //! record cannot be read.
 
 pub mod admit;
-mod backoff;
 pub mod complete;
 pub mod consumer_loop;
 pub mod context;
@@ -31,6 +30,7 @@ pub mod explain;
 pub mod gateway;
 pub mod inspect;
 pub mod maintenance;
+mod outage_backoff;
 pub mod process_delivery;
 pub mod progress;
 mod random;

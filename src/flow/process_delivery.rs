@@ -28,7 +28,7 @@ impl ChannelGateway {
             }
             AfterAdmission::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
                 AfterCompletion::Completed(completed) => completed,
-                // Only a completion after a message lookup gets this answer.
+                // Cannot happen: only a completion after a message lookup is answered so.
                 AfterCompletion::MessageClaimed => return Err(StopReason::LeaseLost),
             },
             AfterAdmission::Completed(completed) => completed,

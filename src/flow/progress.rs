@@ -22,15 +22,15 @@ pub(super) enum WaitReason {
 }
 
 impl ChannelGateway {
-    /// Renews the lease, so that it covers one attempt.
-    pub(super) async fn renew_lease_for_attempt(
+    /// Records that the next attempt starts, and renews the lease for it.
+    pub(super) async fn begin_attempt(
         &self,
         ctx: &mut SendContext<'_>,
     ) -> Result<ProgressAnswer, StopReason> {
         let lease_duration = self.policy.lease_duration();
         let sending = Progress::Sending(lease_duration);
         let (answer, asked_at) = self.update_progress(ctx, sending, CancelOn::AnyCause).await?;
-        ctx.state.lease_covers_attempt_until = asked_at + lease_duration;
+        ctx.state.lease_enough_until = asked_at + lease_duration;
         Ok(answer)
     }
 
@@ -56,7 +56,7 @@ impl ChannelGateway {
         {
             return Err(StopReason::LeaseLost);
         }
-        ctx.state.renew_lease_before_next_attempt();
+        ctx.state.require_new_lease();
         let until = Instant::now() + wait_max;
         let waited = ctx.handler.wait_for(future, wait_max, CancelOn::AnyCause).await;
         if let Err(reason) = waited {

@@ -252,9 +252,9 @@ struct Lookups {
     supported: bool,
     /// Without lookups a receipt must come before this moment.
     receipt_until: Instant,
-    /// The start of the first lookup after the attempt had certainly ended that did not find ours. An ambiguous one counts: if
-    /// a later one is absent, all its matches were those of others.
-    undecided_since: Option<Instant>,
+    /// When the first lookup began that did not find our message, of those after the certain end of the attempt. An ambiguous
+    /// one counts: if a later one finds nothing, its matches belonged to other requests.
+    first_miss_at: Option<Instant>,
     wait: Duration,
 }
 
@@ -269,7 +269,7 @@ enum AfterLookup {
 
 impl Lookups {
     fn new(receipt_until: Instant) -> Lookups {
-        Lookups { supported: true, receipt_until, undecided_since: None, wait: LOOKUP_WAIT_FIRST }
+        Lookups { supported: true, receipt_until, first_miss_at: None, wait: LOOKUP_WAIT_FIRST }
     }
 
     /// `None` for a lookup that came too early to prove anything.
@@ -297,12 +297,12 @@ impl Lookups {
         match answer {
             Ok(LookupResult::Found(found)) => AfterLookup::Found(found),
             Ok(_) if began < ended_at => AfterLookup::Again(self.take_wait().min(ended_at - began)),
-            Ok(result) => match (self.undecided_since, result) {
+            Ok(result) => match (self.first_miss_at, result) {
                 (Some(first), LookupResult::Ambiguous) if began >= first + ABSENT_APART => {
                     AfterLookup::Ambiguous
                 }
                 (Some(first), _) if began >= first + ABSENT_APART => AfterLookup::Absent,
-                _ => AfterLookup::Again(*self.undecided_since.get_or_insert(began) + ABSENT_APART - began),
+                _ => AfterLookup::Again(*self.first_miss_at.get_or_insert(began) + ABSENT_APART - began),
             },
             Err(LookupError::Unanswered(_)) => {
                 // The doubled wait at once: a provider that does not answer is asked less often.

@@ -74,8 +74,8 @@ struct State {
     kill_switch_on: bool,
     store_answered_at: Option<Instant>,
     store_silent: bool,
-    /// Its last answer was this refusal.
-    refusal: Option<String>,
+    /// The error with which the store last refused a heartbeat. It is logged once.
+    heartbeat_refusal: Option<String>,
     /// The name of a key that all requests share and that the store cannot read.
     damaged_key: Option<String>,
     senders: SenderPool,
@@ -88,7 +88,8 @@ struct State {
 
 impl State {
     fn store_answered(&mut self) {
-        (self.store_answered_at, self.store_silent, self.refusal) = (Some(Instant::now()), false, None);
+        (self.store_answered_at, self.store_silent, self.heartbeat_refusal) =
+            (Some(Instant::now()), false, None);
     }
 
     /// The worker takes a share of the senders' rate.
@@ -130,7 +131,7 @@ impl SendGate {
             kill_switch_on: false,
             store_answered_at: None,
             store_silent: false,
-            refusal: None,
+            heartbeat_refusal: None,
             damaged_key: None,
             senders: SenderPool::new(senders),
             rate_limiters: rate_limiters.unwrap_or_default(),
@@ -183,12 +184,12 @@ impl SendGate {
 
     async fn wait_until_breaker(&self, is: impl Fn(BreakerState) -> bool) {
         let mut breaker = self.breaker.subscribe();
-        breaker.wait_for(|state| is(*state)).await.expect("the gate holds the sender");
+        breaker.wait_for(|state| is(*state)).await.expect("the gate keeps its watch channels open");
     }
 
     async fn wait_until(&self, is: impl Fn(Option<ClosedBy>) -> bool) {
         let mut closed_by = self.closed_by.subscribe();
-        closed_by.wait_for(|cause| is(*cause)).await.expect("the gate holds the sender");
+        closed_by.wait_for(|cause| is(*cause)).await.expect("the gate keeps its watch channels open");
     }
 
     /// `refusals` names the senders that the provider already refused for the message.
@@ -276,7 +277,8 @@ impl SendGate {
         let mut verdict = SenderVerdict::Nothing;
         self.update(|state, now| {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
-            // The breaker counts a refusal from several senders as unrecognised, so it opens after several recipients.
+            // A refusal that several senders got may concern our account. The breaker counts it as unrecognised: it opens
+            // once several recipients got one.
             let unrecognised = SendFailure::refused(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
                 let from_several_senders = verdict == SenderVerdict::RefusedFromSeveralSenders;
@@ -326,9 +328,9 @@ impl SendGate {
     /// A refusal is no answer to a heartbeat. Its reason is logged once.
     pub(super) fn store_refused(&self, reason: &str) {
         self.update(|state, _| {
-            if state.refusal.as_deref() != Some(reason) {
+            if state.heartbeat_refusal.as_deref() != Some(reason) {
                 events::heartbeat_refused(self.channel, reason);
-                state.refusal = Some(reason.to_owned());
+                state.heartbeat_refusal = Some(reason.to_owned());
             }
         });
         self.check_store_silence();
@@ -374,7 +376,8 @@ impl SendGate {
         }
     }
 
-    /// Tells the watchers a changed cause or breaker, and wakes the handlers that wait.
+    /// Applies a change. If that opens or closes the gate or the breaker, tells those that watch it, and wakes the handlers
+    /// that wait.
     fn update(&self, change: impl FnOnce(&mut State, Duration)) {
         let mut state = self.lock();
         change(&mut state, self.started.elapsed());

@@ -1,7 +1,7 @@
 //! Verifies a typed code.
 //!
 //! The store counts every check before the code is compared, and decides the verdict. A code that the provider made is
-//! compared there.
+//! compared by the provider.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,11 +12,11 @@ use jsonwebtoken::{DecodingKey, EncodingKey, Header, encode};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use super::claims::{Claims, InvalidClaims, Required};
 use super::jwks::endpoint::{HttpEndpoint, InvalidEndpoint};
 use super::jwks::{Jwks, NoKey};
 use super::problem::Problem;
 use super::token::Token;
+use super::token_claims::{Claims, InvalidClaims, Required};
 use super::token_key::{Algorithm, POINT_BYTES, TokenKey};
 use crate::clock::Clock;
 use crate::config::{Jwt, JwtKey, signing_secret};

@@ -94,3 +94,10 @@ pub struct Grant {
     /// The history that earlier leases recorded; `None` if the request is new.
     pub history: Option<RequestHistory>,
 }
+
+impl Grant {
+    /// Those of earlier handlers, the one in doubt included.
+    pub fn attempts_made(&self, last_is_in_doubt: bool) -> u32 {
+        if last_is_in_doubt { self.attempt } else { self.attempt - 1 }
+    }
+}

@@ -13,6 +13,7 @@ pub mod code_check;
 pub mod completion;
 pub mod error;
 pub mod lease;
+pub mod limit_subject;
 pub mod memory;
 pub mod progress;
 pub mod receipt;
@@ -32,7 +33,8 @@ pub use self::claim::{ClaimAnswer, ClaimInput};
 use self::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
 pub use self::error::{Damaged, StoreError};
-pub use self::lease::{Lease, LimitSubject};
+pub use self::lease::Lease;
+pub use self::limit_subject::LimitSubject;
 pub use self::progress::{Progress, ProgressAnswer};
 pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
 pub use self::request_record::{CodeState, RequestRecord, RequestState, RequestSummary};
@@ -128,7 +130,8 @@ pub trait Store: Send + Sync {
     /// Ends the wait for a receipt that lapsed.
     async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError>;
 
-    /// Counts a worker as active, or no longer. An active worker has something to send.
+    /// Counts one channel of a worker among those that share the rates of its senders, or no longer. It is active if a rate is
+    /// set and it has something to send.
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError>;
 
     /// Reads the data that all requests share. The error names what cannot be read. A heartbeat makes the same check, but of

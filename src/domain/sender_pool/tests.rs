@@ -66,10 +66,10 @@ fn while_a_sender_cools_down_its_recipients_are_spread_over_the_others_and_come_
         (0..2_000).map(|n| senders.choose(number(n), &free(), now)).collect()
     };
     let before = choices(&senders, NOW);
-    assert_eq!(refuse(&mut senders, 2, NOW, 21_606), SenderVerdict::CoolingDown(COOLDOWN));
+    assert_eq!(refuse(&mut senders, 2, NOW, 21_606), SenderVerdict::CoolingDown(SENDER_COOLDOWN));
     let mut counts = [0_u32; 4];
     let meanwhile = choices(&senders, NOW);
-    assert_eq!(meanwhile, choices(&senders, NOW + COOLDOWN / 2), "the same one all the time");
+    assert_eq!(meanwhile, choices(&senders, NOW + SENDER_COOLDOWN / 2), "the same one all the time");
     for (own, now) in before.iter().zip(&meanwhile) {
         match (own, now) {
             (SenderChoice::Sender(2), SenderChoice::Sender(other)) => counts[*other] += 1,
@@ -78,8 +78,8 @@ fn while_a_sender_cools_down_its_recipients_are_spread_over_the_others_and_come_
     }
     assert_eq!(counts[2], 0);
     assert!([0, 1, 3].iter().all(|&n| counts[n] > 100), "{counts:?}");
-    answer(&mut senders, (2, 9), &mut free(), NOW + COOLDOWN, None);
-    assert_eq!(before, choices(&senders, NOW + COOLDOWN));
+    answer(&mut senders, (2, 9), &mut free(), NOW + SENDER_COOLDOWN, None);
+    assert_eq!(before, choices(&senders, NOW + SENDER_COOLDOWN));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn one_recipient_starts_no_cooldown_however_often_it_is_refused() {
     for (count, code) in [(1, 21_606), (3, 21_659)] {
         let mut senders = SenderPool::new(count);
         for n in 0..50 {
-            let now = NOW + COOLDOWN * n;
+            let now = NOW + SENDER_COOLDOWN * n;
             let sender = usize::try_from(n).expect("small") % count;
             let verdict = answer(&mut senders, (sender, 1), &mut free(), now, Some(&refused(code)));
             assert_eq!(verdict, SenderVerdict::Nothing);
@@ -121,9 +121,9 @@ fn refusals_with_an_accepted_message_between_are_not_in_a_row() {
     let mut senders = SenderPool::new(1);
     let no = refused(21_606);
     for n in 0..50 {
-        let now = NOW + COOLDOWN * u32::from(n);
+        let now = NOW + SENDER_COOLDOWN * u32::from(n);
         assert_eq!(answer(&mut senders, (0, n), &mut free(), now, Some(&no)), SenderVerdict::Nothing);
-        let accepted = answer(&mut senders, (0, 99), &mut free(), now + COOLDOWN / 2, None);
+        let accepted = answer(&mut senders, (0, 99), &mut free(), now + SENDER_COOLDOWN / 2, None);
         assert_eq!(accepted, SenderVerdict::Works);
     }
     // A bad number of another recipient says nothing of the sender.
@@ -132,13 +132,13 @@ fn refusals_with_an_accepted_message_between_are_not_in_a_row() {
     answer(&mut senders, (0, 2), &mut free(), NOW, Some(&bad));
     assert_eq!(
         answer(&mut senders, (0, 3), &mut free(), NOW, Some(&no)),
-        SenderVerdict::CoolingDown(COOLDOWN)
+        SenderVerdict::CoolingDown(SENDER_COOLDOWN)
     );
 }
 
 #[test]
 fn refusals_of_one_country_need_more_evidence_while_the_sender_works_in_another() {
-    let (no, later) = (refused(21_659), NOW + COOLDOWN);
+    let (no, later) = (refused(21_659), NOW + SENDER_COOLDOWN);
     let refusals = |senders: &mut SenderPool, people: &[u8]| -> Vec<SenderVerdict> {
         people.iter().map(|&who| answer(senders, (0, who), &mut free(), later, Some(&no))).collect()
     };
@@ -146,11 +146,19 @@ fn refusals_of_one_country_need_more_evidence_while_the_sender_works_in_another(
     answer(&mut senders, (0, 1), &mut free(), NOW, None);
     let abroad = refusals(&mut senders, &[201, 202, 203, 204, 204, 205]);
     assert_eq!(abroad[..5], [SenderVerdict::Nothing; 5]);
-    assert_eq!(abroad[5], SenderVerdict::CoolingDown(COOLDOWN), "in the end the sender is the likely cause");
+    assert_eq!(
+        abroad[5],
+        SenderVerdict::CoolingDown(SENDER_COOLDOWN),
+        "in the end the sender is the likely cause"
+    );
     for people in [[201, 2], [1, 2], [2, 201]] {
         let mut senders = SenderPool::new(1);
         answer(&mut senders, (0, 1), &mut free(), NOW, None);
-        assert_eq!(refusals(&mut senders, &people)[1], SenderVerdict::CoolingDown(COOLDOWN), "{people:?}");
+        assert_eq!(
+            refusals(&mut senders, &people)[1],
+            SenderVerdict::CoolingDown(SENDER_COOLDOWN),
+            "{people:?}"
+        );
     }
 }
 
@@ -176,7 +184,7 @@ fn with_another_code_a_second_refusal_concerns_the_second_sender() {
     let verdict = answer(&mut senders, (1, 1), &mut refusals, NOW, Some(&refused(21_661)));
     assert_eq!(verdict, SenderVerdict::Nothing);
     assert!(senders.none_available(&refusals));
-    assert_eq!(senders.choose(number(1), &refusals, NOW), SenderChoice::NoneAvailable(Some(COOLDOWN)));
+    assert_eq!(senders.choose(number(1), &refusals, NOW), SenderChoice::NoneAvailable(Some(SENDER_COOLDOWN)));
     assert!(
         matches!(senders.choose(number(1), &free(), NOW), SenderChoice::Sender(_)),
         "other recipients are not affected"
@@ -191,7 +199,7 @@ fn a_cooldown_ends_if_the_recipient_was_the_cause() {
     answer(&mut senders, (0, 1), &mut first, NOW, Some(&no));
     assert_eq!(
         answer(&mut senders, (0, 2), &mut second, NOW, Some(&no)),
-        SenderVerdict::CoolingDown(COOLDOWN)
+        SenderVerdict::CoolingDown(SENDER_COOLDOWN)
     );
     assert_eq!(
         answer(&mut senders, (1, 1), &mut first, NOW, Some(&no)),
@@ -211,15 +219,18 @@ fn the_only_sender_gets_a_message_again_after_a_while_or_once_it_has_sent_anothe
     let mut refusals = free();
     let no = refused(21_606);
     answer(&mut senders, (0, 1), &mut refusals, NOW, Some(&no));
-    let (soon, later) = (NOW + Duration::from_secs(1), NOW + COOLDOWN);
-    assert_eq!(senders.choose(number(1), &refusals, NOW), SenderChoice::NoneAvailable(Some(COOLDOWN)));
+    let (soon, later) = (NOW + Duration::from_secs(1), NOW + SENDER_COOLDOWN);
+    assert_eq!(senders.choose(number(1), &refusals, NOW), SenderChoice::NoneAvailable(Some(SENDER_COOLDOWN)));
     assert_eq!(senders.choose(number(1), &refusals, later), SenderChoice::Sender(0));
     // No other message has shown the cause, so the second refusal of this one does not either.
     assert_eq!(answer(&mut senders, (0, 1), &mut refusals, later, Some(&no)), SenderVerdict::Nothing);
     // A message sent before the refusal may have been the last that the sender could send.
     let early = SenderAssignment { sender: 0, is_trial: false, started: NOW };
     senders.record_answer(early, to(2), &mut free(), later, None);
-    assert_eq!(senders.choose(number(1), &refusals, later), SenderChoice::NoneAvailable(Some(COOLDOWN)));
+    assert_eq!(
+        senders.choose(number(1), &refusals, later),
+        SenderChoice::NoneAvailable(Some(SENDER_COOLDOWN))
+    );
     answer(&mut senders, (0, 2), &mut free(), later + soon, None);
     assert_eq!(senders.choose(number(1), &refusals, later + soon), SenderChoice::Sender(0));
     let verdict = answer(&mut senders, (0, 1), &mut refusals, later + soon, Some(&no));
@@ -229,7 +240,7 @@ fn the_only_sender_gets_a_message_again_after_a_while_or_once_it_has_sent_anothe
 
 #[test]
 fn after_the_cooldown_one_message_probes_a_sender() {
-    let then = NOW + COOLDOWN;
+    let then = NOW + SENDER_COOLDOWN;
     for (failure, free_then) in [
         (Some(refused(QUEUE_FULL)), SenderChoice::NoneAvailable(Some(COOLDOWN_QUEUE_FULL))),
         (Some(SendFailure::NotConnected { detail: String::new() }), SenderChoice::Sender(0)),
@@ -253,7 +264,7 @@ fn one_recipient_cannot_start_another_cooldown_and_two_can() {
     let mut senders = SenderPool::new(1);
     let no = refused(21_606);
     refuse(&mut senders, 0, NOW, 21_606);
-    let then = NOW + COOLDOWN;
+    let then = NOW + SENDER_COOLDOWN;
     for _ in 0..5 {
         assert_eq!(answer(&mut senders, (0, 1), &mut free(), then, Some(&no)), SenderVerdict::Nothing);
         assert_eq!(
@@ -264,7 +275,7 @@ fn one_recipient_cannot_start_another_cooldown_and_two_can() {
     }
     assert_eq!(
         answer(&mut senders, (0, 3), &mut free(), then, Some(&no)),
-        SenderVerdict::CoolingDown(COOLDOWN)
+        SenderVerdict::CoolingDown(SENDER_COOLDOWN)
     );
 }
 
@@ -274,11 +285,11 @@ fn a_message_in_flight_neither_ends_a_cooldown_nor_makes_it_longer() {
     refuse(&mut senders, 0, NOW, 21_606);
     let late = SenderAssignment { sender: 0, is_trial: false, started: NOW };
     for failure in [Some(refused(21_606)), Some(refused(QUEUE_FULL)), None] {
-        let now = NOW + COOLDOWN / 2;
+        let now = NOW + SENDER_COOLDOWN / 2;
         let verdict = senders.record_answer(late, to(7), &mut free(), now, failure.as_ref());
         assert_eq!(verdict, SenderVerdict::Nothing);
     }
-    assert_eq!(senders.0[0].health, SenderHealth::CoolingDown(NOW + COOLDOWN));
+    assert_eq!(senders.0[0].health, SenderHealth::CoolingDown(NOW + SENDER_COOLDOWN));
 }
 
 #[test]
@@ -286,8 +297,8 @@ fn a_trial_that_is_not_made_is_the_next_ones() {
     let mut senders = SenderPool::new(1);
     refuse(&mut senders, 0, NOW, 21_611);
     senders.assign(0);
-    senders.trial_undecided(0, NOW + COOLDOWN);
-    assert_eq!(senders.choose(number(1), &free(), NOW + COOLDOWN), SenderChoice::Sender(0));
+    senders.trial_undecided(0, NOW + SENDER_COOLDOWN);
+    assert_eq!(senders.choose(number(1), &free(), NOW + SENDER_COOLDOWN), SenderChoice::Sender(0));
 }
 
 proptest::proptest! {

@@ -8,6 +8,7 @@
 //! request that meets the closing is in doubt for nothing.
 
 pub(super) mod failure;
+pub(super) mod retry_after;
 
 use std::net::IpAddr;
 use std::time::Duration;

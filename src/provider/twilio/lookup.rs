@@ -28,7 +28,8 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::time::UnixMillis;
 use crate::provider::http_client::Answer;
-use crate::provider::http_client::failure::{self, http_date};
+use crate::provider::http_client::failure;
+use crate::provider::http_client::retry_after::http_date;
 use crate::provider::{FetchedMessage, LookupError, ProviderMessage};
 
 /// More than a page of the longest messages.

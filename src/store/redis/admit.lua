@@ -8,7 +8,7 @@
 --          g GRANT HISTORY: granted again
 --          d GRANT HISTORY: the attempt of an earlier lease is in doubt
 --          r SENDS GRANT: granted, the repeated step of a new request: H sends in a day
---          e OURS COMPLETION: completed; OURS is 1 if this lease recorded the outcome. COMPLETION is a completed record without its
+--          e OURS REST: completed; OURS is 1 if this lease recorded the outcome. REST is a completed record without its
 --            common fields
 --          b MS: busy: another lease is valid, or the next attempt is not due, for this long (I6)
 --          s UNFINISHED_LEASES MS: crash suspect (H, I6): the time is that until the deadline
@@ -51,7 +51,7 @@ local function admit_again(c, key, record, recipient_key, recipient_value, token
   r.lease_token, r.busy_until = token, now + c.lease_duration
   call('SET', key, pack_progress(r), 'KEEPTTL')
   if not is_new then return (r.state == DOUBT and 'd' or 'g') .. grant_again(r, now) .. r.history end
-  local sends = count_inside(read_recipient(recipient_key, recipient_value).sends, REQUEST_ENTRY, DAY, now)
+  local sends = count_inside(read_recipient(recipient_key, recipient_value).sends, REQUEST_ENTRY_BYTES, DAY, now)
   return pack('>c1H', 'r', sends) .. grant_again(r, now)
 end
 
@@ -84,9 +84,10 @@ local function rejection_reason(c, s, country, deadline, keys, stored, now)
   if left > 0 then return REASON.cooldown, left, 0 end
 end
 
--- Where a new record goes, and its time to live: to the plain key, unless another recipient's record is there. That one leads to the
--- key with the recipient behind it. So a plain key that is taken over, or stays another recipient's, lives `outcome_kept`.
-local function place_record(c, key, at_plain_key, recipient, kept_px, now)
+-- Where a new record is written, and its time to live: at the plain key, unless that holds the record of another recipient; then at
+-- the plain key with the recipient appended. Such a record is found only while the plain key exists, so that one is made to live for
+-- `outcome_kept` at least.
+local function choose_record_key(c, key, at_plain_key, recipient, kept_px, now)
   if not at_plain_key then return key, kept_px end
   last_key = key
   local is_read, _, _, kept_until = pcall(read_common, at_plain_key)
@@ -109,13 +110,13 @@ local function reject(c, keys, s, at_plain_key, token, purpose, history, reason,
   local recipient, request = sub(keys[1], -16), sub(keys[2], -17)
   local outcome = pack('>BI6BI4I4Bc0Hc0', REJECTION_FORM, now, reason, ceil(left / 1000), code, #purpose, purpose,
     #rejection_error, rejection_error) .. history
-  local key, kept_px = place_record(c, keys[2], at_plain_key, recipient, c.rejection_px, now)
-  s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
-  local record = completed(recipient, token, now + c.rejection_kept, '', 0, '', '', outcome)
+  local key, kept_px = choose_record_key(c, keys[2], at_plain_key, recipient, c.rejection_px, now)
+  s.unsent = append(s.unsent, REQUEST_ENTRY_BYTES, request, DAY, now, c.recent_max)
+  local record = pack_completed(recipient, token, now + c.rejection_kept, '', 0, '', '', outcome)
   write_new(key, record, kept_px, keys[1], s, c, now)
   if id_text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
   -- The completion of a record without a message.
-  return 'e1' .. pack(COMPLETION, 0, 0, '', 0, '') .. outcome
+  return 'e1' .. pack(COMPLETED_FIELDS, 0, 0, '', 0, '') .. outcome
 end
 
 local function admit(keys, args)
@@ -157,7 +158,7 @@ local function admit(keys, args)
     return reject(c, keys, s, at_plain_key, token, purpose, history, reason, left, code, rejection_error, id_text, now)
   end
 
-  s.sends = append(s.sends, REQUEST_ENTRY, request, c.window, now, c.entries_max)
+  s.sends = append(s.sends, REQUEST_ENTRY_BYTES, request, c.window, now, c.entries_max)
   if c.cooldown > 0 then
     s.cooldown_until, s.cooldown_deadline, s.cooldown_request = now + c.cooldown, deadline, request
   elseif s.cooldown_request == request then
@@ -167,12 +168,12 @@ local function admit(keys, args)
     local packed = pack(CHALLENGE, expires, 0, 0, '') .. facts
     s.challenges = with_challenge(s, purpose, packed, c.challenge_kept_after, now)
   end
-  local place, kept_px = place_record(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
-  local new_record = in_progress(recipient, SENDING, token, now + c.outcome_kept, '', now + c.lease_duration, 1, now, 0, 1, now,
+  local place, kept_px = choose_record_key(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
+  local new_record = pack_in_progress(recipient, SENDING, token, now + c.outcome_kept, '', now + c.lease_duration, 1, now, 0, 1, now,
     expires, deadline, purpose, facts, history)
   write_new(place, new_record, kept_px, keys[1], s, c, now)
   charge_subject_logs(c, keys, 4, stored, now)
   if id_text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
-  local sends = count_inside(s.sends, REQUEST_ENTRY, DAY, now)
+  local sends = count_inside(s.sends, REQUEST_ENTRY_BYTES, DAY, now)
   return pack('>c1I6HI6I6c0', continued_facts and 'c' or 'n', now, sends, expires, deadline, continued_facts or '')
 end

@@ -5,8 +5,8 @@
 --          pending | k: key unavailable (none of our keys made the code) | ?: unanswered: the code may have been right, and the
 --          check counts | -: unanswered, and not counted
 
--- The challenge of a purpose as a table, unless its time is over.
-local function pending_challenge(c, s, purpose, now)
+-- The challenge of a purpose as a table, if it is still kept: it may be used or expired.
+local function kept_challenge(c, s, purpose, now)
   local packed, from, after = find_challenge(s, purpose)
   if not packed then return nil end
   local challenge = {purpose = purpose, from = from, after = after, unfinished = {}, sid = ''}
@@ -34,12 +34,12 @@ local function write_challenge(c, key, s, challenge, now)
   write_recipient(key, s, c.window, now)
 end
 
--- The beginning of each step: settings, id of the check or challenge, time, value of the recipient, and its pending challenge.
+-- The beginning of each step: settings, id of the check or challenge, time, value of the recipient, and its challenge, if kept.
 local function read_challenge(key, args, id_bytes)
   local c = settings_of(args[1])
   local now = clock(c.test_time)
   local s = read_recipient(key, call('GET', key))
-  return c, sub(args[2], 1, id_bytes), now, s, pending_challenge(c, s, sub(args[2], id_bytes + 1), now)
+  return c, sub(args[2], 1, id_bytes), now, s, kept_challenge(c, s, sub(args[2], id_bytes + 1), now)
 end
 
 -- The verdict on a code that may not be compared now.
@@ -82,7 +82,7 @@ local function verify(keys, args)
   -- The check is repeated because its answer was lost. It was counted the first time.
   if challenge.used_by == check then return verified(c, keys[1], s, challenge, now) end
   if challenge.used_by ~= '' then return 'u' end
-  if find_entry(s.wrong, CHECK_ENTRY, check) then return wrong(c, challenge) end
+  if find_entry(s.wrong, CHECK_ENTRY_BYTES, check) then return wrong(c, challenge) end
   local refused = refused_check(c, s, challenge, now)
   if refused then return refused end
   local typed
@@ -95,7 +95,7 @@ local function verify(keys, args)
   if typed == challenge.digest then
     challenge.used_by, answer = check, verified(c, keys[1], s, challenge, now)
   else
-    s.wrong, answer = append(s.wrong, CHECK_ENTRY, check, HOUR, now, c.entries_max), wrong(c, challenge)
+    s.wrong, answer = append(s.wrong, CHECK_ENTRY_BYTES, check, HOUR, now, c.entries_max), wrong(c, challenge)
   end
   write_challenge(c, keys[1], s, challenge, now)
   return answer
@@ -125,7 +125,7 @@ local function begin_provider_check(keys, args)
   challenge.checks = challenge.checks + 1
   challenge.unfinished[#challenge.unfinished + 1] = {check = check, sid = challenge.sid}
   -- Counted as wrong until the provider says otherwise.
-  s.wrong = append(s.wrong, CHECK_ENTRY, check, HOUR, now, c.entries_max)
+  s.wrong = append(s.wrong, CHECK_ENTRY_BYTES, check, HOUR, now, c.entries_max)
   -- Kept per recipient, not per challenge: the provider may use one code for several challenges in turn.
   call('ZADD', keys[2], decimal(now), check .. challenge.sid)
   call('ZREMRANGEBYSCORE', keys[2], '-inf', decimal(now - DAY))
@@ -149,8 +149,8 @@ local function finish_provider_check(keys, args)
   if our_sid and (answer == 'wrong' or answer == 'not_compared') then call('ZREM', keys[2], check .. our_sid) end
 
   -- Not a wrong attempt, even if the challenge is gone.
-  local counted = s.wrong
-  if answer == 'right' or answer == 'not_compared' then s.wrong = without(counted, CHECK_ENTRY, check) end
+  local wrong_before = s.wrong
+  if answer == 'right' or answer == 'not_compared' then s.wrong = without(wrong_before, CHECK_ENTRY_BYTES, check) end
   local unfinished_check, place
   if challenge then unfinished_check, place = find_unfinished(challenge, check) end
   local verdict
@@ -166,20 +166,20 @@ local function finish_provider_check(keys, args)
   elseif not unfinished_check then
     verdict = answer == 'not_compared' and '-' or 'n'
   end
-  -- Found: the provider has seen a right code. It is ours only if no other check of the same SID may have been right. The SID of a
-  -- check may be unknown.
-  local another_check_may_be_right = our_sid and (other_sids[our_sid] or other_sids[''])
-  if not verdict and answer == 'found' and (not our_sid or our_sid == '' or another_check_may_be_right) then return '?' end
   if verdict then
-    if s.wrong ~= counted then write_recipient(keys[1], s, c.window, now) end
+    if s.wrong ~= wrong_before then write_recipient(keys[1], s, c.window, now) end
     return verdict
   end
+  -- `found` proves that this check was right only if its SID is known, and no other possible check asked about the same or an
+  -- unknown SID.
+  local is_proven = our_sid and our_sid ~= '' and not other_sids[our_sid] and not other_sids['']
+  if answer == 'found' and not is_proven then return '?' end
   table.remove(challenge.unfinished, place)
   if answer == 'not_compared' then
     challenge.checks, verdict = challenge.checks - 1, '-'
   else
     challenge.used_by, verdict = check, verified(c, keys[1], s, challenge, now)
-    s.wrong = without(s.wrong, CHECK_ENTRY, check)
+    s.wrong = without(s.wrong, CHECK_ENTRY_BYTES, check)
   end
   write_challenge(c, keys[1], s, challenge, now)
   return verdict
@@ -194,8 +194,8 @@ local function reopen_challenge(keys, args)
   local c, check, now, s, challenge = read_challenge(keys[1], args, 8)
   if not challenge or challenge.used_by ~= check then return 'u' end
   challenge.used_by, challenge.checks = '', challenge.checks - 1
-  -- A provider accepts a code only once, so the next check compares here. With a caller's code, admission continues this
-  -- challenge only for a request that brings this same code.
+  -- The provider accepts a code only once, so from now on we compare it. It is marked as the caller's (1), so that admission
+  -- continues the challenge only for a request that brings the same code.
   if challenge.kid == args[3] then challenge.facts = pack(CODE_FACTS, 1, challenge.id, args[5], #args[4], args[4]) end
   write_challenge(c, keys[1], s, challenge, now)
   return 'r'

@@ -12,7 +12,7 @@ end
 -- Calls `visit` with each request sent to a recipient since a time, its time, whether its record can be read, and the record or
 -- nil.
 local function each_sent_request(prefix, recipient, sends, since, now, visit)
-  for at = 1, #sends, REQUEST_ENTRY do
+  for at = 1, #sends, REQUEST_ENTRY_BYTES do
     local time, request = read('>I6c17', sends, at)
     if time >= since then
       local is_read, record = pcall(function()
@@ -20,7 +20,7 @@ local function each_sent_request(prefix, recipient, sends, since, now, visit)
         local record = find_record(key, call('GET', key), recipient)
         if not record then return nil end
         local state, _, kept_until, _, rest_at = read_common(record)
-        if state == COMPLETED then read(COMPLETION, record, rest_at) else read_progress(record, recipient) end
+        if state == COMPLETED then read(COMPLETED_FIELDS, record, rest_at) else read_progress(record, recipient) end
         return kept_until > now and record or nil
       end)
       visit(request, time, is_read, record)
@@ -32,7 +32,7 @@ end
 local function add_recorded_claim(claims, request, record, outcome_kept, now)
   local state, _, kept_until, _, rest_at = read_common(record)
   if state ~= COMPLETED then return end
-  local shows_claim, message_id = read(COMPLETION, record, rest_at)
+  local shows_claim, message_id = read(COMPLETED_FIELDS, record, rest_at)
   local till = kept_until - outcome_kept + CLAIM_KEPT
   if shows_claim == 1 and till > now then claims[message_id] = {request = request, till = till} end
 end
@@ -49,8 +49,8 @@ local function claimed_by(prefix, recipient, claims, message_id, now)
 end
 
 -- Claim: finds the message of a request in doubt among those that a lookup listed, and claims it.
--- If other requests may have N messages not yet claimed, up to N of the unclaimed listed ones may be theirs. With more than N
--- listed, one must be ours. If theirs are all older, ours is number N+1; if not, we know that one is ours but not which.
+-- N: messages that other requests may have and have not claimed. If at most N of the listed are unclaimed, all may be theirs. If
+-- more are, one is ours: number N+1 of the unclaimed if theirs are all older; otherwise we do not know which.
 -- KEYS     recipient, request
 -- ARGV     settings; call: c8 lease token, B a text is missing (1: a listed message has no text, so it may hold any
 --          code), I4 clock difference at most (between the provider's clock and ours), H requests at most (with more to
@@ -74,7 +74,7 @@ end
 local function unnamed_messages(record, recipient, now)
   local state, _, _, _, rest_at = read_common(record)
   if state == COMPLETED then
-    local _, _, unnamed = read(COMPLETION, record, rest_at)
+    local _, _, unnamed = read(COMPLETED_FIELDS, record, rest_at)
     if unnamed == '' then return 0 end
     return read('>HI6I6Bc0Bc0', unnamed)
   end
@@ -96,19 +96,20 @@ local function claim_message(keys, args)
   local _, from = possible_messages(r, now)
 
   local s = read_recipient(keys[1], call('GET', keys[1]))
-  local claims, others, unreadable, in_time = {}, {}, false, 0
+  local claims, others, unreadable, requests_read = {}, {}, false, 0
   each_sent_request(prefix, recipient, s.sends, now - DAY, now, function(other, time, is_read, other_record)
+    -- No reconciliation lasts longer than a claim is kept.
     if time >= from - CLAIM_KEPT then
-      in_time = in_time + 1
+      requests_read = requests_read + 1
       unreadable = unreadable or not is_read
       if other ~= request and is_read and other_record then others[#others + 1] = {request = other, record = other_record} end
     end
     if is_read and other_record then add_recorded_claim(claims, other, other_record, c.outcome_kept, now) end
   end)
   -- Another request whose record cannot be read may have made any message.
-  if in_time > requests_max or unreadable then return 'n' end
+  if requests_read > requests_max or unreadable then return 'n' end
 
-  local others_count, overlaps, named = 0, false, {}
+  local their_messages, theirs_may_be_younger, ids_in_receipts = 0, false, {}
   for _, other in ipairs(others) do
     local is_done, count, since, till, purpose, facts = pcall(unnamed_messages, other.record, recipient, now)
     if not is_done then return 'n' end
@@ -117,14 +118,13 @@ local function claim_message(keys, args)
     -- message, completion has subtracted it already.
     if receipt ~= '' then
       local reported = read(RECEIPT, receipt)
-      named[reported] = true
+      ids_in_receipts[reported] = true
       if claimed_by(prefix, recipient, claims, reported, now) ~= other.request then count = count - 1 end
     end
     if count > 0 and till + clock_difference_max >= from and since - clock_difference_max <= now
       and (a_text_is_missing == 1 or may_be_same_code(purpose, facts, r.purpose, r.facts)) then
-      others_count = others_count + count
-      -- Theirs may be younger than ours.
-      overlaps = overlaps or other_state ~= COMPLETED or till > from
+      their_messages = their_messages + count
+      theirs_may_be_younger = theirs_may_be_younger or other_state ~= COMPLETED or till > from
     end
   end
 
@@ -132,12 +132,12 @@ local function claim_message(keys, args)
   for i = 3, #args do
     local claimant = claimed_by(prefix, recipient, claims, args[i], now)
     if claimant == request then return 'c' .. args[i] end
-    if not claimant and not named[args[i]] then unclaimed[#unclaimed + 1] = args[i] end
+    if not claimant and not ids_in_receipts[args[i]] then unclaimed[#unclaimed + 1] = args[i] end
   end
   if #unclaimed == 0 then return 'a' end
-  if #unclaimed <= others_count then return 'n' end
-  if overlaps then return 'u' end
-  local message_id = unclaimed[others_count + 1]
+  if #unclaimed <= their_messages then return 'n' end
+  if theirs_may_be_younger then return 'u' end
+  local message_id = unclaimed[their_messages + 1]
   set_claim(prefix, recipient, message_id, request, now)
   return 'c' .. message_id
 end

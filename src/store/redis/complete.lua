@@ -4,27 +4,29 @@
 -- KEYS     recipient, request, then the subject logs if charges are refunded, then the country if its suppression begins
 -- ARGV     settings; call: c8 lease token, I4 how long the outcome is kept, B nothing was sent, H attempts that the handler knows
 --          of, B refund, I6+1 poll for the receipt after (0: none is expected), B found by a lookup (another request may have
---          claimed the message), B known ids (1: the outcome has the id under which a lookup lists the message), Hc0 message id or
+--          claimed the message), B the id is known (the provider lists the message under the outcome's id), Hc0 message id or
 --          empty, Bc0 text of the request id, empty for a UUID, Hc0 suppression or empty: B target (1: the recipient, 2: the
 --          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient; then the outcome
--- Answers  r: recorded | a COMPLETION: already completed; this is the recorded completion, unchanged | m: another request has
---          claimed the message | o: the lease is not the handler's, or it cannot say that nothing was sent
+-- Answers  r: recorded | a REST: already completed; REST is the recorded one without its common fields | m: another request has
+--          claimed the message | o: the handler says that nothing was sent, and has lost the lease, or does not know of the last
+--          attempt, or an attempt is in doubt
 
 -- Counted: after the provider's refusal. A limit bounds these refunds.
 local REFUND = {none = 0, full = 1, full_and_counted = 2}
 
 -- The request's messages whose ids are not known, packed; empty if there are none.
-local function unnamed_at_completion(record, recipient, known_ids, now)
+local function unnamed_at_completion(record, recipient, id_is_known, now)
   if not record then
-    if known_ids == 1 then return '' end
+    if id_is_known == 1 then return '' end
+    -- One message, at any time in which a claim could matter.
     return pack('>HI6I6BB', 1, max(0, now - CLAIM_KEPT), now, 0, 0)
   end
   local r = read_progress(record, recipient)
   local count, from, till = possible_messages(r, now)
   -- The outcome has the id of the last attempt's message; the earlier attempts ended before that one began.
-  if known_ids == 1 and r.state == SENDING then till = r.attempt_started_at end
-  if count - known_ids <= 0 then return '' end
-  return pack('>HI6I6Bc0Bc0', count - known_ids, max(from, 0), till, #r.purpose, r.purpose, #r.facts, r.facts)
+  if id_is_known == 1 and r.state == SENDING then till = r.attempt_started_at end
+  if count - id_is_known <= 0 then return '' end
+  return pack('>HI6I6Bc0Bc0', count - id_is_known, max(from, 0), till, #r.purpose, r.purpose, #r.facts, r.facts)
 end
 
 -- Schedules the poll for the receipt of a message. {P}:r<minute> lists the messages to poll for in a minute since 1970, the one that
@@ -58,7 +60,7 @@ end
 
 local function complete(keys, args)
   local c = settings_of(args[1])
-  local token, kept, nothing_sent, attempts, refund, poll_after, found_by_lookup, known_ids, message_id, id_text, suppression,
+  local token, kept, nothing_sent, attempts, refund, poll_after, found_by_lookup, id_is_known, message_id, id_text, suppression,
     outcome_at = read('>c8I4BHBI6BBHc0Bc0Hc0', args[2])
   poll_after = poll_after ~= 0 and poll_after - 1
   local outcome = sub(args[2], outcome_at)
@@ -84,14 +86,14 @@ local function complete(keys, args)
       local r = read_progress(record, recipient)
       if lease_token ~= token or attempts_in_doubt ~= 0 or not attempts_are_current(r, attempts, false) then return 'o' end
     -- A good send has no unnamed message, so its record is read no further.
-    elseif attempts_in_doubt + (state == SENDING and 1 or 0) > known_ids then
-      unnamed = unnamed_at_completion(record, recipient, known_ids, now)
+    elseif attempts_in_doubt + (state == SENDING and 1 or 0) > id_is_known then
+      unnamed = unnamed_at_completion(record, recipient, id_is_known, now)
     end
   else
     receipt = ''
-    if nothing_sent == 0 then unnamed = unnamed_at_completion(nil, recipient, known_ids, now) end
+    if nothing_sent == 0 then unnamed = unnamed_at_completion(nil, recipient, id_is_known, now) end
     local kept_px
-    key, kept_px = place_record(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
+    key, kept_px = choose_record_key(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
     if id_text ~= '' then call('SET', prefix .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
   end
   local s = (refund ~= REFUND.none or suppression ~= '') and read_recipient(keys[1], call('GET', keys[1]))
@@ -115,14 +117,14 @@ local function complete(keys, args)
   if message_id ~= '' and poll_after then
     expect_receipt(prefix, recipient, request, now, now + poll_after, now)
   end
-  call('SET', key, completed(recipient, token, now + kept, receipt, record_shows_claim and 1 or 0, message_id, unnamed, outcome),
+  call('SET', key, pack_completed(recipient, token, now + kept, receipt, record_shows_claim and 1 or 0, message_id, unnamed, outcome),
     'PX', c.outcome_px)
   if is_plain_key_taken then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
-  if refund == REFUND.full_and_counted then s.refunds = append(s.refunds, REQUEST_ENTRY, request, DAY, now, c.entries_max) end
+  if refund == REFUND.full_and_counted then s.refunds = append(s.refunds, REQUEST_ENTRY_BYTES, request, DAY, now, c.entries_max) end
   if refund ~= REFUND.none then
-    s.sends = without(s.sends, REQUEST_ENTRY, request)
+    s.sends = without(s.sends, REQUEST_ENTRY_BYTES, request)
     if admitted_at then refund_subject_logs(c, keys, 3, charged, admitted_at) end
-    s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
+    s.unsent = append(s.unsent, REQUEST_ENTRY_BYTES, request, DAY, now, c.recent_max)
   end
   if changed then write_recipient(keys[1], s, c.window, now) end
   return 'r'

@@ -6,12 +6,13 @@
 --   {P}:sR  value of a recipient             {P}:mR<message id>  claim: claims.lua
 --   {P}:qQ  record of a request              {P}:nR  note of a suppression, {P}:c<country>: suppressions.lua
 --   {P}:tQ  text of an id that is no UUID    {P}:vR  checks that may have been right: checks.lua
---   {P}:uD, iD, wD, a  subject logs: the times of sends for a user, an IP, a network, in all: I6 each. U, I, W, A: as a list
+--   {P}:uD, iD, wD, a  subject logs: the times of sends for a user, an IP, a network, in all: I6 each. U, I, W, A: a
+--      list, for a limit of 257 or more: a packed value is rewritten whole
 --   {P}:r<minute>, due  receipts to poll for: complete.lua
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
 --   {P}:suppressed  recipients: suppressions.lua
 --   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua
--- {P}:qQ is the plain key of a request. If it holds the record of another recipient, who has the same request id, the record is at
+-- {P}:qQ is the plain key of a request. If it holds another recipient's request with the same id, the record is at
 -- {P}:qQR. If the plain key is missing, no other is read.
 --
 -- At a key of another type than a string, GET fails, and so does SET with the option GET. MGET answers nil, as for a missing key.
@@ -45,12 +46,12 @@ local HOUR, DAY = 3600000, 86400000
 local NO_END = 281474976710655
 local NO_LEASE = '\0\0\0\0\0\0\0\0'
 local SENDING, WAITING, DOUBT, COMPLETED = 1, 2, 3, 4
-local REQUEST_ENTRY, CHECK_ENTRY = 23, 14
+local REQUEST_ENTRY_BYTES, CHECK_ENTRY_BYTES = 23, 14
 -- A log's length is stored in 2 bytes; `pack` would store a larger one without its upper bytes.
 local LOG_BYTES_MAX = 65535
 
--- Each format of a whole value includes the header, and its number of bytes is without it and without the strings: one `pack`
--- makes a value, because each string that Lua makes is hashed over all of its bytes.
+-- A `WHOLE_…` format includes the header, so that one `pack` makes the value: each string that Lua makes costs a hash over all of its
+-- bytes. `…_BYTES` is the length of the fixed fields after the header.
 local HEADER, BODY_AT = '>BI3', 5
 local RECIPIENT = '>I6I6I6Bc0I4I6Hc0Hc0Hc0Hc0'
 local WHOLE_RECIPIENT, RECIPIENT_BYTES = '>BI3I6I6I6Bc0I4I6Hc0Hc0Hc0Hc0c0', 37
@@ -59,7 +60,7 @@ local COMMON = '>c16Bc8I6Hc0'
 local PROGRESS = '>I6HI6HHI6I6I6Bc0Bc0'
 local WHOLE_IN_PROGRESS, IN_PROGRESS_BYTES = '>BI3c16Bc8I6Hc0I6HI6HHI6I6I6Bc0Bc0c0', 71
 local WHOLE_COMPLETED, COMPLETED_BYTES = '>BI3c16Bc8I6Hc0BHc0Hc0c0', 38
-local COMPLETION = '>BHc0Hc0'
+local COMPLETED_FIELDS = '>BHc0Hc0'
 local RECEIPT = '>Hc0BBBI4I6B'
 
 -- The key to blame if reading fails. `call` sets it; a function that reads the value of an earlier command sets it again.
@@ -109,7 +110,7 @@ local function read_recipient(key, value)
     local rest_at
     kept_until, cooldown_until, cooldown_deadline, cooldown_request, suppression_code, suppressed_until, sends, refunds, unsent,
       wrong, rest_at = read(RECIPIENT, value, BODY_AT)
-    if (#sends + #refunds + #unsent) % REQUEST_ENTRY ~= 0 or #wrong % CHECK_ENTRY ~= 0 then error('a log cannot be read') end
+    if (#sends + #refunds + #unsent) % REQUEST_ENTRY_BYTES ~= 0 or #wrong % CHECK_ENTRY_BYTES ~= 0 then error('a log cannot be read') end
     challenges = sub(value, rest_at)
   end
   -- With all its fields at once: a table that grows is laid out anew each time.
@@ -173,14 +174,14 @@ local function find_record(key, record, recipient)
   last_key = key
   if not record then return record, key, false end
   if #record < BODY_AT + 15 or read('B', record) ~= LAYOUT then error('a record does not say whose it is') end
-  local is_shared = not is_of(record, recipient)
+  local is_plain_key_taken = not is_of(record, recipient)
   -- The record of another recipient may be damaged.
-  if is_shared then
+  if is_plain_key_taken then
     key = key .. recipient
     record = call('GET', key)
   end
   if record then check_header(record) end
-  return record, key, is_shared
+  return record, key, is_plain_key_taken
 end
 
 -- The record of a request, as `find_record` finds it, unless its time is over.
@@ -200,7 +201,7 @@ local function read_progress(record, recipient)
   return r
 end
 
-local function in_progress(recipient, state, lease_token, kept_until, receipt, busy_until, attempt, started_at, attempts_in_doubt,
+local function pack_in_progress(recipient, state, lease_token, kept_until, receipt, busy_until, attempt, started_at, attempts_in_doubt,
   unfinished_leases, admitted_at, expires, deadline, purpose, facts, history)
   local length = IN_PROGRESS_BYTES + #receipt + #purpose + #facts + #history
   return pack(WHOLE_IN_PROGRESS, LAYOUT, length, recipient, state, lease_token, kept_until, #receipt, receipt, busy_until, attempt,
@@ -208,13 +209,13 @@ local function in_progress(recipient, state, lease_token, kept_until, receipt, b
 end
 
 local function pack_progress(r)
-  return in_progress(r.recipient, r.state, r.lease_token, r.kept_until, r.receipt, r.busy_until, r.attempts_started,
+  return pack_in_progress(r.recipient, r.state, r.lease_token, r.kept_until, r.receipt, r.busy_until, r.attempts_started,
     r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline, r.purpose, r.facts,
     r.history)
 end
 
 -- A completed record. `shows_claim` is 1 if it shows the claim of its message.
-local function completed(recipient, lease_token, kept_until, receipt, shows_claim, message_id, unnamed, outcome)
+local function pack_completed(recipient, lease_token, kept_until, receipt, shows_claim, message_id, unnamed, outcome)
   local length = COMPLETED_BYTES + #receipt + #message_id + #unnamed + #outcome
   return pack(WHOLE_COMPLETED, LAYOUT, length, recipient, COMPLETED, lease_token, kept_until, #receipt, receipt, shows_claim,
     #message_id, message_id, #unnamed, unnamed, outcome)
@@ -226,9 +227,10 @@ local function mark_in_doubt(r)
 end
 
 -- Is the handler's count of attempts current? In state SENDING the record may count one attempt more: the one that the handler is
--- about to make. An attempt in doubt must have been made.
-local function attempts_are_current(r, attempts_made, must_be_made)
-  return r.attempts_started == attempts_made or not must_be_made and r.state == SENDING and r.attempts_started - 1 == attempts_made
+-- about to make. One in doubt has been made.
+local function attempts_are_current(r, attempts_made, is_in_doubt)
+  return r.attempts_started == attempts_made
+    or (not is_in_doubt and r.state == SENDING and r.attempts_started - 1 == attempts_made)
 end
 
 -- The number of messages that a request in progress may have, the earliest time of the first, and the latest time of the last.

@@ -39,7 +39,8 @@ local function guarded(step, keys, args)
   local code = string.match(error, '^%-?(%u+) ')
   if not code or code == 'WRONGTYPE' then
     local name = sub(last_key or '', (find(last_key or '', '}:', 1, true) or 0) + 2)
-    -- Keys of layout 1: of a recipient, a request, a network.
+    -- Names of layout 1 become the letter of layout 2: `<32 hex digits>:…` s, `id:…` q, `net:…` w. A name of more than 16 bytes holds a
+    -- digest.
     if find(name, ':', 1, true) == 33 then name = 's' end
     name = string.gsub(string.gsub(name, '^id:.*$', 'q'), '^net:.*$', 'w')
     return redis.error_reply('UNREADABLE ' .. (#name > 16 and sub(name, 1, 1) or name))

@@ -6,8 +6,8 @@
 --   I4 time left at least, I4 least life left of a continued challenge, I4 rejection kept, I4 outcome kept, I4 challenge kept after its
 --   expiry, B recent requests at most, H entries of a log at most, B number of limits, then each: B kind (the log that it counts),
 --   I4 count, I6 window; then the ids of our code keys, as ',ID,ID,' (a challenge of another key is not continued)
--- A limit that is off, or whose digest the request does not have, is not in the list. The subject logs have the last keys of a
--- call, in the order of the list.
+-- A limit that is off, or whose digest the request does not have, is not in the list. The subject logs follow each other
+-- in KEYS, in the order of the list.
 local SENDS, WRONG, REFUNDS, SUBJECT_PACKED, SUBJECT_LIST = 1, 2, 3, 4, 5
 local parsed_settings, parsed_count = {}, 0
 local function settings_of(packed_settings)
@@ -90,14 +90,14 @@ end
 
 -- The time until a limit on one of the recipient's own logs allows one more event.
 local function own_wait(limit, s, now)
-  local log, width = s.sends, REQUEST_ENTRY
+  local log, width = s.sends, REQUEST_ENTRY_BYTES
   if limit.kind == REFUNDS then log = s.refunds end
-  if limit.kind == WRONG then log, width = s.wrong, CHECK_ENTRY end
+  if limit.kind == WRONG then log, width = s.wrong, CHECK_ENTRY_BYTES end
   return time_until_allowed(log, width, limit.count, limit.window, now)
 end
 
 -- The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be checked is not worth a
--- message. `stored` are the packed subject logs, the key of the n-th of which is `keys[first + n - 1]`.
+-- message. `stored[i]` is the value at `keys[i]`; the subject logs begin at `first`.
 local function limited_for(c, s, keys, first, stored, now)
   local left = 0
   expect_no_other_type(c, keys, first, stored)
@@ -162,9 +162,8 @@ local function refund_subject_logs(c, keys, first, stored, admitted_at)
   end
 end
 
--- The time left of a recipient's cooldown. It lasts for its duration, and longer while the request that started it may
--- still be sent. So, unless the cooldown is off, messages of two requests to one recipient are not in doubt together before
--- the first one's deadline: a lookup could not tell them apart.
+-- The time left of a recipient's cooldown. A lookup could not tell apart the messages of two requests in doubt. So the cooldown
+-- lasts for its duration, and longer while the request that started it may still be sent, until its deadline.
 local function cooldown_left(s, prefix, recipient, now)
   if s.cooldown_until > now then return s.cooldown_until - now end
   if s.cooldown_deadline <= now or s.cooldown_request == '' then return 0 end

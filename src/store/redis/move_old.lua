@@ -56,21 +56,22 @@ local function newest(log, width) return sub(log, -1000 * width) end
 
 -- Moves a recipient's logs and cooldown into `s`. Answers for how long the value is kept at least.
 local function move_logs(c, s, prefix, old, recipient, now)
-  local function request_bytes(id_text)
+  -- Answers the 17 bytes of the request.
+  local function move_record_of(id_text)
     local request = request_of(id_text)
     move_record(c, prefix, recipient, request, id_text, now)
     keep_id_text(prefix, request, id_text)
     return request
   end
   local window = max(c.window, call('PTTL', old .. 'sends'))
-  s.sends = newest(convert_log(old .. 'sends', request_bytes) .. s.sends, REQUEST_ENTRY)
-  s.unsent = newest(convert_log(old .. 'recent', request_bytes) .. s.unsent, REQUEST_ENTRY)
-  s.refunds = newest(convert_log(old .. 'refunds', request_of) .. s.refunds, REQUEST_ENTRY)
-  s.wrong = newest(convert_log(old .. 'wrong', convert_check) .. s.wrong, CHECK_ENTRY)
+  s.sends = newest(convert_log(old .. 'sends', move_record_of) .. s.sends, REQUEST_ENTRY_BYTES)
+  s.unsent = newest(convert_log(old .. 'recent', move_record_of) .. s.unsent, REQUEST_ENTRY_BYTES)
+  s.refunds = newest(convert_log(old .. 'refunds', request_of) .. s.refunds, REQUEST_ENTRY_BYTES)
+  s.wrong = newest(convert_log(old .. 'wrong', convert_check) .. s.wrong, CHECK_ENTRY_BYTES)
   local cooldown = call('GET', old .. 'cooldown')
   if cooldown and s.cooldown_request == '' then
     local till, id_text = string.match(cooldown, '^(%d+) (%S+)$')
-    s.cooldown_until, s.cooldown_request = whole(till), request_bytes(id_text)
+    s.cooldown_until, s.cooldown_request = whole(till), move_record_of(id_text)
     -- The key was kept until that request's deadline, or longer.
     s.cooldown_deadline = now + max(0, call('PTTL', old .. 'cooldown'))
   end

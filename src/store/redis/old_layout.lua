@@ -44,7 +44,7 @@ local function prepare_sha256()
   end
 end
 
-local function sha256_start(bytes)
+local function sha256_first_16(bytes)
   if not first_state then prepare_sha256() end
   local band, bxor, bnot, ror, rshift, tobit = bit.band, bit.bxor, bit.bnot, bit.ror, bit.rshift, bit.tobit
   local padded = bytes .. '\128' .. string.rep('\0', (55 - #bytes) % 64) .. pack('>I4I4', 0, #bytes * 8)
@@ -73,7 +73,7 @@ local function request_of(id_text)
   if a and #a == 8 and #b == 4 and #c == 4 and #d == 4 and #e == 12 and not find(id_text, '%u') then
     return 'u' .. bytes_of(a .. b .. c .. d .. e)
   end
-  return 'h' .. sha256_start(id_text)
+  return 'h' .. sha256_first_16(id_text)
 end
 
 local function keep_id_text(prefix, request, id_text)
@@ -113,7 +113,7 @@ local function convert_record(record, recipient)
     -- Quotes inside JSON strings are escaped, so these patterns match only fields.
     local message_id = string.match(outcome, '"provider_message_id":"([^"\\%s]*)"') or ''
     -- 0: the claim of its message has a key.
-    return completed(recipient, r.lease_token, r.kept_until, r.receipt, 0, message_id, unnamed, outcome), r.kept_until
+    return pack_completed(recipient, r.lease_token, r.kept_until, r.receipt, 0, message_id, unnamed, outcome), r.kept_until
   end
   local words = {string.match(rest, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%d) (%d+) (%d+) (%d+) (%S+) (.+)$')}
   r.state = STATES[state]
@@ -142,7 +142,7 @@ local function move_record(c, prefix, recipient, request, id_text, now)
   local key = prefix .. 'q' .. request
   local at_plain_key = call('GET', key)
   if kept_until > now and not find_record(key, at_plain_key, recipient) then
-    local place, kept_px = place_record(c, key, at_plain_key, recipient, c.outcome_px, now)
+    local place, kept_px = choose_record_key(c, key, at_plain_key, recipient, c.outcome_px, now)
     call('SET', place, moved, 'PX', kept_px)
     keep_id_text(prefix, request, id_text)
   end
@@ -167,7 +167,7 @@ local function convert_suppression(value)
   return whole(code), till == '-' and NO_END or whole(till)
 end
 
--- Copies a suppression. The old one stays for an earlier version. One that cannot be read has no end.
+-- Copies a suppression. The old one stays for an earlier version. One that cannot be read is copied as one without an end.
 local function copy_suppression(c, prefix, hex, now)
   local old = prefix .. hex
   local is_string, value = pcall(call, 'GET', old .. ':suppressed')
@@ -205,13 +205,13 @@ local function copy_countries(prefix, now)
   end
 end
 
--- Notes that there is old data. No worker of layout 1 writes such a value.
+-- Sets the old workers' key as a mark that there is old data. With an hour to live it does not count as a running worker.
 local function note_old_data(prefix)
   if call('EXISTS', prefix .. 'server') == 0 then call('SET', prefix .. 'server', '- 0', 'PX', decimal(HOUR)) end
 end
 
--- Looks at some keys, of all that the server has: suppressions without end are as old as the first worker, and were not always
--- listed. Copies those that it meets. Answers the cursor of the next look; 0 after the last.
+-- One SCAN call, which copies the suppressions that it finds: not all are listed, and those without end may be of any age. Answers the
+-- cursor of the next call; 0 after the last.
 local function scan_old_keys(c, prefix, cursor, now)
   -- Until there is a sign of old data, any key of a recipient is one.
   local kind = call('EXISTS', prefix .. 'server') == 1 and 'suppressed' or '*'
@@ -227,8 +227,9 @@ local function scan_old_keys(c, prefix, cursor, now)
   return next_cursor
 end
 
--- Open: makes sure that the data is of this layout, and copies what all requests share. The format is written last, and removed
--- first if old workers have run since: without it every process opens, so also after a failover that lost some of this.
+-- Open: makes sure that the data is of this layout, and copies what all requests share. The format is written last: a failover that
+-- loses any of these writes loses it, too, and without it every process opens again. If an old worker has run since, it is deleted
+-- first.
 -- KEYS     format
 -- ARGV     settings; cursor of the scan so far
 -- Answers  o UNTIL LEFT: open; records of layout 1 may exist until then (0: none), for this many ms | m CURSOR: to be

@@ -18,12 +18,12 @@ local function usage(keys, args)
     local record = kept_record(keys[2], call('GET', keys[2]), recipient, now)
     if record then
       local state, _, _, _, rest_at = read_common(record)
-      if state == COMPLETED then read(COMPLETION, record, rest_at) else read_progress(record, recipient) end
+      if state == COMPLETED then read(COMPLETED_FIELDS, record, rest_at) else read_progress(record, recipient) end
       has_record = 1
     end
   end
-  return pack('>I4I4I4I6I6B', count_inside(s.sends, REQUEST_ENTRY, window, now), count_inside(s.sends, REQUEST_ENTRY, DAY, now),
-    count_inside(s.wrong, CHECK_ENTRY, HOUR, now), limited_for(c, s, keys, 4, stored, now),
+  return pack('>I4I4I4I6I6B', count_inside(s.sends, REQUEST_ENTRY_BYTES, window, now), count_inside(s.sends, REQUEST_ENTRY_BYTES, DAY, now),
+    count_inside(s.wrong, CHECK_ENTRY_BYTES, HOUR, now), limited_for(c, s, keys, 4, stored, now),
     cooldown_left(s, prefix_of(keys[1]), recipient, now), has_record)
 end
 
@@ -48,9 +48,9 @@ end
 local function newest_entries(c, s, now)
   local newest = {}
   for _, log in ipairs({s.sends, s.unsent}) do
-    log = inside_window(log, REQUEST_ENTRY, DAY, now)
-    for at = max(1, #log - REQUEST_ENTRY * c.recent_max + 1), #log, REQUEST_ENTRY do
-      newest[#newest + 1] = sub(log, at, at + REQUEST_ENTRY - 1)
+    log = inside_window(log, REQUEST_ENTRY_BYTES, DAY, now)
+    for at = max(1, #log - REQUEST_ENTRY_BYTES * c.recent_max + 1), #log, REQUEST_ENTRY_BYTES do
+      newest[#newest + 1] = sub(log, at, at + REQUEST_ENTRY_BYTES - 1)
     end
   end
   return newest

@@ -3,7 +3,7 @@
 -- ARGV     settings; call: B rank of the status (of one message, only a higher rank is news), B status, B is final, B was published
 --          (the delivery event was published before), I4 provider code (0: none); message id (empty if the store cannot keep it:
 --          then no request); suppression as in a completion, or empty
--- Answers  p PURPOSE HISTORY: publish the delivery event of a request in progress (Bc0, the rest) | e COMPLETION: publish that of a
+-- Answers  p PURPOSE HISTORY: publish the delivery event of a request in progress (Bc0, the rest) | e REST: publish that of a
 --          completed one | k: nothing to publish | n: no request (it has no record)
 
 -- Statuses that mean that the message arrived, as `DeliveryStatus::index` numbers them.
@@ -77,12 +77,12 @@ local function record_receipt(keys, args)
   return pack('>c1Bc0', 'p', #r.purpose, r.purpose) .. r.history
 end
 
--- Overdue receipts: takes messages to poll for, and schedules the next poll so that the time since the completion doubles. After the
--- longest wait it polls at the shortest interval.
+-- Overdue receipts: takes messages to poll for, and schedules the next poll after as long as has passed since the completion. After
+-- the longest wait: every shortest interval, until the worker ends the wait or publishes a recorded final receipt.
 -- KEYS     {P}:due, the minutes that have messages
 -- ARGV     settings; I6 longest wait since the completion, I4 how many at most, I4 shortest interval between two polls, B least rank of
 --          a final status
--- Answers  of each: B lapsed (1: the longest wait is over, and no final receipt waits for its event to be published), c16
+-- Answers  of each: B lapsed (1: the longest wait is over, and no final receipt is recorded), c16
 --          recipient, c17 request, Bc0 text of its id (empty for a UUID), Hc0 message id, I6 completed at
 local function overdue_receipts(keys, args)
   local c = settings_of(args[1])
@@ -114,7 +114,7 @@ local function overdue_receipts(keys, args)
       local waited = max(0, now - completed_at)
       local is_over = waited >= wait_max
       local lapsed = is_over and recorded_rank < final_rank_min and 1 or 0
-      local _, message_id = read(COMPLETION, record, rest_at)
+      local _, message_id = read(COMPLETED_FIELDS, record, rest_at)
       expect_receipt(prefix, recipient, request, completed_at, now + (is_over and interval_min or max(waited, interval_min)), now)
       overdue[#overdue + 1] = pack('>Bc16c17Bc0Hc0I6', lapsed, recipient, request, #id_text, id_text, #message_id, message_id,
         completed_at)

@@ -31,18 +31,19 @@ end
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may have lost writes, run id of the server that the worker knows or '-', format
 -- Answers  kill switch (0 or 1), active workers, for how long it may still have lost writes, run id of the server | f NUMBER: the
---          data has another layout | w: an old worker is running | n: the data is not open, or not as the worker knows it
+--          data has another layout | w: an old worker is running | n: the format is missing, or not the one that the worker knows: it
+--          must open the store again
 local function heartbeat(keys, args)
-  local active_workers, primary_key, layout_key, country = unpack(keys, 6, 9)
-  local worker_id, is_active, active_for, lost_writes_for, known_run_id, our_layout = unpack(args, 2, 7)
+  local active_workers, primary_key, format_key, country = unpack(keys, 6, 9)
+  local worker_id, is_active, active_for, lost_writes_for, known_run_id, known_format = unpack(args, 2, 7)
   local now = clock(settings_of(args[1]).test_time)
-  local recorded_layout = redis.pcall('GET', layout_key)
-  local recorded_number = type(recorded_layout) == 'string' and string.match(recorded_layout, '^%d+')
+  local recorded_format = redis.pcall('GET', format_key)
+  local recorded_number = type(recorded_format) == 'string' and string.match(recorded_format, '^%d+')
   if recorded_number and recorded_number ~= decimal(LAYOUT) then return 'f ' .. recorded_number end
-  local is_running, has_run = old_worker(sub(layout_key, 1, -1 - #'format'))
+  local is_running, has_run = old_worker(sub(format_key, 1, -1 - #'format'))
   if is_running then return 'w' end
   -- A flush, or a failover right after the opening, loses the format with what was copied before it.
-  if recorded_layout ~= our_layout or has_run then return 'n' end
+  if recorded_format ~= known_format or has_run then return 'n' end
   local is_stopped = check_shared_keys(keys)
   if country then check_country(country) end
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
@@ -61,8 +62,8 @@ local function heartbeat(keys, args)
   local recorded_run_id, since = string.match(text, '^(%S+) (%d+)$')
   -- A value that cannot be read counts as that of another server.
   local is_changed = recorded_primary and recorded_run_id ~= run_id
-  -- A failover can lose this key. If `since` is 0 and the run id is not the one that this worker knows, a worker that has just
-  -- started has written the lost key again.
+  -- A failover can lose this key. A worker that has just started then writes it with a `since` of 0, so a 0 beside a run id that we
+  -- do not know also means that the server changed.
   local is_key_lost = known_run_id ~= '-' and (not recorded_run_id or since == '0' and known_run_id ~= run_id)
   if is_changed or is_key_lost then since = decimal(now) end
   call('SET', primary_key, run_id .. ' ' .. (since or '0'), 'PX', decimal(DAY))

@@ -1,7 +1,7 @@
 -- Suppressions. That of a recipient is in its packed value; {P}:n<recipient> is its note: I6 since when, masked recipient, reason;
 -- {P}:suppressed is a sorted set of the recipients by the end. That of a country is {P}:c<country>: I4 provider code, I6 end.
 
--- The target of a suppression by a provider's answer: this, or the recipient (1).
+-- The target of a suppression by a provider's answer: 1 the recipient, 2 the country.
 local COUNTRY = 2
 
 -- No end is the score `inf`.
