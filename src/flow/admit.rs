@@ -171,7 +171,7 @@ impl ChannelGateway {
         proposed: ProposedCode<'_>,
     ) -> AfterAdmission {
         // Our own lease is one of the unfinished.
-        if granted.grant.unfinished_leases - 1 >= UNFINISHED_LEASES_MAX {
+        if granted.grant.unfinished_leases.saturating_sub(1) >= UNFINISHED_LEASES_MAX {
             let mut completion = self.abandon(valid, granted, OutcomeError::of(ErrorCode::Internal));
             let event = HistoryEvent::DeadLettered(PoisonCause::Crash);
             completion.outcome.history.add(self.clock.now(), event);

@@ -58,8 +58,9 @@ local function wrong(c, challenge) return pack('>c1B', 'w', max(0, c.wrong_per_c
 local function with_record(prefix, recipient, entry, now)
   local key = prefix .. 'q' .. sub(entry, 7)
   local record = kept_record(key, call('GET', key), recipient, now)
-  local its_summary = record and summary(prefix, entry)
-  return its_summary and its_summary .. pack('>I4c0', #record, record)
+  if not record then return end
+  -- An id's text is kept longer than a record.
+  return (summary(prefix, entry) or error('the text of a request id is missing')) .. pack('>I4c0', #record, record)
 end
 
 -- A record that cannot be read is no error: the code would stay unverified until it is mended.

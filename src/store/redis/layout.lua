@@ -254,7 +254,14 @@ local function read_subject_log(key, log)
   return log
 end
 
--- The text of a request id: empty for a UUID, false if it is not kept any more.
+-- The text of a request id: empty for a UUID, false if it is not kept any more. The rule is `RequestId::RULE`.
 local function find_id_text(prefix, request)
-  return sub(request, 1, 1) == 'u' and '' or call('GET', prefix .. 't' .. request)
+  if sub(request, 1, 1) == 'u' then return '' end
+  local id_text = call('GET', prefix .. 't' .. request)
+  if id_text and (id_text == '' or #id_text > 128 or find(id_text, '[^!-~]')) then error('a request id cannot be read') end
+  return id_text
+end
+
+local function hex_of(bytes)
+  return (string.gsub(bytes, '.', function(byte) return format('%02x', string.byte(byte)) end))
 end

@@ -79,7 +79,8 @@ local function move_logs(c, s, prefix, old, recipient, now)
 end
 
 local function move_recipient(c, prefix, recipient, purposes, now)
-  local old = prefix .. hex_of(recipient) .. ':'
+  local key, old = prefix .. 's' .. recipient, prefix .. hex_of(recipient) .. ':'
+  if call('EXISTS', key) == 0 then copy_suppression(c, prefix, hex_of(recipient), now) end
   local names = {old .. 'sends', old .. 'recent', old .. 'refunds', old .. 'wrong', old .. 'cooldown'}
   local has_logs = call('EXISTS', unpack(names)) > 0
   if call('EXISTS', old .. 'asked') == 1 then move_possible_checks(prefix, old, recipient, now) end
@@ -88,7 +89,6 @@ local function move_recipient(c, prefix, recipient, purposes, now)
     if call('EXISTS', old .. 'challenge:' .. purpose) == 1 then challenges[#challenges + 1] = purpose end
   end
   if not has_logs and #challenges == 0 then return end
-  local key = prefix .. 's' .. recipient
   local s, window = read_recipient(key, call('GET', key)), c.window
   if has_logs then window = move_logs(c, s, prefix, old, recipient, now) end
   for _, purpose in ipairs(challenges) do

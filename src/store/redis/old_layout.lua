@@ -16,10 +16,6 @@ local function bytes_of(hex)
   return (string.gsub(hex, '%x%x', function(digits) return string.char(tonumber(digits, 16)) end))
 end
 
-local function hex_of(bytes)
-  return (string.gsub(bytes, '.', function(byte) return format('%02x', string.byte(byte)) end))
-end
-
 local function whole(digits)
   local number = tonumber(digits)
   if not number or number < 0 or number >= NO_END then error('a number cannot be read') end
@@ -178,7 +174,7 @@ local function copy_suppression(c, prefix, hex, now)
   local recipient = bytes_of(hex)
   local key = prefix .. 's' .. recipient
   local is_sound, s = pcall(function() return read_recipient(key, call('GET', key)) end)
-  -- While a recipient's own value cannot be read, its requests fail anyway.
+  -- While a recipient's own value cannot be read, its requests fail. If it is deleted, `move_recipient` copies the suppression.
   if not is_sound then return end
   local has_note, note = pcall(function()
     local since, masked_and_reason = string.match(call('GET', old .. ':suppression'), '^(%d+) (.*)$')
@@ -245,7 +241,10 @@ local function open_store(keys, args)
   local is_running, has_run = old_worker(prefix)
   if is_running then return 'w' end
   if number and not has_run then return answer(tonumber(till)) end
-  if number then call('DEL', keys[1]) end
+  if number then
+    call('DEL', keys[1])
+    cursor = '0'
+  end
   local receipts_key = prefix .. 'receipts'
   if not pcall(call, 'ZCARD', receipts_key) then return 'd receipts' end
   local receipts = call('ZRANGE', receipts_key, 0, BATCH - 1)

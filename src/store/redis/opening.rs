@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use super::connection::{Answer, Link};
+use super::keys;
 use super::step_call::Call;
 use crate::store::{Damaged, StoreError};
 
@@ -58,7 +59,9 @@ impl Opening {
             };
             let answer = match link.run(&step(cursor)).await {
                 Ok(Answer::Bytes(answer)) => read(&answer).unwrap_or_else(|| Err(unreadable("format"))),
-                Ok(Answer::KeyUnreadable(_)) => Err(unreadable("format")),
+                Ok(Answer::KeyUnreadable(name)) => {
+                    Err(StoreError::Unreadable { damaged: keys::damaged(&name), step: "open" })
+                }
                 Err(error) => Err(error),
             };
             // A cursor is worth nothing to another server, and an old worker may have suppressed more.

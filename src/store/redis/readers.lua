@@ -28,7 +28,7 @@ local function usage(keys, args)
 end
 
 -- Request record: the record of a request, and the value of its recipient.
--- KEYS     request; the other keys follow from its record
+-- KEYS     request, and the recipient if it is known; without it, its key follows from the record
 -- ARGV     settings; recipient, or empty: that of the record at the plain key
 -- Answers  I6 now, I4 length of the record, record, value of the recipient; empty if there is no record
 local function request_record(keys, args)
@@ -59,7 +59,7 @@ end
 -- An entry, and Bc0 text of the request's id (empty for a UUID); nothing if the text is not kept any more.
 local function summary(prefix, entry)
   local id_text = find_id_text(prefix, sub(entry, 7))
-  return id_text and entry .. pack('>Bc0', #id_text, id_text)
+  if id_text then return entry .. pack('>Bc0', #id_text, id_text) end
 end
 
 -- Recent requests: the newest requests of a recipient within a day.

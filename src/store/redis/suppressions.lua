@@ -12,9 +12,12 @@ local function suppress_recipient(prefix, recipient, s, code, duration, now, mas
   local till = duration == NO_END and NO_END or now + duration
   if s.suppressed_until >= till then return false end
   local note_key = prefix .. 'n' .. recipient
-  local suppression_note = s.suppressed_until > now and call('GET', note_key)
-  local since = suppression_note and read('>I6', suppression_note) or now
-  suppression_note = pack('>I6', since) .. masked_and_reason
+  local since = now
+  if s.suppressed_until > now then
+    local is_read, noted = pcall(function() return read('>I6', call('GET', note_key)) end)
+    if is_read then since = noted end
+  end
+  local suppression_note = pack('>I6', since) .. masked_and_reason
   call('ZREMRANGEBYSCORE', prefix .. 'suppressed', '-inf', decimal(now))
   call('ZADD', prefix .. 'suppressed', score(till), recipient)
   if till == NO_END then
@@ -59,6 +62,9 @@ local function suppress(keys, args)
     end
     call('DEL', note_key)
     call('ZREM', prefix .. 'suppressed', recipient)
+    -- Of layout 1, too: the store may be opened again, which copies them.
+    local old = prefix .. hex_of(recipient)
+    call('DEL', old .. ':suppressed', old .. ':suppression')
     return removed or ''
   end
   -- Without a new reason, that of an earlier manual suppression (stored with provider code 0) stays.

@@ -1,6 +1,8 @@
 //! Two builds at once on one Redis, as in a rollout.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{LATER, Place, servers};
@@ -19,13 +21,19 @@ pub(super) async fn a_rolling_upgrade_and_back(place: Place<'_>) -> Result<Verdi
     let setup = Setup { workers: WORKERS, limit: 3, settings, ..setup };
     let other = other_binary(place.folder)?;
     let stage = Stage::set(setup, place.servers, place.folder).await?;
+    let has_rolled = Cell::new(false);
     let roll = async {
-        let own = std::mem::replace(&mut stage.fleet.lock().await.binary, other);
-        roll_all(&stage).await?;
-        stage.fleet.lock().await.binary = own;
-        roll_all(&stage).await
+        let rolled = roll_there_and_back(&stage, other).await;
+        has_rolled.set(true);
+        rolled
     };
-    let ((), rolled) = tokio::join!(stage.traffic(TRAFFIC), roll);
+    let traffic = async {
+        stage.traffic(TRAFFIC).await;
+        while !has_rolled.get() {
+            stage.traffic(Traffic { length: Duration::from_secs(1), ..TRAFFIC }).await;
+        }
+    };
+    let ((), rolled) = tokio::join!(traffic, roll);
     rolled?;
     stage.client.quiet(LATER).await?;
     let libraries = servers::libraries(place).await?;
@@ -39,6 +47,13 @@ pub(super) async fn a_rolling_upgrade_and_back(place: Place<'_>) -> Result<Verdi
     verdict.expect(libraries >= 2, |_| "both builds have one library".to_owned());
     verdict.note = format!("{} replaced, {libraries} libraries", 2 * WORKERS);
     Ok(verdict)
+}
+
+async fn roll_there_and_back(stage: &Stage<'_>, other: PathBuf) -> Result<(), String> {
+    let own = std::mem::replace(&mut stage.fleet.lock().await.binary, other);
+    roll_all(stage).await?;
+    stage.fleet.lock().await.binary = own;
+    roll_all(stage).await
 }
 
 async fn roll_all(stage: &Stage<'_>) -> Result<(), String> {

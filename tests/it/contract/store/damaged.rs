@@ -445,6 +445,13 @@ async fn a_damaged_record_undoes_no_right_check_and_hides_no_other_request_of_it
     stored.redis.replace(&newer, "SET", &[&value]);
     stored.redis.replace(&text, OTHER_TYPE.0, OTHER_TYPE.1);
     assert_eq!(verified(&stored).await, older(Damaged::Subject("request_text")));
+    for damage in [b"\xff\xfe".as_slice(), b"", b"two words", &[b'x'; 300]] {
+        stored.redis.replace(&text, "SET", &[damage]);
+        assert_eq!(verified(&stored).await, older(Damaged::Subject("request_text")), "{damage:?}");
+    }
+    stored.redis.delete(&text);
+    assert_eq!(verified(&stored).await, older(Damaged::Subject("request_text")), "missing");
+    assert_eq!(stored.store.recent_requests(named(1)).await.expect("the others").len(), 1);
     stored.redis.replace(&text, "SET", &[&id]);
     assert_eq!(verified(&stored).await, (Some("newer".to_owned()), None), "mended");
     for request in ["stored", "newer"] {

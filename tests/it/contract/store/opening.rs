@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otpost::domain::limit::Limit;
 use otpost::domain::outcome::ErrorCode;
+use otpost::domain::suppression::ManualSuppression;
 use otpost::store::redis::RedisStore;
 use otpost::store::{Admission, Store as _, StoreError};
 
@@ -142,4 +143,41 @@ async fn a_damaged_value_of_one_recipient_stops_no_opening() {
     expect_suppressed(&store, 2).await;
     let error = store.admit(&request_to(1, "opted-out").admit()).await.expect_err("damaged");
     assert!(error.is_permanent(), "{error}");
+    // The operator deletes what is damaged.
+    redis.delete(&value);
+    expect_suppressed(&store, 1).await;
+}
+
+#[tokio::test]
+async fn a_damaged_note_stops_no_opening_and_a_damaged_country_is_named() {
+    let note = [b"n".as_slice(), &named(1).bytes()].concat();
+    let (redis, store) = fresh();
+    let manual = ManualSuppression { duration: Some(HOUR), reason: "asked", masked: "+57" };
+    store.add_suppression(named(1), &manual).await.expect("answers");
+    put_suppression(&redis, 1, true);
+    redis.replace(&note, "SET", &[b"x"]);
+    let next = redis.store();
+    next.at(START);
+    put(&redis, "server", "SET", &["0123456789abcdef 0", "PX", "80000000"]);
+    expect_suppressed(&next, 1).await;
+
+    put(&redis, "server", "SET", &["0123456789abcdef 0", "PX", "80000000"]);
+    put(&redis, "country:CO", "SET", &["30007 -"]);
+    redis.replace(b"cCO", "SET", &[b"x"]);
+    let last = redis.store();
+    last.at(START);
+    let error = last.kill_switch().await.expect_err("its suppression may be lost");
+    assert!(error.to_string().contains("cCO"), "{error}");
+}
+
+#[tokio::test]
+async fn a_suppression_that_an_operator_removed_is_not_copied_again() {
+    let (redis, store) = fresh();
+    put_suppression(&redis, 1, true);
+    expect_suppressed(&store, 1).await;
+    store.remove_suppression(named(1)).await.expect("answers").expect("suppressed");
+    // An old worker ran for a moment.
+    put(&redis, "server", "SET", &["0123456789abcdef 0", "PX", "80000000"]);
+    expect_heartbeat(&store).await;
+    assert_eq!(store.suppressions(9).await.expect("answers"), []);
 }
