@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::complete::{Completed, Completion};
+use super::complete::{Completion, RecordedOutcome};
 use super::context::{CancelOn, DeliveryContext, SendState, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
 use super::outage_backoff::OutageBackoff;
@@ -35,7 +35,7 @@ pub(super) enum AfterAdmission {
     /// workers.
     Abandon(Completion),
     /// The outcome is an earlier one, or the rejection that this admission has just recorded.
-    Completed(Completed),
+    Completed(RecordedOutcome),
 }
 
 /// A grant of the store, with what only the handler knows.
@@ -98,7 +98,7 @@ impl ChannelGateway {
                     return Ok(self.after_grant(valid, granted, proposed));
                 }
                 Admission::Completed { outcome, ours } => {
-                    return Ok(AfterAdmission::Completed(Completed { outcome, replayed: !ours }));
+                    return Ok(AfterAdmission::Completed(RecordedOutcome { outcome, replayed: !ours }));
                 }
                 Admission::GateClosed => {
                     handler.wait_for(self.gate.wait_until_open(), Duration::MAX, CancelOn::AnyCause).await?;
@@ -157,7 +157,7 @@ impl ChannelGateway {
             return ProposedCode { challenge, kid: PROVIDER_MADE, digest: Digest16::NONE, code: None };
         }
         let code = match &valid.request.code {
-            Some(code) => Code::parse(code.expose()).expect("a code reads back"),
+            Some(code) => code.copy(),
             None => key.derive(&challenge, scope, self.policy.code_length),
         };
         let digest = key.digest(scope, &code);

@@ -42,7 +42,7 @@ impl Completion {
     }
 }
 
-pub(super) struct Completed {
+pub(super) struct RecordedOutcome {
     pub(super) outcome: Outcome,
     /// An earlier handler recorded it.
     pub(super) replayed: bool,
@@ -50,7 +50,7 @@ pub(super) struct Completed {
 
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 pub(super) enum AfterCompletion {
-    Completed(Completed),
+    Completed(RecordedOutcome),
     /// Nothing was recorded: the found message belongs to another request.
     MessageClaimed,
 }
@@ -92,10 +92,10 @@ impl ChannelGateway {
                     let link = || self.store.link_verification(subject, &challenge, &verification_sid);
                     handler.retry_store(LINK_VERIFICATION, CancelOn::Never, link).await?;
                 }
-                Ok(AfterCompletion::Completed(Completed { outcome, replayed: false }))
+                Ok(AfterCompletion::Completed(RecordedOutcome { outcome, replayed: false }))
             }
             CompletionAnswer::AlreadyCompleted(outcome) => {
-                Ok(AfterCompletion::Completed(Completed { outcome, replayed: true }))
+                Ok(AfterCompletion::Completed(RecordedOutcome { outcome, replayed: true }))
             }
             // The store knows of another lease or a later attempt: the next handler decides.
             CompletionAnswer::MayHaveBeenSent => Err(StopReason::LeaseLost),

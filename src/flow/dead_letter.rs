@@ -38,7 +38,7 @@ impl ChannelGateway {
 
     pub(super) async fn dead_letter_panicked(&self, handler: &DeliveryContext<'_>) -> Result<(), StopReason> {
         let delivery = handler.delivery;
-        let ended = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
+        let published = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => {
                 let outcome = self.panicked_outcome(request.purpose.as_str());
                 let (to, outcome) = match self.validate(&request) {
@@ -53,13 +53,13 @@ impl ChannelGateway {
                 request_id.map(|request_id| (request_id, UNREADABLE_RECIPIENT.to_owned(), outcome))
             }
         };
-        if let Some((request_id, to, outcome)) = &ended {
+        if let Some((request_id, to, outcome)) = &published {
             let result = ResultParts { request_id, to, outcome, replayed: false };
             self.publish_result(handler, &result).await?;
         }
-        let ended = ended.map(|(request_id, _, outcome)| (request_id, outcome.status));
+        let published = published.map(|(request_id, _, outcome)| (request_id, outcome.status));
         let cause = PoisonCause::Panic;
-        self.dead_letter(handler, cause.as_str(), cause.message(), ended).await
+        self.dead_letter(handler, cause.as_str(), cause.message(), published).await
     }
 
     /// The result is `unknown`, because an earlier attempt may have sent the message. Nothing is recorded.
@@ -69,7 +69,7 @@ impl ChannelGateway {
     ) -> Result<(), StopReason> {
         let delivery = handler.delivery;
         let message = "a stored record of the request cannot be read";
-        let mut ended = None;
+        let mut published = None;
         if let Ok(request) = SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             let to = self.validate(&request).map_or_else(|rejection| rejection.to, |valid| valid.to.masked());
             let error = OutcomeError::detailed(ErrorCode::Internal, message);
@@ -77,9 +77,9 @@ impl ChannelGateway {
             let outcome = Outcome::with_error(Status::Unknown, self.clock.now(), purpose, error);
             let result = ResultParts { request_id: &request.id, to: &to, outcome: &outcome, replayed: false };
             self.publish_result(handler, &result).await?;
-            ended = Some((request.id, Status::Unknown));
+            published = Some((request.id, Status::Unknown));
         }
-        self.dead_letter(handler, RECORD_UNREADABLE, message, ended).await
+        self.dead_letter(handler, RECORD_UNREADABLE, message, published).await
     }
 
     fn panicked_outcome(&self, purpose: &str) -> Outcome {
@@ -130,7 +130,7 @@ impl ChannelGateway {
         handler: &DeliveryContext<'_>,
         reason: &'static str,
         error: &str,
-        ended: Option<(RequestId, Status)>,
+        published_result: Option<(RequestId, Status)>,
     ) -> Result<(), StopReason> {
         let delivery = handler.delivery;
         let message_id = format!("dead:{:016x}", handler.fencing_token);
@@ -145,8 +145,8 @@ impl ChannelGateway {
                 delivery_count: delivery.properties.delivery_count,
                 // The message's AMQP timestamp. A `requested_at` in its body is not read.
                 requested_at: delivery.properties.timestamp,
-                request_id: ended.as_ref().map(|(request_id, _)| request_id.as_str()),
-                status: ended.as_ref().map(|(_, status)| status.as_str()),
+                request_id: published_result.as_ref().map(|(request_id, _)| request_id.as_str()),
+                status: published_result.as_ref().map(|(_, status)| status.as_str()),
             }),
             body: &body,
             message_id: &message_id,

@@ -1,7 +1,7 @@
 //! The life of one delivery on one page: decode, validate, admit, send, complete, publish.
 
 use super::admit::AfterAdmission;
-use super::complete::{AfterCompletion, Completed, ResultParts};
+use super::complete::{AfterCompletion, RecordedOutcome, ResultParts};
 use super::context::{DeliveryContext, SendContext, StopReason};
 use super::gateway::ChannelGateway;
 use crate::domain::outcome::{Outcome, Status};
@@ -22,26 +22,26 @@ impl ChannelGateway {
             Ok(valid) => valid,
             Err(rejection) => return self.reject(handler, &request, rejection).await,
         };
-        let completed = match self.admit(handler, &valid).await? {
+        let recorded = match self.admit(handler, &valid).await? {
             AfterAdmission::Send(state) => {
                 self.send_and_complete(SendContext { handler, valid: &valid, state }).await?
             }
             AfterAdmission::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
-                AfterCompletion::Completed(completed) => completed,
+                AfterCompletion::Completed(recorded) => recorded,
                 // Cannot happen: only a completion after a message lookup is answered so.
                 AfterCompletion::MessageClaimed => return Err(StopReason::LeaseLost),
             },
-            AfterAdmission::Completed(completed) => completed,
+            AfterAdmission::Completed(recorded) => recorded,
         };
-        let Completed { outcome, replayed } = &completed;
+        let RecordedOutcome { outcome, replayed } = &recorded;
         let (request_id, to) = (&request.id, &valid.to.masked());
         self.publish_result(handler, &ResultParts { request_id, to, outcome, replayed: *replayed }).await?;
         // The dead letter follows the first result. On a redelivery it follows a replay, too: the handler that completed the
         // request may have crashed between the two. Two dead letters are better than none.
         match outcome.history.dead_lettered() {
             Some(poison) if !replayed || delivery.properties.redelivered => {
-                let ended = Some((request_id.clone(), outcome.status));
-                self.dead_letter(handler, poison.as_str(), poison.message(), ended).await
+                let published = Some((request_id.clone(), outcome.status));
+                self.dead_letter(handler, poison.as_str(), poison.message(), published).await
             }
             _ => Ok(()),
         }
@@ -59,11 +59,11 @@ impl ChannelGateway {
         self.publish_result(handler, &result).await
     }
 
-    async fn send_and_complete(&self, mut ctx: SendContext<'_>) -> Result<Completed, StopReason> {
+    async fn send_and_complete(&self, mut ctx: SendContext<'_>) -> Result<RecordedOutcome, StopReason> {
         loop {
             let completion = self.dispatch(&mut ctx).await?;
             match self.complete(ctx.handler, ctx.valid, completion).await? {
-                AfterCompletion::Completed(completed) => return Ok(completed),
+                AfterCompletion::Completed(recorded) => return Ok(recorded),
                 // The attempt is still in doubt, so `dispatch` looks it up again.
                 AfterCompletion::MessageClaimed => {}
             }

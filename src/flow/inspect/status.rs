@@ -165,6 +165,7 @@ impl StatusRow {
     }
 }
 
+/// As an environment, and as the mode of a channel: real messages are sent, in either environment.
 const PRODUCTION: &str = "production";
 
 impl Inspector {
