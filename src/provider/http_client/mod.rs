@@ -8,7 +8,7 @@
 //! request that meets the closing is in doubt for nothing.
 
 pub(super) mod failure;
-pub(super) mod retry_after;
+pub(super) mod retry_after_header;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::domain::send_failure::{Scope, SendFailure};
 use crate::provider::CredentialError;
 use crate::provider::http_client::Answer;
 use crate::provider::http_client::failure;
-use crate::provider::http_client::retry_after::{self, RETRY_AFTER_MAX, http_date};
+use crate::provider::http_client::retry_after_header::{RETRY_AFTER_MAX, http_date, retry_after};
 
 const MESSAGE_ID: &str = "x-message-id";
 /// When the current window of the rate limit ends, in seconds since 1970.
@@ -78,7 +78,7 @@ fn is_about_sender(body: &[u8]) -> bool {
 
 /// `Retry-After`, or else the end of the window, at most an hour.
 fn wait_asked_for(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    retry_after::retry_after(headers, now).or_else(|| {
+    retry_after(headers, now).or_else(|| {
         let reset = Timestamp::from_second(text(headers, RATE_LIMIT_RESET)?.parse().ok()?).ok()?;
         let now = text(headers, DATE.as_str()).and_then(http_date).unwrap_or(now);
         let wait = Duration::try_from(reset.duration_since(now)).unwrap_or(Duration::ZERO);

@@ -17,7 +17,7 @@ use crate::domain::json::Json;
 use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use crate::provider::http_client::Answer;
 use crate::provider::http_client::failure::answered;
-use crate::provider::http_client::retry_after::retry_after;
+use crate::provider::http_client::retry_after_header::retry_after;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {

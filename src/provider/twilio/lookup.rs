@@ -29,7 +29,7 @@ use crate::domain::receipt::DeliveryStatus;
 use crate::domain::time::UnixMillis;
 use crate::provider::http_client::Answer;
 use crate::provider::http_client::failure;
-use crate::provider::http_client::retry_after::http_date;
+use crate::provider::http_client::retry_after_header::http_date;
 use crate::provider::{FetchedMessage, LookupError, ProviderMessage};
 
 /// More than a page of the longest messages.

@@ -20,7 +20,7 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::http_client::Answer;
 use crate::provider::http_client::failure;
-use crate::provider::http_client::retry_after::http_date;
+use crate::provider::http_client::retry_after_header::http_date;
 use crate::provider::{LookupError, ProviderMessage};
 
 /// Room for a page of the longest attempts.
