@@ -38,7 +38,7 @@ pub struct Broker {
     run: u32,
 }
 
-/// What a request says beside its id, recipient and purpose.
+/// The fields of a request beside its id, recipient and purpose.
 pub enum NewRequest {
     Plain,
     /// The caller's own code.

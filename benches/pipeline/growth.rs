@@ -1,4 +1,4 @@
-//! What a message costs while much is stored or much is waiting: it should cost the same.
+//! The cost of a message while much is stored or much is waiting: it should be the same.
 
 use crate::Args;
 use crate::redis_server::{Mode, RedisServer};

@@ -13,7 +13,7 @@ const PREFIX: &str = "otpost";
 /// Calls that the clients and the benchmark make for themselves.
 const NOT_COUNTED: [&str; 8] = ["client", "config", "hello", "info", "ping", "function", "script", "dbsize"];
 
-/// How a server of our own runs.
+/// The mode of a server of our own.
 pub enum Mode<'a> {
     /// Everything in memory.
     Plain,
@@ -41,7 +41,7 @@ pub struct Account {
     aof_bytes: f64,
 }
 
-/// What a message costs Redis.
+/// The cost of a message in Redis.
 #[derive(Clone, Copy, Default)]
 pub struct Cost {
     /// User and system time of the whole server.
@@ -176,7 +176,7 @@ fn is_script(name: &str) -> bool {
 }
 
 impl Account {
-    /// What each of `count` messages cost since an earlier account.
+    /// The cost of each of `count` messages since an earlier account.
     pub fn since(&self, earlier: &Self, count: usize) -> Cost {
         let each = |value: fn(&Self) -> f64| (value(self) - value(earlier)) / count as f64;
         Cost {

@@ -8,7 +8,7 @@ use crate::run::{Load, Measured};
 use crate::store_steps::Work;
 use crate::{Args, Side};
 
-/// What was measured, by round. A ratio is taken within a round, of neighbours in time, and only then the median.
+/// The measurements, by round. A ratio is taken within a round, of neighbours in time, and only then the median.
 pub struct Rounds<K, V>(Vec<Vec<(K, V)>>);
 
 impl<K, V> Default for Rounds<K, V> {

@@ -29,7 +29,7 @@ pub const AUDIENCE: &str = "otpost";
 
 const UNDER_WAY_WITHIN: Duration = Duration::from_secs(20);
 
-/// What is measured in a round, in the order of the table.
+/// The measurements of a round, in the order of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     Bare,

@@ -1,4 +1,4 @@
-//! What each step costs Redis: a round drives the store and the bare loop's scripts in turn, each against a server of its own.
+//! The cost of each step in Redis: a round drives the store and the bare loop's scripts in turn, each against a server of its own.
 
 use anyhow::Context;
 

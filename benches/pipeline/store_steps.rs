@@ -65,7 +65,7 @@ impl Work {
         Self::Receipts,
         Self::Overdue,
     ];
-    /// What can be done to messages once they were sent. A sweep leaves out what receipts were published of, so it is first.
+    /// The works that follow a send. A sweep leaves out messages whose receipts were published, so it is first.
     pub const AFTER_A_SEND: [Self; 4] = [Self::Overdue, Self::WrongCheck, Self::RightCheck, Self::Receipts];
 
     pub const fn key(self) -> &'static str {

@@ -376,8 +376,8 @@ impl SendGate {
         }
     }
 
-    /// Applies a change. If that opens or closes the gate or the breaker, tells those that watch it, and wakes the handlers
-    /// that wait.
+    /// Applies a change. If it opens or closes the gate or the breaker, tells those that watch it, and wakes waiting
+    /// handlers.
     fn update(&self, change: impl FnOnce(&mut State, Duration)) {
         let mut state = self.lock();
         change(&mut state, self.started.elapsed());

@@ -106,8 +106,8 @@ pub trait Store: Send + Sync {
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
 
-    /// Returns the request that is bound to an idempotency key, both as digests. A free key is first bound to `request`, if
-    /// that is given, for as long as an outcome is kept.
+    /// Returns the request that is bound to an idempotency key, both as digests. A free key is first bound to a given
+    /// `request`, for as long as an outcome is kept.
     async fn bind_idempotency_key(
         &self,
         key: Digest16,

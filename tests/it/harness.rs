@@ -82,7 +82,7 @@ impl Publisher for NeverConfirmed {
 pub struct FlakyStore {
     pub inner: MemoryStore,
     pub gone: AtomicBool,
-    /// What no step can read.
+    /// Data that no step can read.
     pub damaged: Mutex<Option<Damaged>>,
     /// Why it refuses every step.
     pub refusal: Mutex<Option<&'static str>>,

@@ -1,4 +1,4 @@
-//! What a message costs Redis: commands, keys and bytes. Measured on a server of its own, where nothing else runs.
+//! The cost of a message in Redis: commands, keys and bytes. Measured on a server of its own, where nothing else runs.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use otpost::store::{CompletionAnswer, CompletionInput, Store as _};
 use super::{Refund, completion, granted, named, request_to, sent};
 use crate::real;
 
-/// What a message may cost.
+/// The most that a message may cost.
 struct Bars {
     limits: fn() -> Limits,
     /// Without the two calls of steps.

@@ -25,7 +25,7 @@ use crate::real::Redis;
 
 const MASKED: &str = "+57******4567";
 const RECIPIENT: Damaged = Damaged::Subject("recipient");
-/// What another type than a string may hold.
+/// A value of another type than a string.
 const OTHER_TYPE: (&str, &[&[u8]]) = ("HSET", &[b"a", b"b"]);
 
 fn record_key(request: &str) -> Vec<u8> {
