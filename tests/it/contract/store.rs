@@ -1,11 +1,13 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
+mod checks;
 mod claims;
 mod code_request;
 mod cost;
 mod damaged;
 mod damaged_shared;
 mod failover;
+mod limits;
 mod old_layout;
 mod opening;
 mod progress;
@@ -239,10 +241,10 @@ async fn grant_and_complete(store: &dyn TimedStore, request: &TestRequest) -> Gr
 pub async fn keeps_its_promises(store: &dyn TimedStore) {
     a_repeated_admission_gets_the_same_answer_and_one_charge(store).await;
     a_completed_request_is_replayed_to_other_leases(store).await;
-    limits_slide_and_say_when_to_retry(store).await;
-    a_refund_returns_the_charge_but_not_the_cooldown(store).await;
-    a_cooldown_lasts_as_long_as_its_request_may_be_sent(store).await;
-    refunds_after_refusals_are_limited(store).await;
+    limits::limits_slide_and_say_when_to_retry(store).await;
+    limits::a_refund_returns_the_charge_but_not_the_cooldown(store).await;
+    limits::a_cooldown_lasts_as_long_as_its_request_may_be_sent(store).await;
+    limits::refunds_after_refusals_are_limited(store).await;
     an_expired_lease_is_in_doubt_but_not_while_waiting(store).await;
     a_crash_suspect_is_admitted_with_a_higher_bound(store).await;
     a_requeued_request_is_free_when_its_next_attempt_is_due(store).await;
@@ -252,15 +254,15 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     the_epoch_is_a_valid_time(store).await;
     a_request_with_too_little_time_left_is_expired(store).await;
     a_resend_continues_the_challenge_while_enough_life_is_left(store).await;
-    a_code_works_once(store).await;
-    five_wrong_attempts_lock_a_challenge(store).await;
-    ten_wrong_attempts_in_an_hour_lock_a_recipient(store).await;
-    a_check_whose_answer_was_lost_is_counted_once(store).await;
-    a_check_without_the_key_is_not_counted(store).await;
-    an_undone_check_leaves_its_code_to_the_next_one(store).await;
-    a_users_limit_spans_recipients(store).await;
-    a_networks_limit_spans_recipients_and_is_refunded(store).await;
-    a_refund_frees_only_what_its_request_was_charged(store).await;
+    checks::a_code_works_once(store).await;
+    checks::five_wrong_attempts_lock_a_challenge(store).await;
+    checks::ten_wrong_attempts_in_an_hour_lock_a_recipient(store).await;
+    checks::a_check_whose_answer_was_lost_is_counted_once(store).await;
+    checks::a_check_without_the_key_is_not_counted(store).await;
+    checks::an_undone_check_leaves_its_code_to_the_next_one(store).await;
+    limits::a_users_limit_spans_recipients(store).await;
+    limits::a_networks_limit_spans_recipients_and_is_refunded(store).await;
+    limits::a_refund_frees_only_what_its_request_was_charged(store).await;
     the_first_outcome_stays(store).await;
     claims::keeps_its_promises(store).await;
     code_request::keeps_its_promises(store).await;
@@ -294,83 +296,6 @@ async fn a_completed_request_is_replayed_to_other_leases(store: &dyn TimedStore)
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
     store.at(START.plus(24 * HOUR));
     granted(admit(store, &request.owned_by(2)).await);
-}
-
-async fn limits_slide_and_say_when_to_retry(store: &dyn TimedStore) {
-    for number in 0..5_u32 {
-        store.at(START.plus(Duration::from_secs(60) * number));
-        grant_and_complete(store, &request_to(3, &format!("slide-{number}"))).await;
-    }
-    store.at(START.plus(Duration::from_secs(300)));
-    let rejection = rejected(admit(store, &request_to(3, "slide-5")).await);
-    assert_eq!((rejection.code, rejection.retry_after), (ErrorCode::RateLimited, Some(3_300)));
-    store.at(START.plus(HOUR));
-    grant_and_complete(store, &request_to(3, "slide-6")).await;
-    let again = rejected(admit(store, &request_to(3, "slide-7")).await);
-    assert_eq!((again.code, again.retry_after), (ErrorCode::RateLimited, Some(60)));
-}
-
-async fn a_refund_returns_the_charge_but_not_the_cooldown(store: &dyn TimedStore) {
-    store.at(START);
-    let request = request_to(4, "refund");
-    granted(admit(store, &request).await);
-    let outcome = failed(START);
-    let completion = completion(request.lease(), &outcome, Refund::FullAndCounted);
-    store.complete(&completion).await.expect("answers");
-    let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
-    assert_eq!(usage.used, 0);
-    let rejection = rejected(admit(store, &request_to(4, "next")).await);
-    assert_eq!((rejection.code, rejection.retry_after), (ErrorCode::Cooldown, Some(30)));
-    store.at(START.plus(Duration::from_secs(30)));
-    granted(admit(store, &request_to(4, "later")).await);
-}
-
-/// The provider could not tell apart two messages in doubt to one number.
-async fn a_cooldown_lasts_as_long_as_its_request_may_be_sent(store: &dyn TimedStore) {
-    let refused_for = async |request: &str, at: UnixMillis| {
-        store.at(at);
-        let rejection = rejected(admit(store, &request_to(90, request)).await);
-        assert_eq!(rejection.code, ErrorCode::Cooldown);
-        let usage = store.usage(&request_to(90, request).lease().subject, None, &limits()).await;
-        let cooldown = usage.expect("the store answers").cooldown_left;
-        assert_eq!(Some(cooldown.as_secs()), rejection.retry_after, "usage says the same");
-        cooldown.as_secs()
-    };
-    let at = |seconds| START.plus(Duration::from_secs(seconds));
-    store.at(START);
-    let first = request_to(90, "doubtful%1");
-    granted(admit(store, &first).await);
-    let doubt = Progress::InDoubt(Duration::from_secs(45));
-    store.update_progress(&first.lease(), Some(1), doubt, None).await.expect("answers");
-    assert_eq!(refused_for("too-soon", at(10)).await, 20, "the cooldown itself");
-    assert_eq!(refused_for("in-doubt", at(30)).await, 15, "until the lease ends");
-    assert_eq!(refused_for("no-lease", at(599)).await, 1);
-    store.at(at(600));
-    granted(admit(store, &request_to(90, "past-its-deadline")).await);
-    // A completed request extends no cooldown.
-    let outcome = sent(at(600));
-    let last = request_to(90, "past-its-deadline");
-    store.complete(&completion(last.lease(), &outcome, Refund::None)).await.expect("answers");
-    store.at(at(630));
-    granted(admit(store, &request_to(90, "after-its-end")).await);
-    // Without a cooldown, no request waits for another.
-    let limits = Limits { cooldown: Duration::ZERO, ..limits() };
-    for request in ["free-1", "free-2"] {
-        granted(admit(store, &TestRequest { limits, ..request_to(91, request) }).await);
-    }
-}
-
-async fn refunds_after_refusals_are_limited(store: &dyn TimedStore) {
-    for number in 0..10_u32 {
-        store.at(START.plus(Duration::from_secs(30) * number));
-        let request = request_to(5, &format!("free-{number}"));
-        granted(admit(store, &request).await);
-        let outcome = failed(START);
-        let completion = completion(request.lease(), &outcome, Refund::FullAndCounted);
-        store.complete(&completion).await.expect("answers");
-    }
-    store.at(START.plus(Duration::from_secs(600)));
-    assert_eq!(rejected(admit(store, &request_to(5, "free-10")).await).code, ErrorCode::RateLimited);
 }
 
 async fn an_expired_lease_is_in_doubt_but_not_while_waiting(store: &dyn TimedStore) {
@@ -563,167 +488,6 @@ async fn a_resend_continues_the_challenge_while_enough_life_is_left(store: &dyn 
     let same =
         TestRequest { challenge: 215, request: RequestId::parse("resend-5").expect("valid"), ..callers };
     assert_eq!(grant_and_complete(store, &same).await.challenge, ChallengeId::from_digest(named(213)));
-}
-
-async fn a_code_works_once(store: &dyn TimedStore) {
-    store.at(START);
-    assert_eq!(verify(store, 11, 1, 61).await, Verdict::NonePending);
-    granted(admit(store, &request_to(11, "works")).await);
-    assert_eq!(verify(store, 11, 2, 0).await, Verdict::Wrong { attempts_left: 4 });
-    assert_eq!(verify(store, 11, 3, 61).await, Verdict::Verified);
-    assert_eq!(verify(store, 11, 3, 61).await, Verdict::Verified, "repeated after a lost answer");
-    assert_eq!(verify(store, 11, 4, 61).await, Verdict::AlreadyUsed);
-    store.at(START.plus(LIFE + HOUR));
-    assert_eq!(verify(store, 11, 5, 61).await, Verdict::NonePending);
-}
-
-async fn five_wrong_attempts_lock_a_challenge(store: &dyn TimedStore) {
-    store.at(START);
-    granted(admit(store, &request_to(12, "lock")).await);
-    for (check_id, attempts_left) in (1..).zip([4, 3, 2, 1, 0]) {
-        assert_eq!(verify(store, 12, check_id, 0).await, Verdict::Wrong { attempts_left });
-    }
-    assert_eq!(verify(store, 12, 6, 62).await, Verdict::Locked { retry_after: None });
-    store.at(START.plus(LIFE));
-    assert_eq!(verify(store, 12, 7, 62).await, Verdict::Expired { at: START.plus(LIFE) });
-}
-
-/// While no code can be checked, none is sent.
-async fn ten_wrong_attempts_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
-    let late = |seconds| Duration::from_secs(seconds);
-    store.at(START);
-    grant_and_complete(store, &TestRequest { challenge: 220, ..request_to(13, "hour-0") }).await;
-    for check_id in 0..5 {
-        verify(store, 13, check_id, 0).await;
-    }
-    store.at(START.plus(late(40)));
-    grant_and_complete(store, &TestRequest { challenge: 221, ..request_to(13, "hour-1") }).await;
-    for check_id in 5..9 {
-        verify(store, 13, check_id, 0).await;
-    }
-    assert_eq!(verify(store, 13, 9, 63).await, Verdict::Verified);
-    store.at(START.plus(late(80)));
-    grant_and_complete(store, &TestRequest { challenge: 222, ..request_to(13, "hour-2") }).await;
-    assert_eq!(verify(store, 13, 10, 0).await, Verdict::Wrong { attempts_left: 4 });
-    let locked = Verdict::Locked { retry_after: Some(HOUR - late(80)) };
-    assert_eq!(verify(store, 13, 99, 63).await, locked);
-    store.at(START.plus(late(120)));
-    let third = request_to(13, "hour-3");
-    let usage = store.usage(&third.lease().subject, None, &limits()).await.expect("the store answers");
-    assert_eq!((usage.wrong_attempts, usage.limited_for), (10, HOUR - late(120)));
-    let error = rejected(admit(store, &third).await);
-    assert_eq!((error.code, error.retry_after), (ErrorCode::RateLimited, Some(3_480)));
-    // The first five have left the hour.
-    store.at(START.plus(HOUR));
-    granted(admit(store, &request_to(13, "hour-4")).await);
-
-    // The lock of the recipient is reported before the lock of the challenge.
-    for (at, challenge, request) in [(0, 223, "both-0"), (40, 224, "both-1")] {
-        store.at(START.plus(late(at)));
-        grant_and_complete(store, &TestRequest { challenge, ..request_to(93, request) }).await;
-        for check_id in 0..5 {
-            verify(store, 93, at + check_id, 0).await;
-        }
-    }
-    let locked = Verdict::Locked { retry_after: Some(HOUR - late(40)) };
-    assert_eq!(verify(store, 93, 99, 143).await, locked);
-}
-
-async fn a_check_whose_answer_was_lost_is_counted_once(store: &dyn TimedStore) {
-    store.at(START);
-    granted(admit(store, &request_to(14, "lost")).await);
-    assert_eq!(verify(store, 14, 1, 0).await, Verdict::Wrong { attempts_left: 4 });
-    assert_eq!(verify(store, 14, 1, 0).await, Verdict::Wrong { attempts_left: 4 });
-    assert_eq!(verify(store, 14, 2, 0).await, Verdict::Wrong { attempts_left: 3 });
-    store.at(START.plus(LIFE));
-    assert_eq!(
-        verify(store, 14, 2, 0).await,
-        Verdict::Wrong { attempts_left: 3 },
-        "the code expired meanwhile"
-    );
-    assert_eq!(verify(store, 14, 3, 0).await, Verdict::Expired { at: START.plus(LIFE) });
-}
-
-async fn a_check_without_the_key_is_not_counted(store: &dyn TimedStore) {
-    store.at(START);
-    granted(admit(store, &request_to(15, "key")).await);
-    assert_eq!(verify_under(store, 15, 1, &[("k9", named(65))]).await, Verdict::KeyUnavailable);
-    assert_eq!(verify_under(store, 15, 2, &[("k9", named(0)), ("k1", named(65))]).await, Verdict::Verified);
-}
-
-async fn an_undone_check_leaves_its_code_to_the_next_one(store: &dyn TimedStore) {
-    store.at(START);
-    let request = request_to(112, "undone");
-    grant_and_complete(store, &request).await;
-    let right = named(request.digest);
-    let undo = async |check_id: u64| {
-        let (digests, limits) = ([("k1", right)], limits());
-        let purpose = "verification";
-        let check =
-            CodeCheck { recipient: named(112), purpose, check_id, digests: &digests, limits: &limits };
-        store.reopen_challenge(&check).await.expect("the store answers");
-    };
-    // More often than a code may be checked.
-    for check_id in 1..=7 {
-        assert_eq!(verify(store, 112, check_id, request.digest).await, Verdict::Verified);
-        undo(check_id + 100).await;
-        assert_eq!(verify(store, 112, 99, request.digest).await, Verdict::AlreadyUsed, "not its own check");
-        undo(check_id).await;
-        undo(check_id).await;
-    }
-    assert_eq!(verify(store, 112, 50, 0).await, Verdict::Wrong { attempts_left: 4 });
-    assert_eq!(verify(store, 112, 51, request.digest).await, Verdict::Verified);
-    undo(7).await;
-    assert_eq!(verify(store, 112, 52, request.digest).await, Verdict::AlreadyUsed);
-}
-
-async fn a_users_limit_spans_recipients(store: &dyn TimedStore) {
-    store.at(START);
-    for recipient in 16..19 {
-        granted(admit(store, &TestRequest { user: Some(named(240)), ..request_to(recipient, "user") }).await);
-    }
-    let fourth = TestRequest { user: Some(named(240)), ..request_to(19, "user") };
-    assert_eq!(rejected(admit(store, &fourth).await).code, ErrorCode::RateLimited);
-    granted(admit(store, &TestRequest { user: Some(named(241)), ..request_to(19, "other-user") }).await);
-}
-
-async fn a_networks_limit_spans_recipients_and_is_refunded(store: &dyn TimedStore) {
-    let from =
-        |recipient, network| TestRequest { network: Some(named(network)), ..request_to(recipient, "net") };
-    store.at(START);
-    let first = from(81, 242);
-    granted(admit(store, &first).await);
-    granted(admit(store, &from(82, 242)).await);
-    assert_eq!(rejected(admit(store, &from(83, 242)).await).code, ErrorCode::RateLimited);
-    granted(admit(store, &from(84, 243)).await);
-    let usage = store.usage(&from(85, 242).lease().subject, None, &limits()).await.expect("answers");
-    assert_eq!(usage.limited_for, HOUR);
-    let outcome = failed(START);
-    let completion = completion(first.lease(), &outcome, Refund::Full);
-    store.complete(&completion).await.expect("answers");
-    granted(admit(store, &from(86, 242)).await);
-    assert_eq!(rejected(admit(store, &from(87, 242)).await).code, ErrorCode::RateLimited);
-}
-
-/// Requests may be admitted in the same millisecond, and an e-mail is not charged to the limit of all text messages.
-async fn a_refund_frees_only_what_its_request_was_charged(store: &dyn TimedStore) {
-    // A log of more than 256 events is kept in another way.
-    for (hour, count) in [(0, 1), (2, 257)] {
-        let now = START.plus(hour * HOUR);
-        store.at(now);
-        let own = limits().with(Limit::Recipient, 1_000).with(Limit::RecipientDay, 1_000);
-        let capped = Limits { cooldown: Duration::ZERO, ..own.with(Limit::All, count) };
-        let text = |n: u32| TestRequest { limits: capped, ..request_to(147, &format!("text{hour}-{n}")) };
-        for n in 0..count {
-            granted(admit(store, &text(n)).await);
-        }
-        let email = request_to(148, &format!("email{hour}"));
-        granted(admit(store, &email).await);
-        let outcome = failed(now);
-        let completion = completion(email.lease(), &outcome, Refund::Full);
-        assert_eq!(store.complete(&completion).await.expect("answers"), CompletionAnswer::Recorded);
-        assert_eq!(rejected(admit(store, &text(count)).await).code, ErrorCode::RateLimited, "{count}");
-    }
 }
 
 async fn the_first_outcome_stays(store: &dyn TimedStore) {
