@@ -92,6 +92,11 @@ left_alone() {
     port=$(free_ports)
     type -P python3 >/dev/null || { echo "skipped: a broker that goes (no python3)" && return; }
     "$built/otpost" kill-switch on >/dev/null
+    # The worker reads the switch at its next heartbeat: a request before it would be sent.
+    until grep -q 'consumption paused channel="sms"' "$run/gateway.log"; do
+        kill -0 "$gateway" 2>/dev/null || failed "otpost ended"
+        sleep 0.1
+    done
     : >"$run/broker.log"
     python3 "$root/tests/e2e/broker_that_goes.py" "$port" "$AMQP_URL" >"$run/broker.log" 2>&1 &
     local broker=$!
