@@ -1,6 +1,7 @@
-# syntax=docker/dockerfile:1
+# syntax=docker/dockerfile:1.7@sha256:a57df69d0ea827fb7266491f2813635de6f17269be881f696fbfdf2d83dda33e
 
-FROM rust:1.95-slim-bookworm AS build
+# Images are pinned by their index digests: a tag can be moved. `docker buildx imagetools inspect NAME:TAG` prints a newer one.
+FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 WORKDIR /src
 COPY . .
 # The caches outlive the layer and the image, so the binary is moved out of them in the same step.
@@ -9,7 +10,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --locked --profile dist && cp target/dist/otpost /otpost
 
 # glibc, CA certificates, a non-root user, and nothing else: no shell, no package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="otpost" \

@@ -123,6 +123,11 @@ fn binaries_and_archives_stay_in_their_homes() {
 }
 
 #[test]
+fn images_and_actions_are_pinned_by_digest() {
+    check(rules::images_and_actions_have_digests);
+}
+
+#[test]
 fn a_failed_test_hides_no_other_and_the_costly_tests_come_last() {
     let make = std::process::Command::new("make").args(["--dry-run", "test"]).output().expect("make starts");
     let recipe = String::from_utf8(make.stdout).expect("text");

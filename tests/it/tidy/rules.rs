@@ -434,3 +434,26 @@ pub fn binaries_have_homes(tree: &Tree) -> Vec<String> {
         .filter(|(path, _)| !HOMES.iter().any(|home| path.starts_with(home)));
     found.map(|(path, _)| format!("{path}: a binary or an archive; those live in {HOMES:?}")).collect()
 }
+
+/// A tag can be moved to another image or action; a digest cannot.
+pub fn images_and_actions_have_digests(tree: &Tree) -> Vec<String> {
+    let reference = |line: &str| {
+        let line = line.trim_start().trim_start_matches("- ");
+        let named = ["FROM ", "image: ", "uses: "].iter().find_map(|word| line.strip_prefix(word))?;
+        let reference = named.split_whitespace().next()?.to_owned();
+        let is_ours = reference == "otpost" || reference == "otpost:local" || reference.starts_with("./");
+        let digest = reference.rsplit_once('@').map_or("", |(_, digest)| digest);
+        let digits = digest.strip_prefix("sha256:").filter(|digits| digits.len() == 64).unwrap_or(digest);
+        let is_pinned = digits.len() >= 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (!is_ours && !is_pinned).then_some(reference)
+    };
+    let of_containers =
+        |path: &str| path == "Dockerfile" || path.ends_with(".yml") || path.ends_with(".yaml");
+    let mut breaches = Vec::new();
+    for path in tree.files.keys().filter(|path| of_containers(path)) {
+        for (at, line) in tree.text(path).lines().enumerate() {
+            breaches.extend(reference(line).map(|name| format!("{path}:{}: `{name}` has no digest", at + 1)));
+        }
+    }
+    breaches
+}

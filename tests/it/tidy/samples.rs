@@ -32,6 +32,7 @@ mod tests { fn g() { crate::telemetry::x(); "}" } }
 pub fn bad_tree(page: String) -> Tree {
     let long = "//! Long.\nfn f() {\n".to_owned() + &"x();\n".repeat(499) + "}";
     tree(&[
+        ("Dockerfile", "FROM base:1 AS build\nFROM base@sha256:ab\nFROM otpost:local"),
         ("bad.whl", ""),
         ("docs/architecture.md", &page),
         ("docs/bad", "PK\0"),
@@ -114,4 +115,8 @@ pub const EXPECTED: &[(Rule, &[&str])] = &[
         &["src/flow/bad.rs:5: opens with a clause", "src/store/bad.lua:1: opens with a clause"],
     ),
     (rules::binaries_have_homes, &["bad.whl: a binary", "docs/bad: a binary"]),
+    (
+        rules::images_and_actions_have_digests,
+        &["Dockerfile:1: `base:1` has no digest", "Dockerfile:2: `base@sha256:ab` has no digest"],
+    ),
 ];
