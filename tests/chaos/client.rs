@@ -13,7 +13,7 @@ use lapin::options::{
     QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -294,7 +294,30 @@ impl Line {
     }
 
     async fn read(&self, ready: &watch::Sender<bool>) -> lapin::Result<()> {
-        let (_connection, channel) = open(self.broker).await?;
+        // A call that is waiting while the broker goes down may never be answered.
+        let Ok(subscribed) = timeout(ANSWER_WITHIN, self.subscribe()).await else { return Ok(()) };
+        let (connection, _channel, mut results) = subscribed?;
+        ready.send_replace(true);
+        loop {
+            match timeout(ANSWER_WITHIN, results.next()).await {
+                Ok(Some(delivery)) => {
+                    let delivery = delivery?;
+                    self.record_result(&delivery);
+                    let acked = timeout(ANSWER_WITHIN, delivery.ack(BasicAckOptions::default())).await;
+                    if let Ok(acked) = acked {
+                        acked?;
+                    }
+                }
+                Ok(None) => return Ok(()),
+                // A consumer is not always woken when its connection is lost.
+                Err(_) if connection.status().connected() => {}
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    async fn subscribe(&self) -> lapin::Result<(Connection, Channel, Consumer)> {
+        let (connection, channel) = open(self.broker).await?;
         let queue = format!("{}.chaos", self.prefix);
         let mut quorum = FieldTable::default();
         quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
@@ -307,14 +330,8 @@ impl Line {
         channel.basic_qos(500, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
         let consumed = channel.basic_consume(queue.into(), "chaos".into(), options, FieldTable::default());
-        let mut results = consumed.await?;
-        ready.send_replace(true);
-        while let Some(delivery) = results.next().await {
-            let delivery = delivery?;
-            self.record_result(&delivery);
-            delivery.ack(BasicAckOptions::default()).await?;
-        }
-        Ok(())
+        let results = consumed.await?;
+        Ok((connection, channel, results))
     }
 
     fn record_result(&self, delivery: &lapin::message::Delivery) {
