@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         let mut settings = Settings {
             environment,
             amqp_url: self.amqp_url(development),
-            redis_url: self.url("REDIS_URL", &["redis", "rediss"], "redis://127.0.0.1:6379", development),
+            redis_url: self.redis_url(development),
             amqp_prefix,
             redis_prefix,
             http_addr: self.address("HTTP_ADDR", "127.0.0.1:8080"),
@@ -134,6 +134,12 @@ impl<'a> Reader<'a> {
 
     fn amqp_url(&mut self, development: bool) -> Option<SecretString> {
         self.url("AMQP_URL", &["amqp", "amqps"], "amqp://guest:guest@127.0.0.1:5672/%2f", development)
+    }
+
+    fn redis_url(&mut self, development: bool) -> Option<SecretString> {
+        let schemes =
+            ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
+        self.url("REDIS_URL", &schemes, "redis://127.0.0.1:6379", development)
     }
 
     fn address(&mut self, name: &'static str, default: &str) -> SocketAddr {
@@ -355,7 +361,7 @@ impl<'a> Reader<'a> {
         brand
     }
 
-    /// A server's URL. Its adapter knows the rules of path and parameters.
+    /// A URL of servers. Its adapter knows the rules of hosts, path and parameters.
     fn url(
         &mut self,
         name: &'static str,

@@ -3,14 +3,17 @@
 //! `layout.lua` describes what is stored. `replies.rs` reads the answers of all steps.
 
 mod address;
+mod cluster;
 mod connection;
 mod keys;
 mod library;
+mod node;
 mod opening;
 mod pack;
 mod records;
 mod repeated_calls;
 mod replies;
+mod sentinel;
 mod settings;
 mod show;
 mod step_call;
