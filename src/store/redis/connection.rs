@@ -2,19 +2,18 @@
 //!
 //! Every call has its own timeout, because the client's does not cover its wait for a reconnection.
 
-use std::error::Error;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use redis::Client;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ErrorKind};
 
-use super::address;
+use super::{address, failure};
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreFault};
 
 /// Includes a reconnection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -82,10 +81,10 @@ impl Link {
         match answer {
             Ok(Ok(answer)) => Ok(Answer::Bytes(answer)),
             Ok(Err(error)) => {
-                self.leave_replica(&error);
-                Err(unavailable(error))
+                self.leave_connection(&error);
+                Err(StoreError::Unavailable(failure::fault(&error)))
             }
-            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+            Err(_) => Err(StoreError::Unavailable(StoreFault::NoAnswer)),
         }
     }
 
@@ -93,16 +92,18 @@ impl Link {
     pub(super) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
         match tokio::time::timeout(ANSWER_TIMEOUT, command.query_async(&mut connection)).await {
-            Ok(answer) => answer.map_err(unavailable),
-            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+            Ok(answer) => answer.map_err(|error| StoreError::Unavailable(failure::fault(&error))),
+            Err(_) => Err(StoreError::Unavailable(StoreFault::NoAnswer)),
         }
     }
 
     /// After a failover the old primary may keep our connection, as a replica that refuses every write. The client does
-    /// not leave it, so this opens a new connection: the address leads to the new primary.
-    fn leave_replica(&self, error: &redis::RedisError) {
-        let refused = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
-        if refused && let Ok(connection) = connection_to(&self.client) {
+    /// not leave it, so this opens a new connection: the address leads to the new primary. It does not open one again that the
+    /// server refused, either: the password may be right by now.
+    fn leave_connection(&self, error: &redis::RedisError) {
+        if failure::needs_new_connection(error)
+            && let Ok(connection) = connection_to(&self.client)
+        {
             *self.connection.lock().expect("nothing panics while it holds the lock") = connection;
         }
     }
@@ -137,31 +138,4 @@ fn connection_to(client: &Client) -> redis::RedisResult<ConnectionManager> {
         .set_max_delay(Duration::from_millis(200))
         .set_pipeline_buffer_size(512);
     ConnectionManager::new_lazy_with_config(client.clone(), config)
-}
-
-/// Keeps the kind of an error and the server's error word, not its message: that could hold a value.
-fn unavailable(error: redis::RedisError) -> StoreError {
-    let is_authentication = error.kind() == ErrorKind::AuthenticationFailed;
-    match error.code() {
-        code if is_authentication || matches!(code, Some("NOAUTH" | "WRONGPASS")) => {
-            StoreError::Refused("check the user and password in REDIS_URL".to_owned())
-        }
-        Some(code @ "NOPERM") => StoreError::Refused(format!("the user may not do that ({code})")),
-        Some(code) => StoreError::Refused(format!("{} ({code})", error.category())),
-        None => StoreError::Unavailable(connection_error(&error)),
-    }
-}
-
-/// The system's message for a failed connection or name lookup. For anything else, such as a certificate, only the kind:
-/// the message could name the host.
-fn connection_error(error: &redis::RedisError) -> String {
-    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
-    let Some(io) = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) else {
-        return error.category().to_owned();
-    };
-    let text = io.to_string().to_lowercase();
-    match io.raw_os_error().is_some() || text.starts_with("failed to lookup") {
-        true => text.split(" (os error").next().unwrap_or_default().to_owned(),
-        false => io.kind().to_string(),
-    }
 }

@@ -4,6 +4,8 @@
 
 mod address;
 mod connection;
+mod failure;
+mod fault_log;
 mod keys;
 mod library;
 mod opening;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::connection::{Answer, Link};
+use self::fault_log::FaultLog;
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
 use self::opening::{LAYOUT, OldData, Opening};
@@ -58,6 +61,7 @@ pub struct RedisStore {
     /// A country whose suppression a step could not read: the heartbeat watches it.
     damaged_country: Mutex<Option<String>>,
     opening: Opening,
+    faults: FaultLog,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -71,6 +75,7 @@ impl RedisStore {
             library: Library::new(),
             damaged_country: Mutex::default(),
             opening: Opening::default(),
+            faults: FaultLog::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -95,6 +100,15 @@ impl RedisStore {
     }
 
     async fn run<T>(
+        &self,
+        step: &'static str,
+        call: &Call<'_>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        self.faults.watch(self.run_unwatched(step, call, read)).await
+    }
+
+    async fn run_unwatched<T>(
         &self,
         step: &'static str,
         call: &Call<'_>,
@@ -134,6 +148,35 @@ impl RedisStore {
             *self.damaged_country() = Some(name.clone());
         }
         answer.map_err(|damaged| StoreError::Unreadable { damaged, step })
+    }
+
+    async fn beat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
+        let old_data = self.open().await?;
+        let country = self.damaged_country().clone();
+        let mut keys = self.keys.all_shared();
+        keys.push(self.keys.format());
+        keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
+        let call = self
+            .call(Step::Heartbeat, &keys)
+            .arg(self.settings().pack())
+            .arg(format!("{worker_id:016x}"))
+            .arg(u8::from(is_active))
+            .arg(millis(ACTIVE_WORKER_FOR))
+            .arg(millis(LOST_WRITES_FOR))
+            .arg(self.link.server())
+            .arg(format!("{LAYOUT} {}", old_data.until));
+        let read = |answer: &[u8]| {
+            opening::refusal(answer).map(Err).or_else(|| {
+                let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
+                self.link.heartbeat_answered(server, lost_writes_left);
+                Some(Ok(shared_state))
+            })
+        };
+        let shared_state = self.run_unwatched("heartbeat", &call, read).await?;
+        let shared_state = self.opening.heed(shared_state).await?;
+        // Another step may have met another country meanwhile.
+        self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
+        Ok(shared_state)
     }
 
     fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
@@ -402,32 +445,7 @@ impl Store for RedisStore {
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        let old_data = self.open().await?;
-        let country = self.damaged_country().clone();
-        let mut keys = self.keys.all_shared();
-        keys.push(self.keys.format());
-        keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
-        let call = self
-            .call(Step::Heartbeat, &keys)
-            .arg(self.settings().pack())
-            .arg(format!("{worker_id:016x}"))
-            .arg(u8::from(is_active))
-            .arg(millis(ACTIVE_WORKER_FOR))
-            .arg(millis(LOST_WRITES_FOR))
-            .arg(self.link.server())
-            .arg(format!("{LAYOUT} {}", old_data.until));
-        let read = |answer: &[u8]| {
-            opening::refusal(answer).map(Err).or_else(|| {
-                let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
-                self.link.heartbeat_answered(server, lost_writes_left);
-                Some(Ok(shared_state))
-            })
-        };
-        let shared_state = self.run("heartbeat", &call, read).await?;
-        let shared_state = self.opening.heed(shared_state).await?;
-        // Another step may have met another country meanwhile.
-        self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
-        Ok(shared_state)
+        self.faults.watch(self.beat(worker_id, is_active)).await
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
