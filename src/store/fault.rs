@@ -131,7 +131,9 @@ impl StoreFault {
 impl Display for StoreFault {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            StoreFault::NoAnswer => "no answer in time: check the network to Redis, and its load",
+            StoreFault::NoAnswer => {
+                "no answer in time: check Redis, the network to it, and the scheme and port in REDIS_URL"
+            }
             StoreFault::ConnectionRefused => {
                 "connection refused: start Redis, or correct host and port in REDIS_URL"
             }
@@ -172,14 +174,14 @@ impl Display for StoreFault {
                 "workers of an earlier version are running with this REDIS_PREFIX: stop them first"
             }
             StoreFault::Refused(code) => return write!(f, "Redis refuses the step ({code}): see its log"),
-            server => server.in_words_of_the_server(),
+            server => server.server_sentence(),
         })
     }
 }
 
 impl StoreFault {
-    /// States of a server that answers.
-    fn in_words_of_the_server(&self) -> &'static str {
+    /// Of the states of a server that answers.
+    fn server_sentence(&self) -> &'static str {
         match self {
             StoreFault::ClusterDown => "the cluster does not serve every slot: see CLUSTER INFO",
             StoreFault::Loading => "Redis is loading its data: wait until it has",
@@ -237,8 +239,6 @@ impl Display for MissingRight {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn the_runbook_explains_every_reason() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbook.md");

@@ -6,6 +6,7 @@ mod address;
 mod connection;
 mod failure;
 mod fault_log;
+mod heartbeat;
 mod keys;
 mod library;
 mod opening;
@@ -28,15 +29,15 @@ use self::connection::{Answer, Link};
 use self::fault_log::FaultLog;
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
-use self::opening::{LAYOUT, OldData, Opening};
+use self::opening::{OldData, Opening};
 use self::pack::Packer;
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
 use self::step_call::{About, Call};
 use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::retention::{
-    ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
-    RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT, SUPPRESSIONS_MAX, is_word,
+    CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT,
+    SUPPRESSIONS_MAX, is_word,
 };
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
@@ -148,35 +149,6 @@ impl RedisStore {
             *self.damaged_country() = Some(name.clone());
         }
         answer.map_err(|damaged| StoreError::Unreadable { damaged, step })
-    }
-
-    async fn beat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        let old_data = self.open().await?;
-        let country = self.damaged_country().clone();
-        let mut keys = self.keys.all_shared();
-        keys.push(self.keys.format());
-        keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
-        let call = self
-            .call(Step::Heartbeat, &keys)
-            .arg(self.settings().pack())
-            .arg(format!("{worker_id:016x}"))
-            .arg(u8::from(is_active))
-            .arg(millis(ACTIVE_WORKER_FOR))
-            .arg(millis(LOST_WRITES_FOR))
-            .arg(self.link.server())
-            .arg(format!("{LAYOUT} {}", old_data.until));
-        let read = |answer: &[u8]| {
-            opening::refusal(answer).map(Err).or_else(|| {
-                let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
-                self.link.heartbeat_answered(server, lost_writes_left);
-                Some(Ok(shared_state))
-            })
-        };
-        let shared_state = self.run_unwatched("heartbeat", &call, read).await?;
-        let shared_state = self.opening.heed(shared_state).await?;
-        // Another step may have met another country meanwhile.
-        self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
-        Ok(shared_state)
     }
 
     fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {

@@ -37,7 +37,7 @@ impl OwnRedis {
             command.args(["--bind", "127.0.0.1", "--port", "0", "--tls-port", &port.to_string()]);
             command.args(["--save", "", "--tls-key-file", &key("redis.private.pem")]);
             command.args(["--tls-cert-file", &key(certificate), "--tls-ca-cert-file", &key(certificate)]);
-            command.args(*more);
+            command.args(more);
             return OwnRedis::spawn(command, port, folder);
         } else {
             command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
