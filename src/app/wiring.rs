@@ -1,5 +1,6 @@
 //! Wires the adapters of the settings to the flow and the HTTP API.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -166,15 +167,9 @@ impl Wiring {
         let publishing = publisher.connected();
         let consuming = consuming.lock().expect("nothing panics while it holds the lock").clone();
         Arc::new(move || match (consuming.as_ref().is_some_and(|up| *up.borrow()), *publishing.borrow()) {
-            (true, true) if gateway.gate.is_breaker_open() => {
-                Err("not sending: the provider fails for every recipient\n")
-            }
-            (true, true) if gateway.gate.is_store_damaged() => {
-                Err("not sending: a key in Redis that all requests share is damaged\n")
-            }
-            (true, true) => Ok(()),
-            (false, _) => Err("not consuming: RabbitMQ is not connected, or refused our topology\n"),
-            (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),
+            (true, true) => sending(&gateway.gate),
+            (false, _) => Err("not consuming: RabbitMQ is not connected, or refused our topology\n".into()),
+            (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n".into()),
         })
     }
 
@@ -182,6 +177,20 @@ impl Wiring {
         if let Broker::Rabbit { publisher, .. } = &self.broker {
             publisher.close().await;
         }
+    }
+}
+
+/// The error says why nothing can be sent. The kill switch is no fault.
+fn sending(gate: &SendGate) -> Result<(), Cow<'static, str>> {
+    if gate.is_breaker_open() {
+        return Err("not sending: the provider fails for every recipient\n".into());
+    }
+    if gate.is_store_damaged() {
+        return Err("not sending: a key in Redis that all requests share is damaged\n".into());
+    }
+    match gate.store_silence() {
+        Some(fault) => Err(format!("not sending: Redis is unavailable: {fault}\n").into()),
+        None => Ok(()),
     }
 }
 

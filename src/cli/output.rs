@@ -30,10 +30,7 @@ impl From<Exit> for ExitCode {
 /// Prints a failure of Redis, without its address.
 pub(super) fn store_failed(error: &StoreError) -> Exit {
     match error {
-        StoreError::Unavailable(detail) => {
-            complain(&format!("Redis (REDIS_URL) cannot be reached: {detail}"));
-        }
-        StoreError::Refused(detail) => complain(&format!("Redis (REDIS_URL) refused: {detail}")),
+        StoreError::Unavailable(fault) => complain(&format!("Redis (REDIS_URL): {fault}")),
         StoreError::Unreadable { .. } => complain(&format!("Redis (REDIS_URL): {error}")),
     }
     Exit::Failed

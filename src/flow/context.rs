@@ -124,12 +124,12 @@ impl DeliveryContext<'_> {
             match call().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_permanent() => {
-                    events::store_failed(call_name, &error, None);
+                    events::store_failed(call_name, &error, error.is_outage(), None);
                     return Err(StopReason::RecordUnreadable);
                 }
                 Err(error) => {
                     let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
-                    events::store_failed(call_name, &error, Some(wait));
+                    events::store_failed(call_name, &error, error.is_outage(), Some(wait));
                     self.sleep(wait, cancel_on).await?;
                 }
             }

@@ -10,7 +10,7 @@ use super::gateway::ChannelGateway;
 use super::random::random_id;
 use super::receipts::ReceiptProcessor;
 use crate::provider::CredentialError;
-use crate::store::{Damaged, SharedState, StoreError};
+use crate::store::{Damaged, SharedState, StoreError, StoreFault};
 use crate::telemetry::events;
 
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
@@ -55,8 +55,10 @@ impl ChannelGateway {
             Ok(Err(StoreError::Unreadable { damaged: Damaged::Shared(key), .. })) => {
                 self.gate.store_damaged(&key);
             }
-            Ok(Err(StoreError::Refused(reason))) => self.gate.store_refused(&reason),
-            Ok(Err(_)) | Err(_) => self.gate.check_store_silence(),
+            Ok(Err(StoreError::Unavailable(fault))) => self.gate.store_unavailable(fault),
+            Err(_) => self.gate.store_unavailable(StoreFault::NoAnswer),
+            // Of no concern to other requests.
+            Ok(Err(StoreError::Unreadable { .. })) => self.gate.check_store_silence(),
         }
     }
 

@@ -92,7 +92,7 @@ impl ChannelGateway {
         history: Option<&RequestHistory>,
     ) {
         if let Err(error) = self.store.update_progress(lease, attempts_made, requeued, history).await {
-            events::store_failed(UPDATE_PROGRESS, &error, None);
+            events::store_failed(UPDATE_PROGRESS, &error, error.is_outage(), None);
         }
     }
 

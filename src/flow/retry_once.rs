@@ -13,7 +13,7 @@ where
 {
     match call().await {
         Err(error) => {
-            events::store_failed(step, &error, None);
+            events::store_failed(step, &error, error.is_outage(), None);
             call().await
         }
         answer => answer,

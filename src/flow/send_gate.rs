@@ -17,8 +17,8 @@ use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::sender_pool::{
     RecipientHash, RecipientInfo, SenderAssignment, SenderChoice, SenderPool, SenderRefusals, SenderVerdict,
 };
-use crate::store::SharedState;
 use crate::store::retention::ACTIVE_WORKER_FOR;
+use crate::store::{SharedState, StoreFault};
 use crate::telemetry::events;
 
 /// Then the kill switch counts as unknown, and the gate closes.
@@ -74,8 +74,8 @@ struct State {
     kill_switch_on: bool,
     store_answered_at: Option<Instant>,
     store_silent: bool,
-    /// The error with which the store last refused a heartbeat. It is logged once.
-    heartbeat_refusal: Option<String>,
+    /// Of the last heartbeat, if it got no usable answer.
+    store_fault: Option<StoreFault>,
     /// The name of a key that all requests share and that the store cannot read.
     damaged_key: Option<String>,
     senders: SenderPool,
@@ -88,8 +88,7 @@ struct State {
 
 impl State {
     fn store_answered(&mut self) {
-        (self.store_answered_at, self.store_silent, self.heartbeat_refusal) =
-            (Some(Instant::now()), false, None);
+        (self.store_answered_at, self.store_silent, self.store_fault) = (Some(Instant::now()), false, None);
     }
 
     /// The worker takes a share of the senders' rate.
@@ -131,7 +130,7 @@ impl SendGate {
             kill_switch_on: false,
             store_answered_at: None,
             store_silent: false,
-            heartbeat_refusal: None,
+            store_fault: None,
             damaged_key: None,
             senders: SenderPool::new(senders),
             rate_limiters: rate_limiters.unwrap_or_default(),
@@ -325,15 +324,16 @@ impl SendGate {
         });
     }
 
-    /// A refusal is no answer to a heartbeat. Its reason is logged once.
-    pub(super) fn store_refused(&self, reason: &str) {
-        self.update(|state, _| {
-            if state.heartbeat_refusal.as_deref() != Some(reason) {
-                events::heartbeat_refused(self.channel, reason);
-                state.heartbeat_refusal = Some(reason.to_owned());
-            }
-        });
+    /// A refusal is no answer to a heartbeat.
+    pub(super) fn store_unavailable(&self, fault: StoreFault) {
+        self.lock().store_fault = Some(fault);
         self.check_store_silence();
+    }
+
+    /// The reason, while the store is silent.
+    pub fn store_silence(&self) -> Option<StoreFault> {
+        let state = self.lock();
+        state.store_silent.then(|| state.store_fault.clone().unwrap_or(StoreFault::NoAnswer))
     }
 
     pub fn is_store_damaged(&self) -> bool {
@@ -390,7 +390,8 @@ impl SendGate {
             _ => None,
         };
         if replace(&self.closed_by, closed_by) {
-            events::gate_changed(self.channel, closed_by.map(ClosedBy::as_str));
+            let fault = state.store_fault.as_ref().filter(|_| closed_by == Some(ClosedBy::StoreSilent));
+            events::gate_changed(self.channel, closed_by.map(ClosedBy::as_str), fault);
             replace(&self.paused, closed_by.is_some());
             self.changed.notify_waiters();
         }

@@ -79,7 +79,7 @@ impl Verifier {
         let verdict = match answer {
             CheckAnswer::Verified { request, unreadable } => {
                 if let Some(error) = unreadable {
-                    events::store_failed("verify", &error, None);
+                    events::store_failed("verify", &error, error.is_outage(), None);
                 }
                 self.publish_or_reopen(&check, to, request.as_ref()).await?
             }

@@ -58,6 +58,6 @@ impl Api {
 
 /// The problem for a store that did not answer. `step` is a label value of the metric of store failures.
 pub(super) fn store_unavailable(step: &'static str, error: &StoreError) -> Problem {
-    events::store_failed(step, error, None);
+    events::store_failed(step, error, error.is_outage(), None);
     Problem::store_unavailable()
 }

@@ -2,6 +2,7 @@
 //!
 //! A connection serves one request, so that clients with many requests wait their turn among the probes.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use crate::telemetry::metrics;
 
 /// The readiness of this process; the error is the reason.
-pub type Readiness = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
+pub type Readiness = Arc<dyn Fn() -> Result<(), Cow<'static, str>> + Send + Sync>;
 
 /// Metrics are rendered at most once in this time, for all clients.
 const RENDERED_FOR: Duration = Duration::from_millis(100);
@@ -39,9 +40,9 @@ pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-fn ready(readiness: &Readiness) -> (StatusCode, &'static str) {
+fn ready(readiness: &Readiness) -> (StatusCode, Cow<'static, str>) {
     match readiness() {
-        Ok(()) => (StatusCode::OK, "ok"),
+        Ok(()) => (StatusCode::OK, "ok".into()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     }
 }

@@ -2,15 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::fault::StoreFault;
+
 /// The store gave no usable answer. The step may have been made or not, and can be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// No answer in time, or no connection.
+    /// No answer, or a refusal of the server: a repeated step fails likewise until that has ended.
     #[error("the store is unavailable: {0}")]
-    Unavailable(String),
-    /// The server answered with an error.
-    #[error("the store refused: {0}")]
-    Refused(String),
+    Unavailable(StoreFault),
     /// Something stored is damaged, or of another version: a repeated step fails likewise until it is mended.
     #[error("{damaged} cannot be read ({step})")]
     Unreadable {
@@ -45,5 +44,10 @@ impl StoreError {
     /// The step fails again however often it is repeated, and only for this request or those like it.
     pub fn is_permanent(&self) -> bool {
         matches!(self, StoreError::Unreadable { damaged: Damaged::Request | Damaged::Subject(_), .. })
+    }
+
+    /// The store as a whole fails, which it logs.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, StoreError::Unavailable(_))
     }
 }

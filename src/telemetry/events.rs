@@ -5,6 +5,7 @@
 //! masked form.
 
 mod broker;
+mod store;
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,9 @@ use tracing::{debug, error, info, warn};
 pub use self::broker::{
     broker_blocked, broker_closed, broker_connected, broker_lost, broker_unblocked, result_unroutable,
     topology_refused,
+};
+pub use self::store::{
+    shared_key_damaged, store_available, store_call_unanswered, store_failed, store_unavailable,
 };
 use super::metrics::{
     ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, observe,
@@ -168,30 +172,17 @@ pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
     info!(request = request_id, answer, "in-doubt send resolved");
 }
 
-/// `closed_by` is `None` when the gate opens.
-pub fn gate_changed(channel: Channel, closed_by: Option<&'static str>) {
+/// `closed_by` is `None` when the gate opens. `fault` is the store's.
+pub fn gate_changed(channel: Channel, closed_by: Option<&'static str>, fault: Option<&impl Display>) {
     let channel = channel.as_str();
     for reason in ["kill_switch", "store_silent", "store_damaged", "breaker"] {
         let labels = ClosedLabels { channel, reason };
         METRICS.gate_shut.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
     match closed_by {
-        Some(reason) => error!(channel, reason, "sending paused"),
+        Some(reason) => error!(channel, reason, fault = fault.map(display), "sending paused"),
         None => warn!(channel, "sending resumed"),
     }
-}
-
-/// `key` is the key's name without its prefix. It holds no number.
-pub fn shared_key_damaged(channel: Channel, key: &str) {
-    let channel = channel.as_str();
-    error!(channel, key, "shared key is damaged: sending pauses until it is mended or deleted (runbook)");
-}
-
-pub fn heartbeat_refused(channel: Channel, reason: &str) {
-    error!(
-        channel = channel.as_str(),
-        reason, "store refused the heartbeat: sending pauses until it answers"
-    );
 }
 
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
@@ -288,13 +279,6 @@ pub fn reply_ignored(request_id: &str) {
 pub fn reply_failed(reason: &'static str) {
     METRICS.replies_failed.inc();
     warn!(reason, "reply was not delivered");
-}
-
-/// `step` is the value of the metric's label.
-pub fn store_failed(step: &'static str, error: &impl Display, retry_in: Option<Duration>) {
-    METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
-    let retry_in_ms = retry_in.map(millis);
-    warn!(step, %error, retry_in_ms, "store call failed");
 }
 
 pub fn publish_failed(error: &impl Display, retry_in: Option<Duration>) {

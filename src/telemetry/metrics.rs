@@ -90,6 +90,7 @@ pub(super) struct Metrics {
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
     pub(super) checks: Family<ReasonLabel, Counter>,
     pub(super) store_failures: Family<ReasonLabel, Counter>,
+    pub(super) store_faults: Family<ReasonLabel, Counter>,
     pub(super) publish_failures: Counter,
     pub(super) unroutable: Counter,
     pub(super) replies_ignored: Counter,
@@ -132,6 +133,7 @@ impl Metrics {
             callbacks_refused: Family::default(),
             checks: Family::default(),
             store_failures: Family::default(),
+            store_faults: Family::default(),
             publish_failures: Counter::default(),
             unroutable: Counter::default(),
             replies_ignored: Counter::default(),
@@ -177,6 +179,7 @@ impl Metrics {
         r.register("callbacks_refused", "Calls to the webhook refused", self.callbacks_refused.clone());
         r.register("checks", "Code checks, by verdict", self.checks.clone());
         r.register("store_failures", "Store calls that failed, by step", self.store_failures.clone());
+        r.register("store_faults", "Store calls without an answer, by cause", self.store_faults.clone());
         r.register(
             "publish_failures",
             "Messages that the broker did not confirm",

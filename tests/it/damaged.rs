@@ -14,7 +14,7 @@ use crate::logs::Running;
 use crate::real::{Redis, redis_url};
 
 /// The text of `/readyz`.
-fn readiness(ops: &str) -> String {
+pub fn readiness(ops: &str) -> String {
     let mut connection = TcpStream::connect(ops).expect("it listens");
     connection.set_read_timeout(Some(Duration::from_secs(10))).expect("a time");
     connection
@@ -25,7 +25,7 @@ fn readiness(ops: &str) -> String {
     answer
 }
 
-async fn until_ready(ops: &str) {
+pub async fn until_ready(ops: &str) {
     patiently(async {
         while !readiness(ops).starts_with("HTTP/1.1 200") {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -47,12 +47,12 @@ fn status(world: &RabbitWorld, redis: &Redis, exit: i32) -> Value {
     rows(&otpost(&settings, &["status", "--json"]), exit)[0]["health"]["redis"]["detail"].clone()
 }
 
-async fn send(world: &RabbitWorld, id: &str, to: usize) {
+pub async fn send(world: &RabbitWorld, id: &str, to: usize) {
     let request = json!({"request_id": id, "to": format!("+5730012345{to:02}")});
     world.send(&request.to_string(), Properties::default()).await;
 }
 
-async fn expect_sent(results: &mut Box<dyn Reader>, id: &str) {
+pub async fn expect_sent(results: &mut Box<dyn Reader>, id: &str) {
     loop {
         let result: Value = serde_json::from_slice(&results.next().await.body).expect("JSON");
         // Delivery events of earlier requests may come between.

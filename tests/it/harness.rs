@@ -38,7 +38,7 @@ use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
+    RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ pub struct FlakyStore {
     /// Data that no step can read.
     pub damaged: Mutex<Option<Damaged>>,
     /// Why it refuses every step.
-    pub refusal: Mutex<Option<&'static str>>,
+    pub refusal: Mutex<Option<StoreFault>>,
     pub panics: AtomicUsize,
     pub calls: AtomicUsize,
 }
@@ -97,7 +97,7 @@ impl FlakyStore {
     }
 
     /// From now on it refuses every step; `None` ends that.
-    pub fn refuse(&self, refusal: Option<&'static str>) {
+    pub fn refuse(&self, refusal: Option<StoreFault>) {
         *self.refusal.lock().expect("no panic") = refusal;
     }
 
@@ -106,10 +106,10 @@ impl FlakyStore {
         let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("gone".to_owned()));
+            return Err(StoreError::Unavailable(StoreFault::NoAnswer));
         }
-        if let Some(refusal) = *self.refusal.lock().expect("no panic") {
-            return Err(StoreError::Refused(refusal.to_owned()));
+        if let Some(refusal) = self.refusal.lock().expect("no panic").clone() {
+            return Err(StoreError::Unavailable(refusal));
         }
         if let Some(damaged) = self.damaged.lock().expect("no panic").clone() {
             return Err(StoreError::Unreadable { damaged, step: "test" });

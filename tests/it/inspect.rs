@@ -485,7 +485,10 @@ fn a_server_that_refuses_or_is_down_is_named_once_with_the_setting_to_check() {
     let redis = redis_url().replace("redis://", "redis://unknown:hunter2@");
     let output = otpost(&[("ENVIRONMENT", "development"), ("REDIS_URL", &redis)], &["kill-switch", "status"]);
     let err = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(err, "otpost: Redis (REDIS_URL) refused: check the user and password in REDIS_URL\n");
+    assert_eq!(
+        err,
+        "otpost: Redis (REDIS_URL): wrong user or password: check the user and password in REDIS_URL\n"
+    );
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod scripted;
 mod sendgrid;
 mod simulation;
 mod smtp;
+mod store_faults;
 mod store_show;
 mod suppressions;
 mod texts;

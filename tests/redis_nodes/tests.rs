@@ -2,20 +2,12 @@
 
 use std::path::Path;
 
-use redis::cluster::ClusterClient;
+use crate::redis_nodes::{Cluster, Node, Persistence, Sentinel, is_installed};
 
-use crate::redis_nodes::{Cluster, Persistence, Sentinel, is_installed};
-
-/// A plain client that follows redirections.
-async fn write_all(cluster: &Cluster, count: usize) -> redis::RedisResult<()> {
-    let nodes = cluster.nodes.iter().map(|node| format!("redis://{}", node.address()));
-    let client = ClusterClient::new(nodes)?;
-    let mut connection = client.get_async_connection().await?;
+async fn write_all(node: &Node, count: usize) {
     for nth in 0..count {
-        let () =
-            redis::cmd("SET").arg(format!("{{here}}:{nth}")).arg(nth).query_async(&mut connection).await?;
+        let () = node.ask(&["SET", &format!("{{here}}:{nth}"), "x"]).await.expect("it is written");
     }
-    Ok(())
 }
 
 #[tokio::test]
@@ -25,7 +17,7 @@ async fn a_slot_moves_with_its_keys_and_a_replica_takes_over() {
     }
     let cluster = Cluster::start(3, 1, Persistence::Nothing).await.expect("a Cluster");
     let slot = cluster.slot(b"{here}:1").await.expect("a slot");
-    write_all(&cluster, 100).await.expect("all keys can be written");
+    write_all(cluster.primary_of(slot).await.unwrap(), 100).await;
     let (old, other) = (cluster.primary_of(slot).await.unwrap(), cluster.other_primary(slot).await.unwrap());
     assert_eq!(cluster.move_slot(slot, other).await.expect("a move"), 100);
     cluster.settled().await.expect("the nodes agree");

@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::domain::channel::Channel;
 use crate::domain::limit::{Limit, Limits};
 use crate::domain::time::{UnixMillis, millis};
+use crate::flow::random::random_id;
 use crate::provider::{CredentialError, Provider};
-use crate::store::{KillSwitch, Store, StoreError};
+use crate::store::{KillSwitch, Store, StoreError, StoreFault};
 
 /// For the store or the broker.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -101,6 +102,9 @@ pub struct Health {
     pub state: HealthState,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Of the store, for machines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
     /// The response time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
@@ -231,14 +235,20 @@ impl Inspector {
     async fn check_store(&self) -> (Health, Option<KillSwitchRow>) {
         let query = async {
             let switch = self.store.kill_switch().await?;
+            // Writes, as a worker without work does: a store that refuses writes may answer reads.
+            self.store.heartbeat(random_id(), false).await?;
             self.store.check_shared_data().await.map(|()| switch)
         };
         let (answer, ms) = timed(ANSWER_WITHIN, query).await;
-        let answer = answer.unwrap_or_else(|| Err(StoreError::Unavailable("no answer in time".to_owned())));
+        let answer = answer.unwrap_or(Err(StoreError::Unavailable(StoreFault::NoAnswer)));
         match answer {
             Ok(switch) => {
                 let state = if self.store_in_memory { HealthState::InMemory } else { HealthState::Up };
                 (Health::answered(state, ms), Some(kill_switch_row(switch)))
+            }
+            Err(StoreError::Unavailable(fault)) => {
+                let health = Health::of(HealthState::Down, &fault);
+                (Health { reason: Some(fault.as_str()), ..health }, None)
             }
             Err(error) => (Health::of(HealthState::Down, error), None),
         }
@@ -311,7 +321,7 @@ impl Health {
     }
 
     fn without_answer(state: HealthState) -> Health {
-        Health { state, detail: None, ms: None, asked_at: None }
+        Health { state, detail: None, reason: None, ms: None, asked_at: None }
     }
 }
 

@@ -85,7 +85,7 @@ impl Cluster {
                 Err(error) => Failed { error, is_sent: false },
             };
             match next(&failed, last.as_ref().map(|node| &node.address)) {
-                _ if Instant::now() >= until => return (Err(failed.error), last),
+                _ if Instant::now() >= until => return (Err(given_up(failed.error)), last),
                 Next::Follow(address) if redirections < REDIRECTIONS_MAX => {
                     redirections += 1;
                     self.state().moved.insert(slot, address);
@@ -223,6 +223,14 @@ fn next(failed: &Failed, asked: Option<&Address>) -> Next {
         Some(_) => Next::GiveUp,
         None if failed.is_sent => Next::GiveUp,
         None => Next::Wait,
+    }
+}
+
+/// The error of a step that was refused until its time was over.
+fn given_up(error: RedisError) -> RedisError {
+    match error.code() {
+        Some("MOVED" | "ASK" | "TRYAGAIN") => NoServer::SlotMoving.into(),
+        _ => error,
     }
 }
 

@@ -2,20 +2,20 @@
 //!
 //! Every call has its own timeout, because those of a connection do not cover the wait for a new one.
 
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, from_redis_value};
+use redis::{Cmd, FromRedisValue, RedisResult, from_redis_value};
 
 use super::address::{self, Servers};
 use super::cluster::Cluster;
+use super::failure;
 use super::node::{NoServer, Node};
 use super::sentinel;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreFault};
 
 /// Includes a reconnection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -147,42 +147,7 @@ impl Link {
 
 fn answered<T>(answer: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> Result<T, StoreError> {
     match answer {
-        Ok(answer) => answer.map_err(|error| match NoServer::of(&error) {
-            Some(none) => StoreError::Unavailable(none.to_string()),
-            None => unavailable(error),
-        }),
-        Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
-    }
-}
-
-/// The error of a connection that is behind a client's error.
-pub(super) fn io_error(error: &redis::RedisError) -> Option<&std::io::Error> {
-    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
-    cause.and_then(|cause| cause.downcast_ref())
-}
-
-/// Keeps the kind of an error and the server's error word, not its message: that could hold a value.
-fn unavailable(error: redis::RedisError) -> StoreError {
-    let is_authentication = error.kind() == ErrorKind::AuthenticationFailed;
-    match error.code() {
-        code if is_authentication || matches!(code, Some("NOAUTH" | "WRONGPASS")) => {
-            StoreError::Refused("check the user and password in REDIS_URL".to_owned())
-        }
-        Some(code @ "NOPERM") => StoreError::Refused(format!("the user may not do that ({code})")),
-        Some(code) => StoreError::Refused(format!("{} ({code})", error.category())),
-        None => StoreError::Unavailable(connection_error(&error)),
-    }
-}
-
-/// The system's message for a failed connection or name lookup. For anything else, such as a certificate, only the kind:
-/// the message could name the host.
-fn connection_error(error: &redis::RedisError) -> String {
-    let Some(io) = io_error(error) else {
-        return error.category().to_owned();
-    };
-    let text = io.to_string().to_lowercase();
-    match io.raw_os_error().is_some() || text.starts_with("failed to lookup") {
-        true => text.split(" (os error").next().unwrap_or_default().to_owned(),
-        false => io.kind().to_string(),
+        Ok(answer) => answer.map_err(|error| StoreError::Unavailable(failure::fault(&error))),
+        Err(_) => Err(StoreError::Unavailable(StoreFault::NoAnswer)),
     }
 }

@@ -5,6 +5,9 @@
 mod address;
 mod cluster;
 mod connection;
+mod failure;
+mod fault_log;
+mod heartbeat;
 mod keys;
 mod library;
 mod node;
@@ -26,17 +29,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::connection::{Answer, Link};
+use self::fault_log::FaultLog;
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
-use self::opening::{LAYOUT, OldData, Opening};
+use self::opening::{OldData, Opening};
 use self::pack::Packer;
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
 use self::step_call::{About, Call};
 use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::retention::{
-    ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
-    RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT, SUPPRESSIONS_MAX, is_word,
+    CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT,
+    SUPPRESSIONS_MAX, is_word,
 };
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
@@ -61,6 +65,7 @@ pub struct RedisStore {
     /// A country whose suppression a step could not read: the heartbeat watches it.
     damaged_country: Mutex<Option<String>>,
     opening: Opening,
+    faults: FaultLog,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -74,6 +79,7 @@ impl RedisStore {
             library: Library::new(),
             damaged_country: Mutex::default(),
             opening: Opening::default(),
+            faults: FaultLog::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -98,6 +104,15 @@ impl RedisStore {
     }
 
     async fn run<T>(
+        &self,
+        step: &'static str,
+        call: &Call<'_>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        self.faults.watch(self.run_unwatched(step, call, read)).await
+    }
+
+    async fn run_unwatched<T>(
         &self,
         step: &'static str,
         call: &Call<'_>,
@@ -405,32 +420,7 @@ impl Store for RedisStore {
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        let old_data = self.open().await?;
-        let country = self.damaged_country().clone();
-        let mut keys = self.keys.all_shared();
-        keys.push(self.keys.format());
-        keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
-        let call = self
-            .call(Step::Heartbeat, &keys)
-            .arg(self.settings().pack())
-            .arg(format!("{worker_id:016x}"))
-            .arg(u8::from(is_active))
-            .arg(millis(ACTIVE_WORKER_FOR))
-            .arg(millis(LOST_WRITES_FOR))
-            .arg(self.link.server())
-            .arg(format!("{LAYOUT} {}", old_data.until));
-        let read = |answer: &[u8]| {
-            opening::refusal(answer).map(Err).or_else(|| {
-                let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
-                self.link.heartbeat_answered(server, lost_writes_left);
-                Some(Ok(shared_state))
-            })
-        };
-        let shared_state = self.run("heartbeat", &call, read).await?;
-        let shared_state = self.opening.heed(shared_state).await?;
-        // Another step may have met another country meanwhile.
-        self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
-        Ok(shared_state)
+        self.faults.watch(self.beat(worker_id, is_active)).await
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {

@@ -186,6 +186,8 @@ pub(super) enum NoServer {
     MasterDown,
     #[error("the Sentinels name a server that is no master")]
     NotMaster,
+    #[error("the slot of REDIS_PREFIX is moving")]
+    SlotMoving,
     #[error("no node of the Redis Cluster serves the slot of REDIS_PREFIX")]
     SlotUnserved,
 }
@@ -201,6 +203,6 @@ impl NoServer {
         if error.kind() != ErrorKind::Io {
             return None;
         }
-        super::connection::io_error(error)?.get_ref()?.downcast_ref().copied()
+        super::failure::io_error(error)?.get_ref()?.downcast_ref().copied()
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::connection::{Answer, Link};
 use super::keys;
 use super::step_call::Call;
-use crate::store::{Damaged, StoreError};
+use crate::store::{Damaged, StoreError, StoreFault};
 
 /// The number of this layout.
 pub(super) const LAYOUT: &str = "2";
@@ -72,7 +72,7 @@ impl Opening {
 
     /// After the refusal of a server that lacks what this opening wrote, the next step opens again.
     pub(super) async fn heed<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(StoreError::Unavailable(_)) = &answer {
+        if let Err(StoreError::Unavailable(StoreFault::NotOpened)) = &answer {
             *self.0.lock().await = CLOSED;
         }
         answer
@@ -86,20 +86,14 @@ fn unreadable(key: &str) -> StoreError {
 /// An answer by which a step refuses to run on this data.
 pub(super) fn refusal(answer: &[u8]) -> Option<StoreError> {
     let words = str::from_utf8(answer).ok()?;
-    let reason = match words.split_once(' ') {
-        Some(("f", number)) => {
-            format!("REDIS_PREFIX holds data of format {number}; this version reads format {LAYOUT}")
-        }
+    let fault = match words.split_once(' ') {
+        Some(("f", number)) => StoreFault::OtherFormat { found: number.to_owned(), readable: LAYOUT },
         Some(("d", key)) => return Some(unreadable(key)),
-        None if words == "n" => {
-            return Some(StoreError::Unavailable("it lacks its format, and is opened again".to_owned()));
-        }
-        None if words == "w" => {
-            "workers of an earlier version are running with this REDIS_PREFIX: stop them first".to_owned()
-        }
+        None if words == "n" => StoreFault::NotOpened,
+        None if words == "w" => StoreFault::EarlierWorkers,
         _ => return None,
     };
-    Some(StoreError::Refused(reason))
+    Some(StoreError::Unavailable(fault))
 }
 
 /// `None`: the answer cannot be read.

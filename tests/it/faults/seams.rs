@@ -40,7 +40,7 @@ use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
-    RequestSummary, SharedState, Store, StoreError, Usage,
+    RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -253,7 +253,7 @@ struct SeamStore {
 
 impl SeamStore {
     async fn step<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let lost = || Err(StoreError::Unavailable("lost".to_owned()));
+        let lost = || Err(StoreError::Unavailable(StoreFault::NoAnswer));
         self.weather.delay("store is late before", 0.1, Duration::from_millis(800)).await;
         if self.weather.strikes("step is not made", 0.03) {
             return lost();

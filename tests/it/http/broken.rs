@@ -13,7 +13,7 @@ use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, Provid
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
-    RequestSummary, SharedState, Store, StoreError, Usage,
+    RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -30,7 +30,8 @@ impl Broken {
     async fn fail<T>(&self) -> Result<T, StoreError> {
         match self.0 {
             Fails::WithAnError => {
-                Err(StoreError::Unavailable("redis://otpost:hunter2@10.9.8.7 timed out".to_owned()))
+                let words = "redis://otpost:hunter2@10.9.8.7 timed out".to_owned();
+                Err(StoreError::Unavailable(StoreFault::ConnectionFailed(words)))
             }
             Fails::ByPanicking => panic!("hunter2 at 10.9.8.7"),
             Fails::ByNeverAnswering => std::future::pending().await,

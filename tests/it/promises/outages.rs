@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use otpost::store::Damaged;
+use otpost::store::{Damaged, StoreFault};
 
 use crate::harness::{ALICE, BOB, Embedded, Options, World, request};
 use crate::promises::secrets::{captured_log, start_capturing};
@@ -103,17 +103,17 @@ async fn a_damaged_key_that_all_requests_share_delays_them_and_is_logged_once() 
 
 /// As beside a worker of an earlier version.
 #[tokio::test(start_paused = true)]
-async fn a_store_that_refuses_every_step_is_logged_once_with_its_reason() {
-    const REASON: &str = "workers of an earlier version are running";
+async fn a_store_that_refuses_every_step_pauses_sending_with_its_reason() {
+    let reason = StoreFault::EarlierWorkers.to_string();
     let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
     gateway.request("before", ALICE).await.expect_sent();
-    gateway.world.store.refuse(Some(REASON));
+    gateway.world.store.refuse(Some(StoreFault::EarlierWorkers));
     start_capturing();
     tokio::time::sleep(Duration::from_secs(1_800)).await;
     let log = captured_log();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains(REASON)).collect();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(&reason)).collect();
     assert_eq!(lines.len(), 1, "{log}");
-    assert!(lines[0].contains(r#""level":"ERROR""#), "{log}");
+    assert!(lines[0].contains(r#""level":"ERROR""#) && lines[0].contains("sending paused"), "{log}");
     gateway.world.store.refuse(None);
     gateway.request("after", BOB).await.expect_sent();
 }

@@ -40,7 +40,7 @@ fn key_of(kind: &str, number: u8) -> Vec<u8> {
 fn damaged(error: &StoreError) -> Option<Damaged> {
     match error {
         StoreError::Unreadable { damaged, .. } => Some(damaged.clone()),
-        StoreError::Unavailable(_) | StoreError::Refused(_) => None,
+        StoreError::Unavailable(_) => None,
     }
 }
 

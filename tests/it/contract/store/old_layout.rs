@@ -512,7 +512,7 @@ async fn keys_and_claims_of_layout_1_are_bound() {
 
 fn refusal(answer: Result<impl Sized, StoreError>) -> String {
     match answer {
-        Err(StoreError::Refused(reason)) => reason,
+        Err(StoreError::Unavailable(fault)) => fault.to_string(),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it is not refused"),
     }

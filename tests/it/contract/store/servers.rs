@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use otpost::store::redis::RedisStore;
-use otpost::store::{Admission, Store as _, StoreError};
+use otpost::store::{Admission, Store as _, StoreError, StoreFault};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -232,18 +232,18 @@ async fn a_search_without_a_server_says_so() {
     let set = Sentinel::start(Persistence::Nothing).await.expect("sentinels");
     let unknown = set.url().replace("/mymaster", "/other");
     let error = store(&unknown).kill_switch().await.expect_err("no such master");
-    assert_eq!(
-        error.to_string(),
-        "the store is unavailable: no Sentinel knows a master of the name in REDIS_URL"
-    );
+    assert_eq!(error, StoreError::Unavailable(StoreFault::NoPrimary));
     for url in ["redis+sentinel://127.0.0.1:1,127.0.0.1:2/m", "redis+cluster://127.0.0.1:1,127.0.0.1:2"] {
         let store = store(url);
         let error = store.kill_switch().await.expect_err("no server listens");
-        assert_eq!(error.to_string(), "the store is unavailable: connection refused", "{url}");
+        assert_eq!(error, StoreError::Unavailable(StoreFault::ConnectionRefused), "{url}");
         assert!(store.may_have_lost_writes());
     }
     let single = set.master().await.expect("a master").address();
     let error =
         store(&format!("redis+cluster://{single}")).kill_switch().await.expect_err("it is no Cluster");
-    assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    assert_eq!(error, StoreError::Unavailable(StoreFault::NotCluster));
+    let error =
+        store(&format!("redis+sentinel://{single}/m")).kill_switch().await.expect_err("it is no Sentinel");
+    assert_eq!(error, StoreError::Unavailable(StoreFault::NotSentinel));
 }

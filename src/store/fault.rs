@@ -1,0 +1,278 @@
+//! The reasons for which the store gives no usable answer, each with a sentence for the operator.
+//!
+//! The sentences go to the log, the readiness probe and the status: they name settings, never a value of one.
+
+use std::fmt::{self, Display, Formatter};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreFault {
+    NoAnswer,
+    ConnectionRefused,
+    NameLookup,
+    /// The system's or the client's own words for it.
+    ConnectionFailed(String),
+    /// The answer is not in Redis' protocol.
+    NotRedis,
+    Certificate(CertificateFault),
+    /// No TLS connection, for a reason that is not the server's certificate.
+    Tls,
+    Password,
+    Database,
+    Permission(MissingRight),
+    /// A node of a Redis Cluster, though the URL is that of a single server.
+    ClusterNode,
+    /// The server runs no scripts, as a Sentinel.
+    Sentinel,
+    /// No Sentinel knows a primary of that name.
+    NoPrimary,
+    /// The Sentinels have chosen no new primary yet.
+    Failover,
+    /// A server in a list of Sentinels is none.
+    NotSentinel,
+    /// A server in a list of nodes belongs to no Cluster.
+    NotCluster,
+    /// The slot has not moved within the time of the step.
+    SlotMoving,
+    ClusterDown,
+    Loading,
+    /// A replica without its primary.
+    PrimaryDown,
+    OutOfMemory,
+    ReadOnly,
+    /// Redis could not save its data, and refuses writes.
+    SaveFailed,
+    TooFewReplicas,
+    TooManyClients,
+    /// A script of another client runs for too long.
+    Busy,
+    /// Any other error of the server, by its code.
+    Refused(String),
+    /// The data has a format that this version does not read.
+    OtherFormat {
+        found: String,
+        readable: &'static str,
+    },
+    EarlierWorkers,
+    /// The server lacks what the opening of the store wrote.
+    NotOpened,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateFault {
+    UnknownIssuer,
+    WrongName,
+    Expired,
+    NotValidYet,
+    Unusable,
+    /// This machine's certificates of authorities cannot be read.
+    NoAuthorities,
+}
+
+/// The right that the user of Redis lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingRight {
+    /// To call or load functions or scripts.
+    Functions,
+    Keys,
+    /// To run a command that a step calls.
+    Step,
+    Other,
+}
+
+impl StoreFault {
+    /// The label of metrics, log lines and the status.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            StoreFault::NoAnswer => "no_answer",
+            StoreFault::ConnectionRefused => "connection_refused",
+            StoreFault::NameLookup => "name_lookup",
+            StoreFault::ConnectionFailed(_) => "connection_failed",
+            StoreFault::NotRedis => "not_redis",
+            StoreFault::Certificate(CertificateFault::UnknownIssuer) => "certificate_issuer",
+            StoreFault::Certificate(CertificateFault::WrongName) => "certificate_name",
+            StoreFault::Certificate(CertificateFault::Expired) => "certificate_expired",
+            StoreFault::Certificate(CertificateFault::NotValidYet) => "certificate_not_valid_yet",
+            StoreFault::Certificate(CertificateFault::Unusable) => "certificate_unusable",
+            StoreFault::Certificate(CertificateFault::NoAuthorities) => "certificate_authorities",
+            StoreFault::Tls => "tls",
+            StoreFault::Password => "password",
+            StoreFault::Database => "database",
+            StoreFault::Permission(_) => "permission",
+            StoreFault::ClusterNode => "cluster_node",
+            StoreFault::Sentinel => "sentinel",
+            StoreFault::NoPrimary => "no_primary",
+            StoreFault::Failover => "failover",
+            StoreFault::NotSentinel => "not_sentinel",
+            StoreFault::NotCluster => "not_cluster",
+            StoreFault::SlotMoving => "slot_moving",
+            StoreFault::ClusterDown => "cluster_down",
+            StoreFault::Loading => "loading",
+            StoreFault::PrimaryDown => "primary_down",
+            StoreFault::OutOfMemory => "out_of_memory",
+            StoreFault::ReadOnly => "read_only",
+            StoreFault::SaveFailed => "save_failed",
+            StoreFault::TooFewReplicas => "too_few_replicas",
+            StoreFault::TooManyClients => "too_many_clients",
+            StoreFault::Busy => "busy",
+            StoreFault::Refused(_) => "refused",
+            StoreFault::OtherFormat { .. } => "other_format",
+            StoreFault::EarlierWorkers => "earlier_workers",
+            StoreFault::NotOpened => "not_opened",
+        }
+    }
+
+    /// It may end without an operator, as by a restart or a failover.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            StoreFault::NoAnswer
+                | StoreFault::ConnectionRefused
+                | StoreFault::NameLookup
+                | StoreFault::ConnectionFailed(_)
+                | StoreFault::NoPrimary
+                | StoreFault::Failover
+                | StoreFault::SlotMoving
+                | StoreFault::ClusterDown
+                | StoreFault::Loading
+                | StoreFault::PrimaryDown
+                | StoreFault::ReadOnly
+                | StoreFault::Busy
+                | StoreFault::NotOpened
+        )
+    }
+}
+
+impl Display for StoreFault {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StoreFault::NoAnswer => {
+                "no answer in time: check Redis, the network to it, and the scheme and port in REDIS_URL"
+            }
+            StoreFault::ConnectionRefused => {
+                "connection refused: start Redis, or correct host and port in REDIS_URL"
+            }
+            StoreFault::NameLookup => {
+                "the host cannot be looked up: correct it in REDIS_URL, or check the DNS"
+            }
+            StoreFault::ConnectionFailed(words) => {
+                return write!(
+                    f,
+                    "{words}: check the network to Redis, and the scheme and port in REDIS_URL"
+                );
+            }
+            StoreFault::NotRedis => "the server is no Redis: correct scheme, host and port in REDIS_URL",
+            StoreFault::Certificate(fault) => return fault.fmt(f),
+            StoreFault::Tls => {
+                "no TLS connection: the port in REDIS_URL must have TLS, without certificates of clients"
+            }
+            StoreFault::Password => "wrong user or password: check the user and password in REDIS_URL",
+            StoreFault::Database => {
+                "the database cannot be selected: correct its number in REDIS_URL, or raise `databases`"
+            }
+            StoreFault::Permission(right) => return right.fmt(f),
+            StoreFault::ClusterNode => "this is a Redis Cluster: use redis+cluster:// in REDIS_URL",
+            StoreFault::Sentinel => {
+                "the server runs no scripts: if this is a Sentinel, use redis+sentinel:// in REDIS_URL"
+            }
+            StoreFault::NoPrimary => {
+                "no Sentinel knows the primary: check its name in REDIS_URL, and the Sentinels"
+            }
+            StoreFault::Failover => {
+                "the Sentinels have no working primary yet: wait for the failover, or see the Sentinels"
+            }
+            StoreFault::NotSentinel => {
+                "a server in REDIS_URL is no Sentinel: correct its host, or use redis://"
+            }
+            StoreFault::SlotMoving => "the slot of REDIS_PREFIX is moving to another node: wait until it has",
+            StoreFault::NotCluster => "a server in REDIS_URL belongs to no Cluster: use redis:// for it",
+            StoreFault::NotOpened => "Redis lacks the format of the data, which is written again",
+            StoreFault::OtherFormat { found, readable } => {
+                return write!(
+                    f,
+                    "REDIS_PREFIX holds data of format {found}; this version reads format {readable}"
+                );
+            }
+            StoreFault::EarlierWorkers => {
+                "workers of an earlier version are running with this REDIS_PREFIX: stop them first"
+            }
+            StoreFault::Refused(code) => return write!(f, "Redis refuses the step ({code}): see its log"),
+            server => server.server_sentence(),
+        })
+    }
+}
+
+impl StoreFault {
+    /// Of the states of a server that answers.
+    fn server_sentence(&self) -> &'static str {
+        match self {
+            StoreFault::ClusterDown => "the cluster does not serve every slot: see CLUSTER INFO",
+            StoreFault::Loading => "Redis is loading its data: wait until it has",
+            StoreFault::PrimaryDown => {
+                "a replica without its primary answered: wait for the failover, or correct REDIS_URL"
+            }
+            StoreFault::OutOfMemory => "Redis' memory is full: raise maxmemory",
+            StoreFault::ReadOnly => "a replica answered: the host in REDIS_URL must lead to the primary",
+            StoreFault::SaveFailed => {
+                "Redis refuses writes since it could not save its data: see its log, and its disk"
+            }
+            StoreFault::TooFewReplicas => {
+                "Redis refuses writes with so few replicas (min-replicas-to-write): restore them"
+            }
+            StoreFault::TooManyClients => "Redis has too many clients: raise maxclients, or end some",
+            _ => "a script of another client blocks Redis: see its log",
+        }
+    }
+}
+
+impl Display for CertificateFault {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CertificateFault::UnknownIssuer => {
+                "the issuer of Redis' certificate is unknown: name its CA's file in SSL_CERT_FILE"
+            }
+            CertificateFault::WrongName => {
+                "Redis' certificate is for another host: correct the host in REDIS_URL, or the certificate"
+            }
+            CertificateFault::Expired => {
+                "Redis' certificate has expired: renew it, or correct the clock here"
+            }
+            CertificateFault::NotValidYet => {
+                "Redis' certificate is not valid yet: correct the clock here, or the certificate"
+            }
+            CertificateFault::Unusable => "Redis' certificate cannot be used: replace it",
+            CertificateFault::NoAuthorities => {
+                "the certificates of authorities cannot be read: see SSL_CERT_FILE, and this machine's"
+            }
+        })
+    }
+}
+
+impl Display for MissingRight {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let what = match self {
+            MissingRight::Functions => "run functions or scripts",
+            MissingRight::Keys => "use the keys of REDIS_PREFIX",
+            MissingRight::Step => "run a command of the step",
+            MissingRight::Other => "run a command",
+        };
+        write!(f, "the user may not {what} (NOPERM): give it the rights of docs/deploy.md")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_runbook_explains_every_reason() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbook.md");
+        let page = std::fs::read_to_string(path).expect("a file of text");
+        let section = page.split("### Reasons of Redis").nth(1).expect("the section");
+        let section = section.split("\n## ").next().expect("a part");
+        let labels = include_str!("fault.rs").split("fn as_str").nth(1).expect("the function");
+        let labels = labels.split("fn may_pass").next().expect("a part");
+        let labels: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
+        assert_eq!(labels.len(), 35, "{labels:?}");
+        for label in labels {
+            assert!(section.contains(&format!("`{label}`")), "{label}");
+        }
+    }
+}

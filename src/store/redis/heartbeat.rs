@@ -1,0 +1,39 @@
+//! The heartbeat: it reads the shared state, counts the worker, and notices another server.
+
+use super::library::Step;
+use super::opening::{self, LAYOUT};
+use super::{RedisStore, replies};
+use crate::domain::time::millis;
+use crate::store::retention::{ACTIVE_WORKER_FOR, LOST_WRITES_FOR};
+use crate::store::{SharedState, StoreError};
+
+impl RedisStore {
+    pub(super) async fn beat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
+        let old_data = self.open().await?;
+        let country = self.damaged_country().clone();
+        let mut keys = self.keys.all_shared();
+        keys.push(self.keys.format());
+        keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
+        let call = self
+            .call(Step::Heartbeat, &keys)
+            .arg(self.settings().pack())
+            .arg(format!("{worker_id:016x}"))
+            .arg(u8::from(is_active))
+            .arg(millis(ACTIVE_WORKER_FOR))
+            .arg(millis(LOST_WRITES_FOR))
+            .arg(self.link.server())
+            .arg(format!("{LAYOUT} {}", old_data.until));
+        let read = |answer: &[u8]| {
+            opening::refusal(answer).map(Err).or_else(|| {
+                let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
+                self.link.heartbeat_answered(server, lost_writes_left);
+                Some(Ok(shared_state))
+            })
+        };
+        let shared_state = self.run_unwatched("heartbeat", &call, read).await?;
+        let shared_state = self.opening.heed(shared_state).await?;
+        // Another step may have met another country meanwhile.
+        self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
+        Ok(shared_state)
+    }
+}

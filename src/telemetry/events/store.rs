@@ -1,0 +1,53 @@
+//! Events of the store.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use tracing::{debug, error, warn};
+
+use crate::domain::channel::Channel;
+use crate::domain::time::millis;
+use crate::telemetry::metrics::{METRICS, ReasonLabel};
+
+/// `step` is the value of the metric's label. An outage of the whole store has a line of its own, [`store_unavailable`].
+pub fn store_failed(step: &'static str, error: &impl Display, is_outage: bool, retry_in: Option<Duration>) {
+    METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
+    let retry_in_ms = retry_in.map(millis);
+    if is_outage {
+        debug!(step, %error, retry_in_ms, "store call failed");
+    } else {
+        warn!(step, %error, retry_in_ms, "store call failed");
+    }
+}
+
+/// Counts a call without a usable answer.
+pub fn store_call_unanswered(reason: &'static str) {
+    METRICS.store_faults.get_or_create(&ReasonLabel { reason }).inc();
+}
+
+/// `fault` says what to do. `failures` counts the calls that failed for this reason since its last line, `seconds` is the age of the
+/// outage.
+pub fn store_unavailable(
+    reason: &'static str,
+    fault: &impl Display,
+    failures: u64,
+    seconds: u64,
+    may_pass: bool,
+) {
+    if may_pass {
+        warn!(reason, %fault, failures, seconds, "store is unavailable");
+    } else {
+        error!(reason, %fault, failures, seconds, "store is unavailable");
+    }
+}
+
+/// `failures` and `seconds` are those of the whole outage.
+pub fn store_available(failures: u64, seconds: u64) {
+    warn!(failures, seconds, "store is available again");
+}
+
+/// `key` is the key's name without its prefix. It holds no number.
+pub fn shared_key_damaged(channel: Channel, key: &str) {
+    let channel = channel.as_str();
+    error!(channel, key, "shared key is damaged: sending pauses until it is mended or deleted (runbook)");
+}
