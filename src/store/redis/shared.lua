@@ -46,14 +46,6 @@ local function heartbeat(keys, args)
   if recorded_format ~= known_format or has_run then return 'n' end
   local is_stopped = check_shared_keys(keys)
   if country then check_country(country) end
-  call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
-  if is_active == '1' then
-    call('ZADD', active_workers, decimal(now), worker_id)
-    call('PEXPIRE', active_workers, 60000)
-  else
-    call('ZREM', active_workers, worker_id)
-  end
-
   -- Another server than before may have lost the last second of writes. Without permission for INFO a change goes unnoticed.
   local info = redis.pcall('INFO', 'server')
   local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
@@ -66,7 +58,15 @@ local function heartbeat(keys, args)
   -- do not know also means that the server changed.
   local is_key_lost = known_run_id ~= '-' and (not recorded_run_id or since == '0' and known_run_id ~= run_id)
   if is_changed or is_key_lost then since = decimal(now) end
+  -- The first write, because a full memory refuses SET only as the first write of a script. So the heartbeat fails then.
   call('SET', primary_key, run_id .. ' ' .. (since or '0'), 'PX', decimal(DAY))
+  call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
+  if is_active == '1' then
+    call('ZADD', active_workers, decimal(now), worker_id)
+    call('PEXPIRE', active_workers, 60000)
+  else
+    call('ZREM', active_workers, worker_id)
+  end
   local lost_writes_left = max(0, tonumber(since or 0) + lost_writes_for - now)
   local active = call('ZCARD', active_workers)
   return table.concat({is_stopped and 1 or 0, active, decimal(lost_writes_left), run_id}, ' ')
