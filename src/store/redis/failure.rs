@@ -82,11 +82,6 @@ fn cause(error: &RedisError) -> Option<&Arc<dyn Error + Send + Sync>> {
     error.source()?.downcast_ref()
 }
 
-/// The error of the connection itself.
-pub(super) fn io_error(error: &RedisError) -> Option<&io::Error> {
-    cause(error)?.downcast_ref()
-}
-
 fn connection_fault(error: &RedisError) -> StoreFault {
     if let Some(none) = NoServer::of(error) {
         return match none {

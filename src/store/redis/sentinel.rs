@@ -14,10 +14,10 @@ use redis::{RedisError, RedisResult, Value, from_redis_value};
 use tokio::time::timeout;
 
 use super::address::{Address, Sentinels};
-use super::node::{CONNECT_TIMEOUT, NoServer, Node, connect_to, timed_out};
+use super::node::{NoServer, Node, connect_to, timed_out};
 
 /// A Sentinel that answers later is not waited for, as the master must still be reached in the rest of the attempt.
-const SENTINEL_TIMEOUT: Duration = CONNECT_TIMEOUT.saturating_sub(Duration::from_millis(400));
+const SENTINEL_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// One Sentinel's view of the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ async fn view(sentinel: &Address, known: &Sentinels) -> RedisResult<Option<View>
     let (address, details) = (answers.next().unwrap_or(Value::Nil), answers.next().unwrap_or(Value::Nil));
     let address: Option<Address> = from_redis_value(address.extract_error()?)?;
     // Without the right to read them the address alone must do.
-    let details = details.extract_error().map_or_else(|_| Vec::new(), |details| words(details));
+    let details = details.extract_error().map_or_else(|_| Vec::new(), words);
     Ok(address.map(|master| read_view(master, &details)))
 }
 
