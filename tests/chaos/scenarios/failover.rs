@@ -1,6 +1,6 @@
 //! A failover of Redis under load: three workers, one API, and a client that measures the losses.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::time::Duration;
 
 use super::upgrades::sends_allowed;
@@ -10,7 +10,8 @@ use crate::redis_nodes::Node;
 use crate::stage::{Setup, Stage, Traffic, Verdict, has_own_number};
 use crate::wait::now_ms;
 
-const TRAFFIC: Traffic = Traffic { a_second: 50, length: Duration::from_secs(1) };
+/// It is cut off when all has been measured.
+const TRAFFIC: Traffic = Traffic { a_second: 50, length: Duration::from_secs(600) };
 /// Messages before the fault, and after it.
 const BEFORE: usize = 300;
 const AFTER: usize = 300;
@@ -56,31 +57,32 @@ impl Failover<'_> {
         format!("{{{}}}-probe", prefix(name))
     }
 
-    /// `fault` begins at once, and ends with the server that has taken over. `mend` brings the old one back.
+    /// `fault` begins at once, and ends with the server that has taken over. `mend` brings the old
+    /// one back, and ends with the server that serves then.
     pub async fn run<'n>(
         &self,
         place: Place<'_>,
         old: &Node,
         fault: impl AsyncFnOnce() -> Result<&'n Node, String>,
-        mend: impl AsyncFnOnce() -> Result<(), String>,
+        mend: impl AsyncFnOnce() -> Result<&'n Node, String>,
     ) -> Result<Verdict, String> {
         let stage = Stage::set(self.setup(place.seed), place.servers, place.folder).await?;
         let checks = Checks::start(&*stage.fleet.lock().await).await?;
         let probe = Probe { key: Failover::probe_key(self.name), acknowledged: RefCell::default() };
-        let has_ended = Cell::new(false);
-        let traffic = async {
-            while !has_ended.get() {
-                stage.traffic(TRAFFIC).await;
-            }
-        };
         let story = async {
             let measured = self.measure(&stage, &probe, fault, mend).await;
-            let seen = checks.end();
-            has_ended.set(true);
-            measured.map(|measured| (measured, seen))
+            measured.map(|measured| (measured, checks.end()))
         };
-        let checking = checks.run(&stage.twilio, has_own_number);
-        let (measured, (), (), ()) = tokio::join!(story, traffic, checking, probe.run(old));
+        let load = futures_util::future::join(stage.traffic(TRAFFIC), probe.run(old));
+        let under_load = async {
+            let measured = tokio::select! {
+                measured = story => measured,
+                _ = load => Err("the story took too long".to_owned()),
+            };
+            checks.end();
+            measured
+        };
+        let (measured, ()) = tokio::join!(under_load, checks.run(&stage.twilio, has_own_number));
         let (measured, seen) = measured?;
         stage.client.quiet(LATER).await?;
         let allowed = sends_allowed(&stage);
@@ -101,24 +103,27 @@ impl Failover<'_> {
         stage: &Stage<'_>,
         probe: &Probe,
         fault: impl AsyncFnOnce() -> Result<&'n Node, String>,
-        mend: impl AsyncFnOnce() -> Result<(), String>,
+        mend: impl AsyncFnOnce() -> Result<&'n Node, String>,
     ) -> Result<Measured, String> {
         stage.twilio.posted(BEFORE, RECOVERS_WITHIN).await?;
         let opened = connections(&self.nodes).await;
         let began = now_ms();
-        let new = fault().await?;
+        fault().await?;
         let took = now_ms() - began;
         let posted = stage.twilio.posts().len();
         stage.twilio.posted(posted + AFTER, RECOVERS_WITHIN).await?;
         let posts: Vec<u64> = stage.twilio.posts().iter().map(|post| post.at).collect();
         let (paused, recovered) = longest_pause(&posts, began);
         let connections = opened_since(&self.nodes, &opened).await;
-        mend().await?;
+        let mending = now_ms();
+        let new = mend().await?;
         let posted = stage.twilio.posts().len();
         stage.twilio.posted(posted + AFTER, RECOVERS_WITHIN).await?;
+        let posts: Vec<u64> = stage.twilio.posts().iter().map(|post| post.at).collect();
+        let (paused_back, _) = longest_pause(&posts, mending);
         // By now the old server has given up what the new one lacks.
         let lost = probe.lost(new).await?;
-        Ok(Measured { began, took, paused, recovered, connections, lost })
+        Ok(Measured { began, took, paused, recovered, paused_back, connections, lost })
     }
 
     fn judge(&self, verdict: &mut Verdict, measured: &Measured, seen: &Seen, allowed: usize) {
@@ -149,11 +154,12 @@ impl Failover<'_> {
             }
         };
         verdict.note = format!(
-            "nothing sent for {:.1} s, again after {:.1} s (failover: {:.1} s); {} connections; lost writes: {} of the \
+            "nothing sent for {:.1} s, again after {:.1} s (failover: {:.1} s, back: nothing for {:.1} s); {} connections; lost writes: {} of the \
              probe, {} of checks; {sent} sent, {allowed} allowed; {} codes verified; {} times 503, the last at {:.1} s",
             seconds(measured.paused),
             seconds(measured.recovered),
             seconds(measured.took),
+            seconds(measured.paused_back),
             measured.connections,
             span(&mut measured.lost.iter().copied()),
             span(&mut seen.lost.iter().map(|(_, at)| *at)),
@@ -172,6 +178,8 @@ struct Measured {
     /// The longest time without a message, and its end after the fault.
     paused: u64,
     recovered: u64,
+    /// The longest time without a message while the old server came back.
+    paused_back: u64,
     connections: u64,
     /// When the lost writes of the probe were acknowledged.
     lost: Vec<u64>,

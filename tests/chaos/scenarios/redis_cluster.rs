@@ -32,8 +32,9 @@ pub(super) async fn primary_killed(place: Place<'_>) -> Result<Verdict, String> 
         Ok(replica)
     };
     let mend = async || {
-        old.restart(Persistence::Nothing).await?;
-        cluster.settled().await
+        old.restart().await?;
+        cluster.settled().await?;
+        Ok(replica)
     };
     failover(name, &cluster, Loses::TheLastBefore).run(place, old, fault, mend).await
 }
@@ -50,7 +51,8 @@ pub(super) async fn slot_moved(place: Place<'_>) -> Result<Verdict, String> {
     };
     let mend = async || {
         cluster.settled().await?;
-        cluster.move_slot(slot, old).await.map(drop)
+        cluster.move_slot(slot, old).await?;
+        Ok(old)
     };
     failover(name, &cluster, Loses::Nothing).run(place, old, fault, mend).await
 }
@@ -64,7 +66,7 @@ pub(super) async fn planned_failover(place: Place<'_>) -> Result<Verdict, String
     let fault = async || cluster.fail_over(slot).await;
     let mend = async || {
         cluster.settled().await?;
-        cluster.fail_over(slot).await.map(drop)
+        cluster.fail_over(slot).await
     };
     failover(name, &cluster, Loses::Nothing).run(place, old, fault, mend).await
 }

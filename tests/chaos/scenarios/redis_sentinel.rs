@@ -22,7 +22,8 @@ pub(super) async fn master_killed(place: Place<'_>) -> Result<Verdict, String> {
     };
     let mend = async || {
         old.restart().await?;
-        set.follows(old).await
+        set.follows(old).await?;
+        set.master().await
     };
     failover("redis_sentinel_master_killed", &set, Loses::TheLastBefore).run(place, old, fault, mend).await
 }
@@ -37,7 +38,8 @@ pub(super) async fn master_frozen(place: Place<'_>) -> Result<Verdict, String> {
     };
     let mend = async || {
         old.thaw();
-        set.follows(old).await
+        set.follows(old).await?;
+        set.master().await
     };
     failover("redis_sentinel_master_frozen", &set, Loses::TheLastBefore).run(place, old, fault, mend).await
 }
@@ -50,7 +52,10 @@ pub(super) async fn planned_failover(place: Place<'_>) -> Result<Verdict, String
         let () = old.ask(&["CLIENT", "PAUSE", PAUSE_MS, "WRITE"]).await?;
         set.fail_over().await
     };
-    let mend = async || set.follows(old).await;
+    let mend = async || {
+        set.follows(old).await?;
+        set.master().await
+    };
     failover("redis_sentinel_planned_failover", &set, Loses::Nothing).run(place, old, fault, mend).await
 }
 
@@ -59,7 +64,10 @@ pub(super) async fn failover_without_pause(place: Place<'_>) -> Result<Verdict, 
     let set = Sentinel::start(Persistence::Nothing).await?;
     let old = set.master().await?;
     let fault = async || set.fail_over().await;
-    let mend = async || set.follows(old).await;
+    let mend = async || {
+        set.follows(old).await?;
+        set.master().await
+    };
     let name = "redis_sentinel_failover_without_pause";
     failover(name, &set, Loses::UntilItIsLeft).run(place, old, fault, mend).await
 }
