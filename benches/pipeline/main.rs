@@ -20,7 +20,7 @@ mod cluster;
 mod fake_twilio;
 mod growth;
 mod instructions;
-#[expect(dead_code, reason = "the tests harm the servers that are only measured here")]
+#[expect(dead_code, unused_imports, reason = "the tests harm the servers that are only measured here")]
 #[path = "../../tests/redis_nodes/mod.rs"]
 mod redis_nodes;
 mod redis_server;
