@@ -2,7 +2,6 @@
 //!
 //! Every call has its own timeout, because those of a connection do not cover the wait for a new one.
 
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, from_redis_value};
 
 use super::address::{self, Servers};
 use super::cluster::Cluster;
-use super::node::{NoServer, Node};
+use super::node::{NoServer, Node, io_error};
 use super::sentinel;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
@@ -153,12 +152,6 @@ fn answered<T>(answer: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> R
         }),
         Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
     }
-}
-
-/// The error of a connection that is behind a client's error.
-pub(super) fn io_error(error: &redis::RedisError) -> Option<&std::io::Error> {
-    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
-    cause.and_then(|cause| cause.downcast_ref())
 }
 
 /// Keeps the kind of an error and the server's error word, not its message: that could hold a value.

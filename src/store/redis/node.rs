@@ -6,6 +6,7 @@
 //!   server that was left without such a search.
 //! - A server that is stopped in mid-air keeps its connections open. So a missing answer breaks the connection, too.
 
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use tokio::time::Instant;
 use super::address::{Access, Address};
 
 /// Covers the name lookup, TLS, and the login.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_000);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+/// To ask the Sentinels, and then to connect.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_200);
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_000);
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_millis(400);
 /// A connection that breaks sooner counts as a failed attempt.
@@ -112,7 +115,7 @@ impl Node {
         let (node, number, wait) = (Arc::clone(self), state.number, wait_after(state.failures));
         let attempt = async move {
             tokio::time::sleep(wait).await;
-            let connected = tokio::time::timeout(CONNECT_TIMEOUT, (node.connect)()).await;
+            let connected = tokio::time::timeout(ATTEMPT_TIMEOUT, (node.connect)()).await;
             let connected = connected.unwrap_or_else(|_| Err(timed_out()));
             node.connected(&connected);
             connected.map(|connection| (connection, number))
@@ -207,6 +210,12 @@ impl NoServer {
         if error.kind() != ErrorKind::Io {
             return None;
         }
-        super::connection::io_error(error)?.get_ref()?.downcast_ref().copied()
+        io_error(error)?.get_ref()?.downcast_ref().copied()
     }
+}
+
+/// The error of a connection that is behind a client's error.
+pub(super) fn io_error(error: &RedisError) -> Option<&std::io::Error> {
+    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    cause.and_then(|cause| cause.downcast_ref())
 }

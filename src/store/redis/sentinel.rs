@@ -18,10 +18,10 @@ use redis::{RedisError, RedisResult, Value, from_redis_value};
 use tokio::time::timeout;
 
 use super::address::{Address, Sentinels};
-use super::node::{CONNECT_TIMEOUT, Failed, NoServer, Node, connect_to, timed_out};
+use super::node::{Failed, NoServer, Node, connect_to, timed_out};
 
 /// A Sentinel that answers later is not waited for, as the master must still be reached in the rest of the attempt.
-const SENTINEL_TIMEOUT: Duration = CONNECT_TIMEOUT.saturating_sub(Duration::from_millis(400));
+const SENTINEL_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The time between two looks for a newer master.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
