@@ -43,7 +43,7 @@ segments: ## Hold the count of segments against the provider's own calculator (n
 	tests/compare/segments/run.sh $(ARGS)
 
 .PHONY: chaos
-chaos: ## Ten minutes of real faults: kills, restarts, freezes, cuts, a broken Twilio; ARGS="name" picks some
+chaos: ## A quarter of an hour of real faults: kills, restarts, freezes, cuts, failovers, a broken Twilio; ARGS="name" picks some
 	cargo test --locked --test chaos -- --long $(ARGS)
 
 .PHONY: numbers

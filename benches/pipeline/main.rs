@@ -16,9 +16,13 @@ mod bare_check;
 mod broker;
 mod checks;
 mod child;
+mod cluster;
 mod fake_twilio;
 mod growth;
 mod instructions;
+#[expect(dead_code, unused_imports, reason = "the tests harm the servers that are only measured here")]
+#[path = "../../tests/redis_nodes/mod.rs"]
+mod redis_nodes;
 mod redis_server;
 mod report;
 mod run;
@@ -55,6 +59,9 @@ struct Args {
     /// Measure one part alone; without it, all that compare with the bare loop: messages, store, checks.
     #[arg(long, value_enum)]
     part: Option<Part>,
+    /// The `REDIS_SHARDS` to measure in the part `cluster`; without it, only one shard.
+    #[arg(long)]
+    shards: Option<u16>,
     /// Count the instructions of one work alone.
     #[arg(long, value_enum)]
     work: Option<store_steps::Work>,
@@ -101,6 +108,8 @@ enum Part {
     Instructions,
     /// With much stored, and with much waiting.
     Growth,
+    /// Four workers on a Redis Cluster, beside one node.
+    Cluster,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -172,6 +181,7 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
     match args.part {
         Some(Part::Instructions) => count_instructions(args).await,
         Some(Part::Growth) => growth::run(args).await,
+        Some(Part::Cluster) => cluster::run(args).await,
         Some(Part::Messages | Part::Store | Part::Checks) | None => Ok(()),
     }
 }

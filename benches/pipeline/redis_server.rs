@@ -176,6 +176,10 @@ fn is_script(name: &str) -> bool {
 }
 
 impl Account {
+    pub const fn cpu_us(&self) -> f64 {
+        self.cpu_us
+    }
+
     /// The cost of each of `count` messages since an earlier account.
     pub fn since(&self, earlier: &Self, count: usize) -> Cost {
         let each = |value: fn(&Self) -> f64| (value(self) - value(earlier)) / count as f64;

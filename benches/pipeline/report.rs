@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::checks::Checked;
+use crate::cluster::{self, Layout};
 use crate::redis_server::Cost;
 use crate::run::{Load, Measured};
 use crate::store_steps::Work;
@@ -128,6 +129,34 @@ pub fn print_store(rounds: &Rounds<Work, Cost>, args: &Args) {
     println!(
         "\nBars: bytes of AOF 850 (meter); a check, three delivery reports and an overdue sweep together 85 µs."
     );
+    println!("\n{line}");
+}
+
+const OF_NODES: [Field<cluster::Spread>; 4] = [
+    ("per_second", "messages a second", 0, |spread| Some(spread.per_second)),
+    ("worker_us", "µs CPU of the workers", 1, |spread| Some(spread.worker_us)),
+    ("redis_us", "µs CPU of Redis", 1, |spread| Some(spread.redis_us)),
+    ("busiest", "busiest node's part of it", 2, |spread| Some(spread.busiest)),
+];
+
+/// A Cluster beside one node.
+pub fn print_spread(rounds: &Rounds<Layout, cluster::Spread>, args: &Args) {
+    let Args { messages, pairs, concurrency, shards, .. } = args;
+    let shards = shards.map_or_else(String::new, |shards| format!(", REDIS_SHARDS={shards}"));
+    println!("\nFour workers: {pairs} rounds of {messages}, {concurrency} at once in each{shards}.\n");
+    let mut line = json!({ "bench": "cluster", "messages": messages, "pairs": pairs, "shards": args.shards });
+    print_row("", &Layout::ALL.map(|layout| layout.title().to_owned()));
+    for (key, title, decimals, value) in OF_NODES {
+        let of_layouts = Layout::ALL.map(|layout| (layout, rounds.values(layout, value)));
+        let cells = of_layouts.iter().map(|(_, values)| cell(values, decimals));
+        print_row(title, &cells.collect::<Vec<_>>());
+        for (layout, values) in of_layouts {
+            line[key][layout.key()] = json_of(values);
+        }
+    }
+    let ratios = Layout::ALL
+        .map(|layout| cell(&rounds.ratios(layout, Layout::ONE_NODE, |spread| Some(spread.redis_us)), 2));
+    print_row("µs of Redis ÷ one node", &ratios);
     println!("\n{line}");
 }
 

@@ -152,7 +152,8 @@ async fn between_the_points(
 ) -> anyhow::Result<(Measured, Process)> {
     let args = world.args;
     let rabbitmq = rabbitmq_process(&args.amqp_url);
-    wait_until_under_way(args, twilio, &mut process).await?;
+    let every_permit = usize::from(args.concurrency).min(args.messages);
+    wait_until_under_way(twilio, std::slice::from_mut(&mut process), every_permit).await?;
     let cpu_now =
         |process: &Process| Ok::<_, anyhow::Error>((process.cpu_time()?, rabbitmq.and_then(cpu_time_of)));
     let ((cpu, broker_cpu), redis) = (cpu_now(&process)?, world.redis.account().await?);
@@ -175,17 +176,22 @@ async fn between_the_points(
     Ok((measured, process))
 }
 
-async fn wait_until_under_way(args: &Args, twilio: &FakeTwilio, process: &mut Process) -> anyhow::Result<()> {
-    let every_permit = usize::from(args.concurrency).min(args.messages);
+/// Waits until every permit of all processes has a message at the shut gate.
+pub async fn wait_until_under_way(
+    twilio: &FakeTwilio,
+    processes: &mut [Process],
+    every_permit: usize,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
-        process.fail_if_ended()?;
+        processes.iter_mut().try_for_each(Process::fail_if_ended)?;
         let held = twilio.state().await?.held;
         if held == every_permit {
             return Ok(());
         }
         if started.elapsed() > UNDER_WAY_WITHIN {
-            bail!("{held} of {every_permit} messages under way; the log ends:\n{}", process.log_tail());
+            let tails = processes.iter().map(Process::log_tail).collect::<Vec<_>>().join("\n");
+            bail!("{held} of {every_permit} messages under way; the log ends:\n{tails}");
         }
         sleep(Duration::from_millis(50)).await;
     }

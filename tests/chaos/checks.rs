@@ -152,6 +152,11 @@ impl Checks {
         }
     }
 
+    fn note_unavailable(&self) {
+        let mut seen = self.seen.borrow_mut();
+        (seen.unavailable, seen.unavailable_at) = (seen.unavailable + 1, now_ms());
+    }
+
     fn note_lost(&self, what: &str, written_at: u64) {
         self.seen.borrow_mut().lost.push((what.to_owned(), written_at));
     }
@@ -168,9 +173,7 @@ impl Checks {
             if verdict != Verdict::Unavailable || self.has_ended.get() || began.elapsed() > VERDICT_WITHIN {
                 return (verdict, was_in_doubt);
             }
-            let mut seen = self.seen.borrow_mut();
-            (seen.unavailable, seen.unavailable_at) = (seen.unavailable + 1, now_ms());
-            drop(seen);
+            self.note_unavailable();
             was_in_doubt = true;
             sleep(REPEAT_AFTER).await;
         }

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo test --test chaos                                  # the short run: about a minute
-//! cargo test --test chaos -- --long                        # all phases and scenarios: about ten minutes
+//! cargo test --test chaos -- --long                        # all phases and scenarios: about a quarter of an hour
 //! cargo test --test chaos -- --long twilio_storm           # those whose names hold a word
 //! ```
 //!

@@ -49,6 +49,9 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Result<Folder, String> {
+        if !is_installed() {
+            return Err("this machine has no redis-server".to_owned());
+        }
         let name = format!("otpost-redis-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).map_err(|error| format!("a folder: {error}"))?;

@@ -135,8 +135,14 @@ impl Node {
         state.failures += u32::from(connected.is_err());
     }
 
+    /// The number of the open connection.
+    pub(super) fn open_number(&self) -> Option<u64> {
+        let state = self.state();
+        matches!(state.connection, Connection::Open(..)).then_some(state.number)
+    }
+
     /// Leaves a connection, unless that was done, and begins to make another.
-    fn leave(self: &Arc<Self>, number: u64) {
+    pub(super) fn leave(self: &Arc<Self>, number: u64) {
         let mut state = self.state();
         if let Connection::Open(_, since) = &state.connection
             && state.number == number

@@ -2,8 +2,12 @@
 //!
 //! All Sentinels are asked at once, and the answers of most are enough: one that is frozen, or has been cut off, neither delays the
 //! search nor leads to an old master.
+//!
+//! In a planned failover the old master goes on answering for seconds, and everything it writes then is lost. No answer of its own shows
+//! that. So the Sentinels are asked again and again while a connection is open.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -14,10 +18,13 @@ use redis::{RedisError, RedisResult, Value, from_redis_value};
 use tokio::time::timeout;
 
 use super::address::{Address, Sentinels};
-use super::node::{NoServer, Node, connect_to, timed_out};
+use super::node::{Failed, NoServer, Node, connect_to, timed_out};
 
 /// A Sentinel that answers later is not waited for, as the master must still be reached in the rest of the attempt.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// The time between two looks for a newer master.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// One Sentinel's view of the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,32 +37,114 @@ struct View {
     master: Address,
 }
 
-/// The connection to the master, wherever it is.
-pub(super) fn master(sentinels: Sentinels) -> Arc<Node> {
-    let (first, sentinels) = (sentinels.sentinels[0].clone(), Arc::new(sentinels));
-    Node::new(first, move || {
-        let sentinels = Arc::clone(&sentinels);
-        async move { connect_to_master(&sentinels).await }.boxed()
-    })
+/// The Sentinels, each with a connection that is kept, and the master that they led to.
+struct Known {
+    sentinels: Vec<Arc<Node>>,
+    names: Sentinels,
+    /// The view by which the connection was made.
+    connected: Mutex<Option<View>>,
+    node: OnceLock<Weak<Node>>,
+    is_watching: AtomicBool,
 }
 
-async fn connect_to_master(known: &Sentinels) -> RedisResult<MultiplexedConnection> {
-    let mut error = RedisError::from(NoServer::MasterUnknown);
-    for view in in_order(views(known).await?) {
-        if view.is_down {
-            error = NoServer::MasterDown.into();
-            continue;
+/// The connection to the master, wherever it is.
+pub(super) fn master(names: Sentinels) -> Arc<Node> {
+    let first = names.sentinels[0].clone();
+    let sentinel = |address: &Address| Node::at(address.clone(), &names.sentinel_access);
+    let known = Arc::new(Known {
+        sentinels: names.sentinels.iter().map(sentinel).collect(),
+        names,
+        connected: Mutex::default(),
+        node: OnceLock::new(),
+        is_watching: AtomicBool::new(false),
+    });
+    let connecting = Arc::clone(&known);
+    let node = Node::new(first, move || {
+        let known = Arc::clone(&connecting);
+        async move { known.connect_to_master().await }.boxed()
+    });
+    known.node.get_or_init(|| Arc::downgrade(&node));
+    node
+}
+
+impl Known {
+    async fn connect_to_master(self: &Arc<Self>) -> RedisResult<MultiplexedConnection> {
+        let mut error = RedisError::from(NoServer::MasterUnknown);
+        for view in in_order(self.views(self.sentinels.len() / 2 + 1).await?) {
+            if view.is_down {
+                error = NoServer::MasterDown.into();
+                continue;
+            }
+            let connected = async {
+                let mut connection = connect_to(&view.master, &self.names.access).await?;
+                is_master(&mut connection).await?.then_some(connection).ok_or(NoServer::NotMaster.into())
+            };
+            match connected.await {
+                Ok(connection) => {
+                    *self.connected.lock().expect("nothing panics while it holds the lock") = Some(view);
+                    // Not before the first connection, as only then there is a runtime.
+                    if !self.is_watching.swap(true, Ordering::Relaxed) {
+                        tokio::spawn(Arc::clone(self).watch());
+                    }
+                    return Ok(connection);
+                }
+                Err(problem) => error = problem,
+            }
         }
-        let connected = async {
-            let mut connection = connect_to(&view.master, &known.access).await?;
-            is_master(&mut connection).await?.then_some(connection).ok_or(NoServer::NotMaster.into())
-        };
-        match connected.await {
-            Ok(connection) => return Ok(connection),
-            Err(problem) => error = problem,
+        Err(error)
+    }
+
+    /// Leaves a master that another has replaced, until the link ends.
+    async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            let Some(node) = self.node.get().and_then(Weak::upgrade) else { return };
+            let Some(number) = node.open_number() else { continue };
+            if self.has_newer_master().await {
+                node.leave(number);
+            }
         }
     }
-    Err(error)
+
+    async fn has_newer_master(&self) -> bool {
+        let Ok(views) = self.views(self.sentinels.len()).await else { return false };
+        let connected = self.connected.lock().expect("nothing panics while it holds the lock");
+        connected.as_ref().is_some_and(|connected| views.iter().any(|view| view.replaces(connected)))
+    }
+
+    /// The views of the Sentinels that answer, at most `enough`.
+    async fn views(&self, enough: usize) -> RedisResult<Vec<View>> {
+        let ask =
+            |sentinel| async move { timeout(SENTINEL_TIMEOUT, view(sentinel, &self.names.master)).await };
+        let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(ask).collect();
+        let (mut answers, mut views, mut error) = (0, Vec::new(), None);
+        while answers < enough
+            && let Some(answer) = asked.next().await
+        {
+            match answer {
+                Ok(Ok(view)) => {
+                    answers += 1;
+                    views.extend(view);
+                }
+                // A refusal says more than a Sentinel that is away.
+                Ok(Err(problem)) if problem.code().is_some() => error = Some(problem),
+                Ok(Err(problem)) => error = error.or(Some(problem)),
+                Err(_) => error = error.or_else(|| Some(timed_out())),
+            }
+        }
+        match error {
+            Some(error) if answers == 0 => Err(error),
+            _ => Ok(views),
+        }
+    }
+}
+
+impl View {
+    /// A later failover has chosen another master.
+    fn replaces(&self, connected: &View) -> bool {
+        let is_later = (self.epoch, self.is_ahead) > (connected.epoch, connected.is_ahead);
+        is_later && !self.is_down && self.master != connected.master
+    }
 }
 
 /// The latest view first, and each server once.
@@ -70,41 +159,13 @@ fn in_order(mut views: Vec<View>) -> Vec<View> {
     views
 }
 
-async fn views(known: &Sentinels) -> RedisResult<Vec<View>> {
-    let ask = |sentinel| async move { timeout(SENTINEL_TIMEOUT, view(sentinel, known)).await };
-    let mut asked: FuturesUnordered<_> = known.sentinels.iter().map(ask).collect();
-    let (mut answers, mut views, mut error) = (0, Vec::new(), None);
-    while answers * 2 <= known.sentinels.len()
-        && let Some(answer) = asked.next().await
-    {
-        match answer {
-            Ok(Ok(view)) => {
-                answers += 1;
-                views.extend(view);
-            }
-            // A refusal says more than a Sentinel that is away.
-            Ok(Err(problem)) if problem.code().is_some() => error = Some(problem),
-            Ok(Err(problem)) => error = error.or(Some(problem)),
-            Err(_) => error = error.or_else(|| Some(timed_out())),
-        }
-    }
-    match error {
-        Some(error) if answers == 0 => Err(error),
-        _ => Ok(views),
-    }
-}
-
 /// `None`: the Sentinel does not know the master.
-async fn view(sentinel: &Address, known: &Sentinels) -> RedisResult<Option<View>> {
-    let mut connection = connect_to(sentinel, &known.sentinel_access).await?;
-    let mut both = redis::pipe();
-    both.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&known.master);
-    both.cmd("SENTINEL").arg("MASTER").arg(&known.master);
-    let mut answers = connection.send_packed_commands(&both, 0, 2).await?.into_iter();
-    let (address, details) = (answers.next().unwrap_or(Value::Nil), answers.next().unwrap_or(Value::Nil));
-    let address: Option<Address> = from_redis_value(address.extract_error()?)?;
+async fn view(sentinel: &Arc<Node>, master: &str) -> RedisResult<Option<View>> {
+    let ask = async |word: &str| sentinel.send(redis::cmd("SENTINEL").arg(word).arg(master)).await;
+    let (address, details) = tokio::join!(ask("GET-MASTER-ADDR-BY-NAME"), ask("MASTER"));
+    let address: Option<Address> = from_redis_value(address.map_err(|Failed { error, .. }| error)?)?;
     // Without the right to read them the address alone must do.
-    let details = details.extract_error().map_or_else(|_| Vec::new(), words);
+    let details = details.map_or_else(|_| Vec::new(), words);
     Ok(address.map(|master| read_view(master, &details)))
 }
 
@@ -163,11 +224,15 @@ mod tests {
         let down_for_one = at("1", "1", "s_down,master", 1);
         let ahead = at("1", "1", "s_down,o_down,master", 2);
         let new = at("2", "2", "master", 2);
+        let (old_view, ahead_view) = (old.clone(), ahead.clone());
         assert_eq!(ports(vec![old.clone(), new.clone(), old.clone()]), [(2, false), (1, false)]);
         assert_eq!(ports(vec![old.clone(), ahead, down.clone()]), [(2, false), (1, false)]);
         assert_eq!(ports(vec![down.clone(), down.clone()]), [(1, true)]);
         assert_eq!(ports(vec![down.clone(), down_for_one]), [(1, false)]);
-        assert_eq!(ports(vec![down, old]), [(1, false)]);
+        assert_eq!(ports(vec![down.clone(), old]), [(1, false)]);
+        let replaces = |view: &View| view.replaces(&old_view);
+        assert!(!replaces(&old_view) && !replaces(&down) && replaces(&ahead_view) && replaces(&new));
+        assert!(!old_view.replaces(&new) && !ahead_view.replaces(&new), "a Sentinel that lags behind");
         assert_eq!(ports(vec![view_of(&[], 3)]), [(3, false)], "without the right to read more");
     }
 }

@@ -37,7 +37,7 @@ pub struct Scenario {
 }
 
 /// In the order in which they run.
-pub const SCENARIOS: [Scenario; 17] = [
+pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "a_worker_killed_between_the_answer_and_the_record",
         run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
@@ -137,6 +137,12 @@ pub const SCENARIOS: [Scenario; 17] = [
     Scenario {
         name: "redis_sentinel_planned_failover",
         run: |place| Box::pin(redis_sentinel::planned_failover(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_sentinel_failover_without_pause",
+        run: |place| Box::pin(redis_sentinel::failover_without_pause(place)),
         short: false,
         alone: true,
     },

@@ -1,18 +1,18 @@
 //! Failovers of a Redis Cluster: three primaries with a replica each.
 
 use super::Place;
-use super::failover::{Failover, prefix};
+use super::failover::{Failover, Loses, prefix};
 use crate::redis_nodes::{Cluster, Persistence};
 use crate::stage::Verdict;
 
 const PRIMARIES: usize = 3;
 
-async fn start() -> Result<Cluster, String> {
-    Cluster::start(PRIMARIES, 1, Persistence::Nothing).await
+async fn start(keeps: Persistence) -> Result<Cluster, String> {
+    Cluster::start(PRIMARIES, 1, keeps).await
 }
 
-fn failover<'a>(name: &'static str, cluster: &'a Cluster, planned: bool) -> Failover<'a> {
-    Failover { name, url: cluster.url(), nodes: cluster.nodes.iter().collect(), planned }
+fn failover<'a>(name: &'static str, cluster: &'a Cluster, loses: Loses) -> Failover<'a> {
+    Failover { name, url: cluster.url(), nodes: cluster.nodes.iter().collect(), loses }
 }
 
 /// The slot of the gateway's keys.
@@ -20,10 +20,10 @@ async fn slot(name: &str, cluster: &Cluster) -> Result<usize, String> {
     cluster.slot(format!("{{{}}}", prefix(name)).as_bytes()).await
 }
 
-/// The primary of the gateway's slot dies, and comes back empty as a replica.
+/// The primary of the gateway's slot dies, and comes back as a replica with all that it wrote.
 pub(super) async fn primary_killed(place: Place<'_>) -> Result<Verdict, String> {
     let name = "redis_cluster_primary_killed";
-    let cluster = start().await?;
+    let cluster = start(Persistence::EveryWrite).await?;
     let slot = slot(name, &cluster).await?;
     let (old, replica) = (cluster.primary_of(slot).await?, cluster.replica_of(slot).await?);
     let fault = async || {
@@ -33,35 +33,40 @@ pub(super) async fn primary_killed(place: Place<'_>) -> Result<Verdict, String> 
     };
     let mend = async || {
         old.restart().await?;
-        cluster.settled().await
+        cluster.settled().await?;
+        Ok(replica)
     };
-    failover(name, &cluster, false).run(place, old, fault, mend).await
+    failover(name, &cluster, Loses::TheLastBefore).run(place, old, fault, mend).await
 }
 
 /// The slot moves to another primary with its keys, and back.
 pub(super) async fn slot_moved(place: Place<'_>) -> Result<Verdict, String> {
     let name = "redis_cluster_slot_moved";
-    let cluster = start().await?;
+    let cluster = start(Persistence::Nothing).await?;
     let slot = slot(name, &cluster).await?;
     let (old, new) = (cluster.primary_of(slot).await?, cluster.other_primary(slot).await?);
     let fault = async || {
         cluster.move_slot(slot, new).await?;
         Ok(new)
     };
-    let mend = async || cluster.move_slot(slot, old).await.map(drop);
-    failover(name, &cluster, true).run(place, old, fault, mend).await
+    let mend = async || {
+        cluster.settled().await?;
+        cluster.move_slot(slot, old).await?;
+        Ok(old)
+    };
+    failover(name, &cluster, Loses::Nothing).run(place, old, fault, mend).await
 }
 
 /// The replica takes over, and gives the slot back.
 pub(super) async fn planned_failover(place: Place<'_>) -> Result<Verdict, String> {
     let name = "redis_cluster_planned_failover";
-    let cluster = start().await?;
+    let cluster = start(Persistence::Nothing).await?;
     let slot = slot(name, &cluster).await?;
     let old = cluster.primary_of(slot).await?;
     let fault = async || cluster.fail_over(slot).await;
     let mend = async || {
         cluster.settled().await?;
-        cluster.fail_over(slot).await.map(drop)
+        cluster.fail_over(slot).await
     };
-    failover(name, &cluster, true).run(place, old, fault, mend).await
+    failover(name, &cluster, Loses::Nothing).run(place, old, fault, mend).await
 }

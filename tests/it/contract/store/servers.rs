@@ -16,6 +16,8 @@ use crate::real;
 use crate::redis_nodes::{Cluster, Node, Persistence, Sentinel, is_installed};
 
 const PREFIX: &str = "servers";
+/// After the Sentinels have chosen another master.
+const LEFT_WITHIN: Duration = Duration::from_secs(3);
 /// From the moment that another server is there. Usually it is half a second; tests share the machine with others.
 const REACHED_WITHIN: Duration = Duration::from_secs(3);
 
@@ -173,6 +175,18 @@ async fn a_cluster_node_that_freezes_is_left_for_its_successor() {
     assert!(received < 20, "{received} connections");
 }
 
+/// After a planned failover the old master takes writes for seconds, all of which are lost.
+async fn left_before_it_is_a_replica(store: &RedisStore, old: &Node) {
+    let begun = Instant::now();
+    while !store.may_have_lost_writes() {
+        assert!(begun.elapsed() < LEFT_WITHIN, "the old master is still asked");
+        sleep(Duration::from_millis(20)).await;
+        store.heartbeat(1, false).await.expect("answers");
+    }
+    let role = old.info("replication", "role").await.expect("it answers");
+    assert_eq!(role, "master", "the old master was left only when it refused");
+}
+
 /// The new master, as the Sentinels name it that are not frozen.
 async fn successor<'s>(set: &'s Sentinel, old: &Node) -> &'s Node {
     let named = async |sentinel: &Node| {
@@ -210,6 +224,7 @@ async fn sentinels_lead_to_the_master_whichever_it_is() {
     let planned = set.fail_over().await.expect("a planned failover");
     let (_, took) = answered(usage).await;
     assert!(took < REACHED_WITHIN, "{took:?} after a planned failover");
+    left_before_it_is_a_replica(&store, old).await;
     set.follows(old).await.expect("the old master follows");
 
     let sentinel = &set.sentinels[0];
