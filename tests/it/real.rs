@@ -2,6 +2,7 @@
 
 use std::sync::Once;
 
+use otpost::domain::shards::Shards;
 use otpost::store::redis::RedisStore;
 
 /// Where a server is: as given, or on its standard port.
@@ -39,7 +40,7 @@ impl Redis {
     }
 
     pub fn store(&self) -> RedisStore {
-        RedisStore::connect(&redis_url(), &self.prefix).expect("a Redis URL")
+        RedisStore::connect(&redis_url(), &self.prefix, Shards::ONE).expect("a Redis URL")
     }
 
     /// All keys with their time to live in milliseconds and everything in them, as one string each.

@@ -48,12 +48,15 @@ use crate::domain::outcome::Status;
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
+use crate::domain::shards::Shards;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 
 pub struct RedisStore {
     link: Link,
     keys: Keys,
+    #[expect(dead_code, reason = "the opening and the keys will need it")]
+    shards: Shards,
     library: Library,
     /// A country whose suppression a step could not read: the heartbeat watches it.
     damaged_country: Mutex<Option<String>>,
@@ -64,10 +67,11 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, InvalidUrl> {
+    pub fn connect(url: &str, prefix: &str, shards: Shards) -> Result<RedisStore, InvalidUrl> {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
+            shards,
             library: Library::new(),
             damaged_country: Mutex::default(),
             opening: Opening::default(),
