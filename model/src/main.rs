@@ -1,12 +1,15 @@
-//! Checks the life of one request exhaustively: see `README.md`.
+//! Checks the life of one request exhaustively, and with more than one shard charges and places: see `README.md`.
 
 mod actions;
+mod charges;
 mod effects;
 mod endless;
 mod flaw;
 mod life;
 mod model;
+mod places;
 mod properties;
+mod sharded;
 mod store;
 mod worker;
 mod world;
@@ -28,6 +31,12 @@ const REFUSALS: u8 = 1;
 enum Verdict {
     Expected,
     Unexpected,
+}
+
+impl Verdict {
+    fn of(is_expected: bool) -> Verdict {
+        if is_expected { Verdict::Expected } else { Verdict::Unexpected }
+    }
 }
 
 /// Without arguments the model must hold, and each flaw must be found. A flaw's name prints its shortest run.
@@ -52,8 +61,10 @@ fn check_all() -> Verdict {
         verdicts.push(must_hold(&life(provider, None)));
         verdicts.push(must_hold(&beside_another(provider, None)));
     }
+    verdicts.extend(sharded::must_hold().map(Verdict::of));
     println!();
     verdicts.extend(Flaw::ALL.map(must_be_found));
+    verdicts.extend(sharded::flaws_must_be_found().into_iter().map(Verdict::of));
     match verdicts.contains(&Verdict::Unexpected) {
         true => Verdict::Unexpected,
         false => Verdict::Expected,

@@ -9,10 +9,11 @@ pub struct Shards(u16);
 impl Shards {
     /// All keys share one slot of a Redis Cluster.
     pub const ONE: Shards = Shards(1);
+    pub const ALL: [Shards; 3] = [Shards(1), Shards(16), Shards(256)];
     pub const RULE: &str = "must be 1, 16 or 256";
 
     pub fn new(count: u16) -> Option<Shards> {
-        matches!(count, 1 | 16 | 256).then_some(Shards(count))
+        Shards::ALL.into_iter().find(|shards| shards.0 == count)
     }
 
     pub fn count(self) -> u16 {

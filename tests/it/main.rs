@@ -30,6 +30,7 @@ mod page;
 mod parsers;
 mod promises;
 mod real;
+mod reshard;
 mod schema;
 mod scripted;
 mod sendgrid;

@@ -8,9 +8,13 @@ mod keys;
 mod library;
 mod opening;
 mod pack;
+mod place_steps;
+#[doc(hidden)]
+pub mod places;
 mod records;
 mod repeated_calls;
 mod replies;
+mod reshard;
 mod settings;
 mod show;
 mod step_call;
@@ -25,8 +29,9 @@ use async_trait::async_trait;
 use self::connection::{Answer, Link};
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
-use self::opening::{LAYOUT, OldData, Opening};
+use self::opening::Opening;
 use self::pack::Packer;
+use self::places::SharedPlaces;
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
 use self::step_call::{About, Call};
@@ -55,12 +60,12 @@ use crate::domain::time::{UnixMillis, millis};
 pub struct RedisStore {
     link: Link,
     keys: Keys,
-    #[expect(dead_code, reason = "the opening and the keys will need it")]
     shards: Shards,
     library: Library,
     /// A country whose suppression a step could not read: the heartbeat watches it.
     damaged_country: Mutex<Option<String>>,
     opening: Opening,
+    places: SharedPlaces,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -75,6 +80,7 @@ impl RedisStore {
             library: Library::new(),
             damaged_country: Mutex::default(),
             opening: Opening::default(),
+            places: SharedPlaces::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -112,13 +118,6 @@ impl RedisStore {
             self.opening.heed(moved).await?;
         }
         self.answer(step, call, read).await
-    }
-
-    async fn open(&self) -> Result<OldData, StoreError> {
-        let step = |cursor: u64| {
-            self.call(Step::OpenStore, &[self.keys.format()]).arg(self.settings().pack()).arg(cursor)
-        };
-        self.opening.open(&self.link, step).await
     }
 
     async fn answer<T>(
@@ -419,7 +418,7 @@ impl Store for RedisStore {
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
             .arg(self.link.server())
-            .arg(format!("{LAYOUT} {}", old_data.until));
+            .arg(old_data.format(self.shards));
         let read = |answer: &[u8]| {
             opening::refusal(answer).map(Err).or_else(|| {
                 let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
@@ -431,6 +430,7 @@ impl Store for RedisStore {
         let shared_state = self.opening.heed(shared_state).await?;
         // Another step may have met another country meanwhile.
         self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
+        self.return_idle_places().await;
         Ok(shared_state)
     }
 
@@ -489,5 +489,9 @@ impl Store for RedisStore {
 
     fn may_have_lost_writes(&self) -> bool {
         self.link.may_have_lost_writes()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.return_all_places().await
     }
 }
