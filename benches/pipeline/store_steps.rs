@@ -15,6 +15,7 @@ use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
+use otpost::domain::shards::Shards;
 use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::{CheckAnswer, CodeCheck};
 use otpost::store::redis::RedisStore;
@@ -116,7 +117,8 @@ impl Steps {
         let meter = [Limit::User, Limit::Ip, Limit::Network, Limit::All]
             .into_iter()
             .fold(Limits::default(), |limits, limit| limits.with(limit, 0));
-        let store = || RedisStore::connect(&redis.url, &redis.prefix).context("the URL of Redis");
+        let store =
+            || RedisStore::connect(&redis.url, &redis.prefix, Shards::ONE).context("the URL of Redis");
         let store_later = store()?;
         store_later.set_time(UnixMillis(u64::try_from(jiff::Timestamp::now().as_millisecond())? + 600_000));
         let store = store()?;

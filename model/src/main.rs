@@ -1,12 +1,15 @@
-//! Checks the life of one request exhaustively: see `README.md`.
+//! Checks the life of one request exhaustively, and with more than one shard charges and places: see `README.md`.
 
 mod actions;
+mod charges;
 mod effects;
 mod endless;
 mod flaw;
 mod life;
 mod model;
+mod places;
 mod properties;
+mod sharded;
 mod store;
 mod worker;
 mod world;
@@ -30,6 +33,12 @@ enum Verdict {
     Unexpected,
 }
 
+impl Verdict {
+    fn of(is_expected: bool) -> Verdict {
+        if is_expected { Verdict::Expected } else { Verdict::Unexpected }
+    }
+}
+
 /// Without arguments the model must hold, and each flaw must be found. A flaw's name prints its shortest run.
 fn main() -> ExitCode {
     let verdict = match std::env::args().nth(1) {
@@ -47,7 +56,9 @@ fn main() -> ExitCode {
 
 fn check_all() -> Verdict {
     println!("{COPIES} copies of a request, 2 workers, at most {FAULTS} faults\n");
-    let mut verdicts = Vec::new();
+    let mut verdicts: Vec<_> = sharded::must_hold().map(Verdict::of).into();
+    verdicts.extend(sharded::flaws_must_be_found().into_iter().map(Verdict::of));
+    println!();
     for provider in [Provider::Prompt, Provider::Laggard] {
         verdicts.push(must_hold(&life(provider, None)));
         verdicts.push(must_hold(&beside_another(provider, None)));

@@ -27,5 +27,5 @@ pub(crate) fn redis_store(settings: &Settings) -> anyhow::Result<RedisStore> {
 /// `None` without `REDIS_URL`. It does not connect yet.
 pub(super) fn redis_settings(settings: &Settings) -> Option<Result<RedisStore, InvalidUrl>> {
     let url = settings.redis_url.as_ref()?;
-    Some(RedisStore::connect(url.expose_secret(), &settings.redis_prefix))
+    Some(RedisStore::connect(url.expose_secret(), &settings.redis_prefix, settings.redis_shards))
 }

@@ -27,6 +27,7 @@ use crate::flow::verify::Verifier;
 use crate::http::{self, Api, PendingLimiter, Readiness, Tokens, Webhooks};
 use crate::provider::Provider;
 use crate::store::Store;
+use crate::telemetry::events;
 
 pub(super) struct ChannelWorker {
     pub(super) gateway: Arc<ChannelGateway>,
@@ -176,6 +177,9 @@ impl Wiring {
     pub(super) async fn close(&self) {
         if let Broker::Rabbit { publisher, .. } = &self.broker {
             publisher.close().await;
+        }
+        if let Err(error) = self.store.close().await {
+            events::store_not_closed(&error);
         }
     }
 }

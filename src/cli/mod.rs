@@ -12,6 +12,7 @@ mod output;
 mod rate_limit;
 mod reason;
 mod recipient;
+mod reshard;
 mod status;
 mod store;
 mod suppressions;

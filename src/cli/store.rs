@@ -1,10 +1,11 @@
-//! `otpost store show`: a key of Redis as people can read it. The store has no code and no full recipient.
+//! `otpost store`. `show`: a key of Redis as people can read it. The store has no code and no full recipient.
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::output::{Exit, complain, invalid_redis_url, print_json, say, store_failed};
 use super::recipient::read_recipient;
+use super::reshard::{self, ReshardArguments};
 use crate::app;
 use crate::config::Settings;
 use crate::domain::keyed_digest::Digest16;
@@ -15,6 +16,8 @@ use crate::store::{KeyName, ShownKey};
 pub(super) enum StoreAction {
     /// Show a key: its kind, time to live and fields. Exit with 3 if there is none, or it cannot be read.
     Show(Which),
+    /// Change the number of shards, while all workers and APIs are stopped. Exit with 3 if something is in the way.
+    Reshard(ReshardArguments),
 }
 
 #[derive(Args)]
@@ -32,7 +35,13 @@ pub(super) struct Which {
 }
 
 pub(super) async fn run(settings: &Settings, action: &StoreAction, json: bool) -> Exit {
-    let StoreAction::Show(which) = action;
+    match action {
+        StoreAction::Show(which) => show(settings, which, json).await,
+        StoreAction::Reshard(arguments) => reshard::run(settings, arguments, json).await,
+    }
+}
+
+async fn show(settings: &Settings, which: &Which, json: bool) -> Exit {
     let Ok(store) = app::stores::redis_store(settings) else { return invalid_redis_url() };
     let recipient = match which.to.as_deref().map(|to| (read_recipient(settings, to), &settings.recipients)) {
         None => None,

@@ -44,6 +44,7 @@ raw_settings! {
     amqp_prefix "AMQP_PREFIX" Plain,
     redis_url "REDIS_URL" Secret,
     redis_prefix "REDIS_PREFIX" Plain,
+    redis_shards "REDIS_SHARDS" Plain,
     http_addr "HTTP_ADDR" Plain,
     ops_addr "OPS_ADDR" Plain,
     http_max_connections "HTTP_MAX_CONNECTIONS" Plain,

@@ -21,6 +21,7 @@ use crate::domain::limit::{COOLDOWN_SECONDS, Limit, Limits, NumberSetting, WRONG
 use crate::domain::phone::{Region, is_code_of_no_country};
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::server_url::ServerUrl;
+use crate::domain::shards::Shards;
 use crate::domain::time_zone::Zone;
 
 /// Public development keys. Production refuses them.
@@ -67,6 +68,7 @@ impl<'a> Reader<'a> {
             redis_url: self.redis_url(development),
             amqp_prefix,
             redis_prefix,
+            redis_shards: self.parsed("REDIS_SHARDS", "1", Shards::RULE),
             http_addr: self.address("HTTP_ADDR", "127.0.0.1:8080"),
             ops_addr: self.address("OPS_ADDR", "127.0.0.1:9090"),
             connections_max: self.number("HTTP_MAX_CONNECTIONS", 1_000, 1, 65_536),

@@ -16,6 +16,7 @@ use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
 use crate::domain::recipient_keyring::RecipientKeyring;
+use crate::domain::shards::Shards;
 use crate::domain::time_zone::Zone;
 
 /// The purpose of a process: it decides which settings are required.
@@ -105,6 +106,8 @@ pub struct Settings {
     /// `None` for a command that needs no store, or in memory.
     pub redis_url: Option<SecretString>,
     pub redis_prefix: String,
+    /// The shards that the recipients of Redis spread over.
+    pub redis_shards: Shards,
     pub http_addr: SocketAddr,
     /// The address of probes and metrics.
     pub ops_addr: SocketAddr,

@@ -36,6 +36,7 @@ pub mod send_failure;
 pub mod send_result;
 pub mod sender_pool;
 pub mod server_url;
+pub mod shards;
 pub mod suppression;
 pub mod time;
 pub mod time_zone;

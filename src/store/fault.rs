@@ -53,6 +53,8 @@ pub enum StoreFault {
         readable: &'static str,
     },
     EarlierWorkers,
+    /// The data is spread over another number of shards. The sentence names the numbers.
+    Shards(String),
     /// The server lacks what the opening of the store wrote.
     NotOpened,
 }
@@ -117,6 +119,7 @@ impl StoreFault {
             StoreFault::Refused(_) => "refused",
             StoreFault::OtherFormat { .. } => "other_format",
             StoreFault::EarlierWorkers => "earlier_workers",
+            StoreFault::Shards(_) => "shards",
             StoreFault::NotOpened => "not_opened",
         }
     }
@@ -195,6 +198,7 @@ impl Display for StoreFault {
             StoreFault::EarlierWorkers => {
                 "workers of an earlier version are running with this REDIS_PREFIX: stop them first"
             }
+            StoreFault::Shards(sentence) => sentence,
             StoreFault::Refused(code) => return write!(f, "Redis refuses the step ({code}): see its log"),
             server => server.server_sentence(),
         })
@@ -270,7 +274,7 @@ mod tests {
         let labels = include_str!("fault.rs").split("fn as_str").nth(1).expect("the function");
         let labels = labels.split("fn may_pass").next().expect("a part");
         let labels: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
-        assert_eq!(labels.len(), 35, "{labels:?}");
+        assert_eq!(labels.len(), 36, "{labels:?}");
         for label in labels {
             assert!(section.contains(&format!("`{label}`")), "{label}");
         }

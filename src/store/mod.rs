@@ -20,6 +20,7 @@ pub mod progress;
 pub mod receipt;
 pub mod redis;
 pub mod request_record;
+pub mod resharding;
 pub mod retention;
 pub mod shared_state;
 mod shown_key;
@@ -170,4 +171,9 @@ pub trait Store: Send + Sync {
     /// True for a while after a failover, which may lose the last second of writes. A request without a record may then
     /// have been sent.
     fn may_have_lost_writes(&self) -> bool;
+
+    /// Gives back what the process holds, before it ends. Without it the store counts that as used for a while.
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

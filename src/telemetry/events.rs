@@ -222,6 +222,10 @@ pub fn receipt_poll_failed(error: &impl Display) {
     warn!(%error, "overdue receipts could not be polled");
 }
 
+pub fn store_not_closed(error: &impl Display) {
+    warn!(%error, "unused places under the cap over all sends were not given back");
+}
+
 /// `reason` is `forged`, `unreadable` or `ignored`.
 pub fn callback_refused(reason: &'static str) {
     METRICS.callbacks_refused.get_or_create(&ReasonLabel { reason }).inc();

@@ -34,6 +34,7 @@ mod real;
 mod redis_nodes;
 #[path = "../redis_nodes/tests.rs"]
 mod redis_nodes_tests;
+mod reshard;
 mod schema;
 mod scripted;
 mod sendgrid;

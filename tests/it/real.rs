@@ -2,6 +2,7 @@
 
 use std::sync::Once;
 
+use otpost::domain::shards::Shards;
 use otpost::store::redis::RedisStore;
 
 /// Where a server is: as given, or on its standard port.
@@ -39,7 +40,11 @@ impl Redis {
     }
 
     pub fn store(&self) -> RedisStore {
-        RedisStore::connect(&redis_url(), &self.prefix).expect("a Redis URL")
+        RedisStore::connect(&redis_url(), &self.prefix, Shards::ONE).expect("a Redis URL")
+    }
+
+    pub fn sharded_store(&self, shards: Shards) -> RedisStore {
+        RedisStore::connect(&redis_url(), &self.prefix, shards).expect("a Redis URL")
     }
 
     /// All keys with their time to live in milliseconds and everything in them, as one string each.
@@ -142,6 +147,18 @@ impl Redis {
         let mut connection = self.client.get_connection().expect("Redis answers");
         let key = self.name(key);
         redis::cmd("GET").arg(key).query(&mut connection).expect("Redis answers")
+    }
+
+    pub fn read_if_any(&self, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        redis::cmd("GET").arg(self.name(key)).query(&mut connection).expect("Redis answers")
+    }
+
+    /// Puts a value under a key of a shard.
+    pub fn write_in_shard(&self, shard: &str, key: &str) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let key = format!("{{{}:{shard}}}:{key}", self.prefix);
+        let () = redis::cmd("SET").arg(key).arg("x").query(&mut connection).expect("Redis answers");
     }
 
     pub fn delete(&self, key: impl AsRef<[u8]>) {

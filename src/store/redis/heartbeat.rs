@@ -1,7 +1,7 @@
 //! The heartbeat: it reads the shared state, counts the worker, and notices another server.
 
 use super::library::Step;
-use super::opening::{self, LAYOUT};
+use super::opening;
 use super::{RedisStore, replies};
 use crate::domain::time::millis;
 use crate::store::retention::{ACTIVE_WORKER_FOR, LOST_WRITES_FOR};
@@ -22,7 +22,7 @@ impl RedisStore {
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
             .arg(self.link.server())
-            .arg(format!("{LAYOUT} {}", old_data.until));
+            .arg(old_data.format(self.shards));
         let read = |answer: &[u8]| {
             opening::refusal(answer).map(Err).or_else(|| {
                 let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
@@ -34,6 +34,7 @@ impl RedisStore {
         let shared_state = self.opening.heed(shared_state).await?;
         // Another step may have met another country meanwhile.
         self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
+        self.return_idle_places().await;
         Ok(shared_state)
     }
 }

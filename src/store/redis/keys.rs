@@ -181,6 +181,16 @@ impl Keys {
         self.name(b"format", b"")
     }
 
+    /// The leased blocks of places under the cap over all sends.
+    pub(super) fn blocks(&self) -> Key {
+        self.name(b"b", b"")
+    }
+
+    /// The requests whose places were refunded.
+    pub(super) fn refunded_places(&self) -> Key {
+        self.name(b"g", b"")
+    }
+
     pub(super) fn of_lease(&self, lease: &Lease<'_>) -> [Key; 2] {
         [self.recipient(&lease.subject.recipient), self.request(lease.request_id)]
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 15] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("admit.lua"),
@@ -20,6 +20,8 @@ const SOURCES: [&str; 13] = [
     include_str!("checks.lua"),
     include_str!("receipts.lua"),
     include_str!("shared.lua"),
+    include_str!("places.lua"),
+    include_str!("reshard.lua"),
     include_str!("old_layout.lua"),
     include_str!("move_old.lua"),
 ];
@@ -79,9 +81,18 @@ pub(super) enum Step {
     Suppressions,
     OpenStore,
     MoveOldData,
+    LeasePlaces,
+    RefundPlace,
+    FreePlaces,
+    BeginReshard,
+    SurveyShard,
+    ReadSuppressions,
+    WriteSuppression,
+    DeleteShard,
+    FinishReshard,
 }
 
-const STEPS: [Step; 23] = [
+const STEPS: [Step; 32] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::ClaimMessage,
@@ -105,6 +116,15 @@ const STEPS: [Step; 23] = [
     Step::Suppressions,
     Step::OpenStore,
     Step::MoveOldData,
+    Step::LeasePlaces,
+    Step::RefundPlace,
+    Step::FreePlaces,
+    Step::BeginReshard,
+    Step::SurveyShard,
+    Step::ReadSuppressions,
+    Step::WriteSuppression,
+    Step::DeleteShard,
+    Step::FinishReshard,
 ];
 
 impl Step {
@@ -120,10 +140,19 @@ impl Step {
                 | Step::Suppressions
                 | Step::OpenStore
                 | Step::MoveOldData
+                | Step::LeasePlaces
+                | Step::RefundPlace
+                | Step::FreePlaces
+                | Step::BeginReshard
+                | Step::SurveyShard
+                | Step::ReadSuppressions
+                | Step::WriteSuppression
+                | Step::DeleteShard
+                | Step::FinishReshard
         )
     }
 
-    /// The name of its function in the sources.
+    /// Its function in the sources: a local name, or a field of a table.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Step::Admit => "admit",
@@ -149,6 +178,15 @@ impl Step {
             Step::Suppressions => "suppressions",
             Step::OpenStore => "open_store",
             Step::MoveOldData => "move_old_data",
+            Step::LeasePlaces => "places.lease",
+            Step::RefundPlace => "places.refund",
+            Step::FreePlaces => "places.free",
+            Step::BeginReshard => "reshard.begin",
+            Step::SurveyShard => "reshard.survey",
+            Step::ReadSuppressions => "reshard.read",
+            Step::WriteSuppression => "reshard.write",
+            Step::DeleteShard => "reshard.delete",
+            Step::FinishReshard => "reshard.finish",
         }
     }
 }
@@ -168,7 +206,7 @@ impl Library {
     pub(super) fn new() -> Library {
         let source = SOURCES.concat() + GUARD;
         let name = format!("otpost_{}", &hex::encode(Sha256::digest(&source))[..12]);
-        let functions = STEPS.map(|step| format!("{name}_{}", step.name()));
+        let functions = STEPS.map(|step| format!("{name}_{}", step.name().replace('.', "_")));
         let mut code = format!("#!lua name={name}\n{source}");
         for (step, function) in STEPS.iter().zip(&functions) {
             let step = step.name();

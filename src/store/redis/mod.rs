@@ -13,9 +13,13 @@ mod library;
 mod node;
 mod opening;
 mod pack;
+mod place_steps;
+#[doc(hidden)]
+pub mod places;
 mod records;
 mod repeated_calls;
 mod replies;
+mod reshard;
 mod sentinel;
 mod settings;
 mod show;
@@ -32,8 +36,9 @@ use self::connection::{Answer, Link};
 use self::fault_log::FaultLog;
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
-use self::opening::{OldData, Opening};
+use self::opening::Opening;
 use self::pack::Packer;
+use self::places::SharedPlaces;
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
 use self::step_call::{About, Call};
@@ -55,31 +60,36 @@ use crate::domain::outcome::Status;
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
+use crate::domain::shards::Shards;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 
 pub struct RedisStore {
     link: Link,
     keys: Keys,
+    shards: Shards,
     library: Library,
     /// A country whose suppression a step could not read: the heartbeat watches it.
     damaged_country: Mutex<Option<String>>,
     opening: Opening,
     faults: FaultLog,
+    places: SharedPlaces,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
 
 impl RedisStore {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, InvalidUrl> {
+    pub fn connect(url: &str, prefix: &str, shards: Shards) -> Result<RedisStore, InvalidUrl> {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
+            shards,
             library: Library::new(),
             damaged_country: Mutex::default(),
             opening: Opening::default(),
             faults: FaultLog::default(),
+            places: SharedPlaces::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -126,13 +136,6 @@ impl RedisStore {
             self.opening.heed(moved).await?;
         }
         self.answer(step, call, read).await
-    }
-
-    async fn open(&self) -> Result<OldData, StoreError> {
-        let step = |cursor: u64| {
-            self.call(Step::OpenStore, &[self.keys.format()]).arg(self.settings().pack()).arg(cursor)
-        };
-        self.opening.open(&self.link, step).await
     }
 
     async fn answer<T>(
@@ -478,5 +481,9 @@ impl Store for RedisStore {
 
     fn may_have_lost_writes(&self) -> bool {
         self.link.may_have_lost_writes()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.return_all_places().await
     }
 }

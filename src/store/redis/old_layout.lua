@@ -185,14 +185,19 @@ local function copy_suppression(c, prefix, hex, now)
   if has_note then call('SET', prefix .. 'n' .. recipient, note, 'KEEPTTL') else call('DEL', prefix .. 'n' .. recipient) end
 end
 
--- The suppressions of all countries that have one (ISO 3166: two letters).
-local function copy_countries(prefix, now)
+-- The keys of the suppressions of all countries (ISO 3166: two letters), and the countries.
+function reshard.old_country_keys(prefix)
   local names = {}
   for first = 65, 90 do
     for second = 65, 90 do names[#names + 1] = string.char(first, second) end
   end
   local keys = {}
   for i, name in ipairs(names) do keys[i] = prefix .. 'country:' .. name end
+  return keys, names
+end
+
+local function copy_countries(prefix, now)
+  local keys, names = reshard.old_country_keys(prefix)
   for i, value in ipairs(call('MGET', unpack(keys))) do
     if value then
       local is_read, code, till = pcall(convert_suppression, value)
@@ -207,8 +212,8 @@ local function note_old_data(prefix)
 end
 
 -- One SCAN call, which copies the suppressions that it finds: not all are listed, and those without end may be of any age. Answers the
--- cursor of the next call; 0 after the last.
-local function scan_old_keys(c, prefix, cursor, now)
+-- cursor of the next call; 0 after the last; nil if it finds one and there is more than one shard.
+local function scan_old_keys(c, prefix, cursor, own_count, now)
   -- Until there is a sign of old data, any key of a recipient is one.
   local kind = call('EXISTS', prefix .. 'server') == 1 and 'suppressed' or '*'
   local pattern = string.gsub(prefix, '[]*?[^\\]', '\\%0') .. string.rep('?', 32) .. ':' .. kind
@@ -216,6 +221,7 @@ local function scan_old_keys(c, prefix, cursor, now)
   for _, key in ipairs(found) do
     local hex, its_kind = sub(key, #prefix + 1, #prefix + 32), sub(key, #prefix + 34)
     if not find(hex, '%X') then
+      if own_count > 1 then return nil end
       note_old_data(prefix)
       if its_kind == 'suppressed' then copy_suppression(c, prefix, hex, now) end
     end
@@ -227,20 +233,24 @@ end
 -- loses any of these writes loses it, too, and without it every process opens again. If an old worker has run since, it is deleted
 -- first.
 -- KEYS     format
--- ARGV     settings; cursor of the scan so far
+-- ARGV     settings; cursor of the scan so far; number of shards. With more than one, data of layout 1 is not moved.
 -- Answers  o UNTIL LEFT: open; records of layout 1 may exist until then (0: none), for this many ms | m CURSOR: to be
---          repeated | f NUMBER: the data has another layout | w: an old worker is running | d KEY: cannot be read
+--          repeated | f NUMBER: the data has another layout | w: an old worker is running | d KEY: cannot be read | s NUMBER OWN: it
+--          has another number of shards | x FROM TO: a change of that number is not finished | l: it is of layout 1
 local function open_store(keys, args)
-  local c, cursor = settings_of(args[1]), args[2]
+  local c, cursor, own_count = settings_of(args[1]), args[2], tonumber(args[3])
   local now, prefix = clock(c.test_time), sub(keys[1], 1, -1 - #'format')
   local function answer(till) return format('o %.0f %.0f', till, max(0, till - now)) end
   local is_string, recorded = pcall(call, 'GET', keys[1])
-  local number, till = string.match(is_string and recorded or '', '^(%d+) ?(%d*)')
+  local number, till, count, target = reshard.read_format(is_string and recorded or '')
   if recorded and not number then return 'd format' end
-  if number and (number ~= decimal(LAYOUT) or till == '') then return 'f ' .. number end
+  if number and (number ~= decimal(LAYOUT) or not till) then return 'f ' .. number end
+  local refusal = number and reshard.refusal(count, target, own_count)
+  if refusal then return refusal end
   local is_running, has_run = old_worker(prefix)
   if is_running then return 'w' end
-  if number and not has_run then return answer(tonumber(till)) end
+  if number and not has_run then return answer(till) end
+  if own_count > 1 and has_run then return 'l' end
   if number then
     call('DEL', keys[1])
     cursor = '0'
@@ -248,16 +258,18 @@ local function open_store(keys, args)
   local receipts_key = prefix .. 'receipts'
   if not pcall(call, 'ZCARD', receipts_key) then return 'd receipts' end
   local receipts = call('ZRANGE', receipts_key, 0, BATCH - 1)
+  if own_count > 1 and (#receipts > 0 or call('EXISTS', unpack((reshard.old_country_keys(prefix)))) > 0) then return 'l' end
   if #receipts > 0 then
     note_old_data(prefix)
     move_receipts(c, prefix, receipts, now)
     return 'm ' .. cursor
   end
-  cursor = scan_old_keys(c, prefix, cursor, now)
+  cursor = scan_old_keys(c, prefix, cursor, own_count, now)
+  if not cursor then return 'l' end
   if cursor ~= '0' then return 'm ' .. cursor end
   copy_countries(prefix, now)
   till = call('EXISTS', prefix .. 'server') == 1 and now + OLD_RECORDS_LIVE or 0
-  call('SET', keys[1], decimal(LAYOUT) .. ' ' .. decimal(till))
+  reshard.write_format(keys[1], till, own_count)
   call('DEL', prefix .. 'server')
   return answer(till)
 end

@@ -8,10 +8,11 @@ use tokio::sync::Mutex;
 use super::connection::{Answer, Link};
 use super::keys;
 use super::step_call::Call;
+use crate::domain::shards::Shards;
 use crate::store::{Damaged, StoreError, StoreFault};
 
 /// The number of this layout.
-pub(super) const LAYOUT: &str = "2";
+const LAYOUT: &str = "2";
 
 /// Records of layout 1 may exist until then.
 #[derive(Clone, Copy)]
@@ -22,6 +23,14 @@ pub(super) struct OldData {
 }
 
 impl OldData {
+    /// The format that the opening wrote or found.
+    pub(super) fn format(self, shards: Shards) -> String {
+        match shards {
+            Shards::ONE => format!("{LAYOUT} {}", self.until),
+            _ => format!("{LAYOUT} {} {shards}", self.until),
+        }
+    }
+
     pub(super) fn may_exist(&self) -> bool {
         self.over.is_some_and(|over| Instant::now() < over)
     }
@@ -87,13 +96,36 @@ fn unreadable(key: &str) -> StoreError {
 pub(super) fn refusal(answer: &[u8]) -> Option<StoreError> {
     let words = str::from_utf8(answer).ok()?;
     let fault = match words.split_once(' ') {
-        Some(("f", number)) => StoreFault::OtherFormat { found: number.to_owned(), readable: LAYOUT },
+        Some(("f", number)) => other_format(number),
+        Some(("s", numbers)) => other_shards(numbers.split_once(' ')?),
+        Some(("x", numbers)) => unfinished_change(numbers.split_once(' ')?),
         Some(("d", key)) => return Some(unreadable(key)),
         None if words == "n" => StoreFault::NotOpened,
         None if words == "w" => StoreFault::EarlierWorkers,
+        None if words == "l" => StoreFault::Shards(
+            "REDIS_PREFIX holds data of an earlier version: start once with REDIS_SHARDS=1, which takes it over"
+                .to_owned(),
+        ),
         _ => return None,
     };
     Some(StoreError::Unavailable(fault))
+}
+
+pub(super) fn other_format(number: &str) -> StoreFault {
+    StoreFault::OtherFormat { found: number.to_owned(), readable: LAYOUT }
+}
+
+fn other_shards((stored, own): (&str, &str)) -> StoreFault {
+    StoreFault::Shards(format!(
+        "REDIS_SHARDS is {own}, and REDIS_PREFIX holds data for {stored}: set it to {stored}, or stop all processes and run \
+         `otpost store reshard {own}`"
+    ))
+}
+
+fn unfinished_change((from, to): (&str, &str)) -> StoreFault {
+    StoreFault::Shards(format!(
+        "a change from {from} to {to} shards is not finished: run `otpost store reshard {to}`"
+    ))
 }
 
 /// `None`: the answer cannot be read.

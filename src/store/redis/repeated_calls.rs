@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::library::Step;
+use super::opening::OldData;
 use super::pack::{NO_END, Packer};
 use super::settings::CallSettings;
 use super::step_call::{About, Call};
@@ -15,6 +16,16 @@ use crate::store::retention::SUPPRESSION_MIN;
 use crate::store::{KillSwitch, StoreError};
 
 impl RedisStore {
+    pub(super) async fn open(&self) -> Result<OldData, StoreError> {
+        let step = |cursor: u64| {
+            self.call(Step::OpenStore, &[self.keys.format()])
+                .arg(self.settings().pack())
+                .arg(cursor)
+                .arg(self.shards.count())
+        };
+        self.opening.open(&self.link, step).await
+    }
+
     pub(super) async fn change_suppression(
         &self,
         add: bool,

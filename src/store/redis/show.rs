@@ -77,6 +77,8 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
+        b"b" => Some(("places under the cap over all sends", blocks)),
+        b"g" => Some(("refunded places", refunded_places)),
         _ => None,
     };
     if let Some((kind, read)) = exact {
@@ -258,9 +260,14 @@ fn kill_switch(_name: &[u8], stored: &Stored) -> Option<Fields> {
 
 fn format(_name: &[u8], stored: &Stored) -> Option<Fields> {
     let Stored::Bytes(bytes) = stored else { return None };
-    let (number, until) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
+    let (number, rest) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
+    let (until, shards) = rest.split_once(' ').unwrap_or((rest, "1"));
     let until = until.parse().ok().filter(|until| *until > 0).map(UnixMillis);
-    Some(vec![("format", json!(number)), ("old_records_until", json!(until.map(|until| until.to_string())))])
+    Some(vec![
+        ("format", json!(number)),
+        ("old_records_until", json!(until.map(|until| until.to_string()))),
+        ("shards", json!(shards)),
+    ])
 }
 
 fn server(_name: &[u8], stored: &Stored) -> Option<Fields> {
@@ -309,6 +316,28 @@ fn subject_log(name: &[u8], stored: &Stored) -> Option<Fields> {
     };
     let subject = if name.is_empty() { Value::Null } else { hexadecimal(name) };
     Some(vec![("digest", subject), ("sends", times)])
+}
+
+fn blocks(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (mut words, mut blocks) = (Unpacker::new(bytes(stored)?), Vec::new());
+    while !words.is_empty() {
+        let (until, block) = (words.time()?, words.bytes(8)?);
+        let (places, refunds) = (words.u32()?, words.u32()?);
+        blocks.push(json!({
+            "until": time(until), "block": hexadecimal(block), "places": places, "refunds": refunds
+        }));
+    }
+    Some(vec![("blocks", json!(blocks))])
+}
+
+fn refunded_places(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let of_member = |(member, until): (&[u8], f64)| {
+        let (request, recipient) = member.split_at_checked(17)?;
+        Some(json!({
+            "until": score(until)?, "request": request_name(request), "recipient": hexadecimal(recipient)
+        }))
+    };
+    Some(vec![("requests", scores(stored, of_member)?)])
 }
 
 fn country(name: &[u8], stored: &Stored) -> Option<Fields> {

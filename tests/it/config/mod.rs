@@ -17,6 +17,7 @@ use otpost::config::{
 };
 use otpost::domain::code::CodeKeyring;
 use otpost::domain::limit::Limit;
+use otpost::domain::shards::Shards;
 use secrecy::ExposeSecret as _;
 
 use crate::documents::messages::ASYNCAPI;
@@ -435,6 +436,18 @@ fn a_prefetch_smaller_than_the_work_in_hand_is_refused() {
     assert_eq!(settings.prefetch, 110);
     let equal = with(production(), &[("WORKER_CONCURRENCY", "100"), ("WORKER_PREFETCH", "100")]);
     assert_eq!(expect(Role::Worker, &equal).prefetch, 100);
+}
+
+#[test]
+fn recipients_spread_over_1_16_or_256_shards() {
+    for count in ["0", "3", "17", "257", "65552", "-16", "many"] {
+        expect_refused("REDIS_SHARDS", count);
+    }
+    assert_eq!(expect(Role::Worker, &production()).redis_shards, Shards::ONE);
+    for (text, count) in [("1", 1), ("16", 16), ("256", 256)] {
+        let given = with(production(), &[("REDIS_SHARDS", text)]);
+        assert_eq!(expect(Role::Worker, &given).redis_shards.count(), count);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod failover;
 mod limits;
 mod old_layout;
 mod opening;
+mod places;
 mod progress;
 mod properties;
 mod provider_check;

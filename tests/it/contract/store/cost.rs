@@ -8,6 +8,7 @@ use std::time::Duration;
 use otpost::domain::history::{Attempt, HistoryEvent};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
+use otpost::domain::shards::Shards;
 use otpost::store::code_check::{CheckAnswer, CodeCheck};
 use otpost::store::redis::RedisStore;
 use otpost::store::{CompletionAnswer, CompletionInput, Store as _};
@@ -185,7 +186,7 @@ async fn keeps_within(bars: Bars) {
         return;
     };
     let mut connection = server.connection();
-    let store = RedisStore::connect(&server.url, "otpost").expect("a URL");
+    let store = RedisStore::connect(&server.url, "otpost", Shards::ONE).expect("a URL");
     let limits = (bars.limits)();
     // Loads the library, and begins the lists of receipts, the log of the first network and that of all sends.
     send(&store, limits, 0).await;
@@ -232,7 +233,7 @@ async fn a_check_is_one_call_of_a_step_and_stays_within_its_bars() {
         return;
     };
     let mut connection = server.connection();
-    let store = RedisStore::connect(&server.url, "otpost").expect("a URL");
+    let store = RedisStore::connect(&server.url, "otpost", Shards::ONE).expect("a URL");
     let limits = own_limits();
     let recipient = send(&store, limits, 0).await;
     let right = named(50);

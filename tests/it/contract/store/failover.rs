@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use otpost::domain::shards::Shards;
 use otpost::store::Store as _;
 use otpost::store::redis::RedisStore;
 
@@ -49,7 +50,7 @@ async fn an_empty_server_has_lost_writes() {
 #[tokio::test]
 async fn a_silent_server_may_have_lost_writes() {
     real::install_crypto();
-    let store = RedisStore::connect("redis://127.0.0.1:1", "test").expect("a URL");
+    let store = RedisStore::connect("redis://127.0.0.1:1", "test", Shards::ONE).expect("a URL");
     assert!(!store.may_have_lost_writes());
     store.kill_switch().await.expect_err("no server listens");
     assert!(store.may_have_lost_writes());

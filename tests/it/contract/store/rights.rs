@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use otpost::domain::shards::Shards;
 use otpost::store::fault::MissingRight;
 use otpost::store::redis::RedisStore;
 use otpost::store::{Store as _, StoreError, StoreFault};
@@ -65,7 +66,7 @@ impl User {
         let server =
             address.rsplit('@').next().and_then(|server| server.split('/').next()).expect("a server");
         let url = format!("redis://{}:PASSWORD@{server}", self.name);
-        RedisStore::connect(&url, prefix).expect("a Redis URL")
+        RedisStore::connect(&url, prefix, Shards::ONE).expect("a Redis URL")
     }
 }
 
@@ -122,7 +123,7 @@ async fn a_full_memory_is_refused() {
     for rights in [&["ACL", "SETUSER", "default", "+@all"][..], &["ACL", "SETUSER", "default", "-fcall"]] {
         set(rights);
         set(&["CONFIG", "SET", "maxmemory", "0"]);
-        let store = RedisStore::connect(&server.url, "otpost").expect("a URL");
+        let store = RedisStore::connect(&server.url, "otpost", Shards::ONE).expect("a URL");
         store.kill_switch().await.expect("the step is loaded");
         store.admit(&request_to(1, "before").admit()).await.expect("there is room");
         set(&["CONFIG", "SET", "maxmemory", "1"]);
