@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         let mut settings = Settings {
             environment,
             amqp_url: self.amqp_url(development),
-            redis_url: self.url("REDIS_URL", &["redis", "rediss"], "redis://127.0.0.1:6379", development),
+            redis_url: self.redis_url(development),
             amqp_prefix,
             redis_prefix,
             redis_shards: self.parsed("REDIS_SHARDS", "1", Shards::RULE),
@@ -136,6 +136,12 @@ impl<'a> Reader<'a> {
 
     fn amqp_url(&mut self, development: bool) -> Option<SecretString> {
         self.url("AMQP_URL", &["amqp", "amqps"], "amqp://guest:guest@127.0.0.1:5672/%2f", development)
+    }
+
+    fn redis_url(&mut self, development: bool) -> Option<SecretString> {
+        let schemes =
+            ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
+        self.url("REDIS_URL", &schemes, "redis://127.0.0.1:6379", development)
     }
 
     fn address(&mut self, name: &'static str, default: &str) -> SocketAddr {
@@ -357,7 +363,7 @@ impl<'a> Reader<'a> {
         brand
     }
 
-    /// A server's URL. Its adapter knows the rules of path and parameters.
+    /// A URL of servers. Its adapter knows the rules of hosts, path and parameters.
     fn url(
         &mut self,
         name: &'static str,

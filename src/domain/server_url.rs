@@ -1,4 +1,4 @@
-//! URLs of servers: scheme, credentials, one host, port, path and parameters (RFC 3986).
+//! URLs of servers: scheme, credentials, hosts with their ports, path and parameters (RFC 3986, but for a list of hosts).
 //!
 //! A URL with two readings is refused: a client that guesses connects to another server, or as another user.
 
@@ -12,13 +12,19 @@ pub struct ServerUrl {
     pub scheme: &'static str,
     /// `None` without `@`. Never both empty.
     pub credentials: Option<Credentials>,
-    /// A name, or an address without brackets.
-    pub host: String,
-    pub port: Option<u16>,
-    /// Behind the slash after the host; `None` without it.
-    pub path: Option<String>,
+    /// At least one. An adapter that connects to one server takes [`ServerUrl::one_host`].
+    hosts: Vec<Host>,
+    /// The segments behind the slash after the hosts; none without it.
+    segments: Vec<String>,
     /// Names and values, each name once.
     pub parameters: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// A name, or an address without brackets.
+    pub name: String,
+    pub port: Option<u16>,
 }
 
 /// They stand before `@`: no `Debug`.
@@ -43,8 +49,9 @@ fn broken<T>(rule: &str) -> Result<T, InvalidUrl> {
 }
 
 const SIGNS: &str = "must have /, ?, # and @ of a user or password as %2F, %3F, %23 and %40";
-const HOST: &str = "must name one host: a name, an IPv4 address, or an IPv6 address in brackets";
+const HOST: &str = "must name a host: a name, an IPv4 address, or an IPv6 address in brackets";
 const PORT: &str = "must have a port from 1 to 65535, or no colon after the host";
+const HOSTS_MAX: usize = 32;
 
 impl ServerUrl {
     pub fn parse(url: &str, schemes: &[&'static str]) -> Result<ServerUrl, InvalidUrl> {
@@ -72,13 +79,49 @@ impl ServerUrl {
             Some((credentials, server)) => (Some(Credentials::parse(credentials)?), server),
             None => (None, authority),
         };
-        let (host, port) = server_of(server)?;
-        let path = match path {
-            Some(path) if path.contains('/') => return broken("must have a / of its path as %2F"),
-            Some(path) => Some(decoded(path)?),
-            None => None,
-        };
-        Ok(ServerUrl { scheme, credentials, host, port, path, parameters: parameters_of(query)? })
+        let segments = path.into_iter().flat_map(|path| path.split('/').map(decoded));
+        Ok(ServerUrl {
+            scheme,
+            credentials,
+            hosts: hosts_of(server)?,
+            segments: segments.collect::<Result<_, _>>()?,
+            parameters: parameters_of(query)?,
+        })
+    }
+
+    /// The only host. `instead` names the URL that may have several.
+    pub fn one_host(&self, instead: &str) -> Result<&Host, InvalidUrl> {
+        match self.hosts.as_slice() {
+            [host] => Ok(host),
+            _ => Err(InvalidUrl(format!("must name one host{instead}"))),
+        }
+    }
+
+    /// The hosts with their ports, each once.
+    pub fn all_hosts(&self, standard_port: u16) -> Result<Vec<(String, u16)>, InvalidUrl> {
+        let mut hosts: Vec<(String, u16)> = Vec::new();
+        for host in &self.hosts {
+            let host = (host.name.clone(), host.port.unwrap_or(standard_port));
+            if hosts.contains(&host) {
+                return broken("must name each host once");
+            }
+            hosts.push(host);
+        }
+        Ok(hosts)
+    }
+
+    /// A path of one segment; `None` without a slash after the hosts.
+    pub fn path(&self) -> Result<Option<&str>, InvalidUrl> {
+        match self.segments.as_slice() {
+            [] => Ok(None),
+            [segment] => Ok(Some(segment)),
+            _ => broken("must have a / of its path as %2F"),
+        }
+    }
+
+    /// The segments of a path that may have several.
+    pub fn segments(&self) -> &[String] {
+        &self.segments
     }
 }
 
@@ -91,16 +134,23 @@ impl Credentials {
     }
 }
 
-fn server_of(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {
-    let (host, rest) = match text.strip_prefix('[').map(|text| text.split_once(']')) {
+fn hosts_of(text: &str) -> Result<Vec<Host>, InvalidUrl> {
+    if text.split(',').count() > HOSTS_MAX {
+        return Err(InvalidUrl(format!("must name at most {HOSTS_MAX} hosts")));
+    }
+    text.split(',').map(host_of).collect()
+}
+
+fn host_of(text: &str) -> Result<Host, InvalidUrl> {
+    let (name, rest) = match text.strip_prefix('[').map(|text| text.split_once(']')) {
         Some(Some((address, rest))) => (ipv6(address)?, rest),
         Some(None) => return broken(HOST),
         None => {
             let end = text.find(':').unwrap_or(text.len());
-            (name(&text[..end])?, &text[end..])
+            (checked_name(&text[..end])?, &text[end..])
         }
     };
-    if host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_unspecified()) {
+    if name.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_unspecified()) {
         return broken("must name a host that can be connected to");
     }
     let port = match rest.strip_prefix(':') {
@@ -109,7 +159,7 @@ fn server_of(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {
         None if rest.is_empty() => None,
         None => return broken(HOST),
     };
-    Ok((host, port))
+    Ok(Host { name, port })
 }
 
 fn ipv6(text: &str) -> Result<String, InvalidUrl> {
@@ -121,7 +171,7 @@ fn ipv6(text: &str) -> Result<String, InvalidUrl> {
 }
 
 /// A name or an IPv4 address. Underscores are allowed: Compose services have them.
-fn name(text: &str) -> Result<String, InvalidUrl> {
+fn checked_name(text: &str) -> Result<String, InvalidUrl> {
     let is_label = |label: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         (1..=63).contains(&label.len()) && label.bytes().all(allowed)
@@ -188,8 +238,9 @@ mod tests {
         let url = ServerUrl::parse(url, &["redis", "rediss"]).expect("a URL");
         let credentials = url.credentials.expect("credentials");
         assert_eq!((&*credentials.user, &*credentials.password), ("us%er", "p:a%40:ss"));
-        assert_eq!((url.scheme, &*url.host, url.port), ("rediss", "2001:db8::1", Some(6380)));
-        assert_eq!(url.path.as_deref(), Some("a/b"));
+        let host = url.one_host("").expect("one host");
+        assert_eq!((url.scheme, &*host.name, host.port), ("rediss", "2001:db8::1", Some(6380)));
+        assert_eq!(url.path(), Ok(Some("a/b")));
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(url.parameters, [pair("x", "&"), pair("y", "")]);
     }
@@ -201,5 +252,41 @@ mod tests {
         for url in ["a://u:1/2@host", "a://u:1?2@host", "a://u:1#2@host", "a://u:1/2?3@host"] {
             assert!(ServerUrl::parse(url, &["a"]).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn commas_separate_hosts_only_after_the_credentials() {
+        let url = ServerUrl::parse("a://u,v:p,q@one:1,[::1]:2,three/x,y", &["a"]).expect("a URL");
+        let credentials = url.credentials.as_ref().expect("credentials");
+        assert_eq!((&*credentials.user, &*credentials.password), ("u,v", "p,q"));
+        let hosts = url.all_hosts(9).expect("different hosts");
+        let host = |name: &str, port| (name.to_owned(), port);
+        assert_eq!(hosts, [host("one", 1), host("::1", 2), host("three", 9)]);
+        assert_eq!(url.path(), Ok(Some("x,y")));
+        assert!(url.one_host("").is_err());
+    }
+
+    #[test]
+    fn a_list_of_hosts_has_no_empty_double_or_excess_one() {
+        let many = |count: usize| {
+            let hosts: Vec<String> = (0..count).map(|number| format!("h{number}")).collect();
+            format!("a://{}", hosts.join(","))
+        };
+        for url in [
+            "a://one,",
+            "a://,one",
+            "a://one,,two",
+            "a://one, two",
+            "a://one,two:0",
+            "a://one,[::1",
+            &many(33),
+        ] {
+            assert!(ServerUrl::parse(url, &["a"]).is_err(), "{url}");
+        }
+        for url in ["a://one,one", "a://one,ONE:9", "a://[::1],[0::1]:9"] {
+            let url_read = ServerUrl::parse(url, &["a"]).expect("a URL");
+            assert_eq!(url_read.all_hosts(9), broken("must name each host once"), "{url}");
+        }
+        assert!(ServerUrl::parse(&many(32), &["a"]).is_ok_and(|url| url.all_hosts(9).is_ok()));
     }
 }

@@ -78,8 +78,13 @@ impl Fleet {
         Worker { process: Process::start(command, &log), ops }
     }
 
+    /// The folder of its logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The binary with the settings of a worker in production.
-    fn command(&self, role: &str) -> Command {
+    pub fn command(&self, role: &str) -> Command {
         let mut otpost = command(&self.binary);
         let Links { rabbit, redis, twilio } = self.links;
         otpost

@@ -17,6 +17,7 @@
 //! judged. Every started process is killed when the run ends, unless the run itself gets a `kill -9`.
 
 mod builds;
+mod checks;
 mod client;
 mod fleet;
 #[path = "../history/mod.rs"]
@@ -25,6 +26,8 @@ mod phases;
 mod plan;
 mod process;
 mod proxy;
+#[path = "../redis_nodes/mod.rs"]
+mod redis_nodes;
 mod scenarios;
 mod seeds;
 mod servers;

@@ -168,7 +168,7 @@ impl<'a> Stage<'a> {
         let mut next = began;
         while began.elapsed() < traffic.length {
             let nth = self.issued.fetch_add(1, Ordering::Relaxed);
-            let (lot, shared) = (rng.u8(..100), rng.usize(..12));
+            let (lot, shared) = (rng.u8(..100), rng.usize(..SHARED_NUMBERS));
             let to = if lot < 5 { number(shared) } else { number(1_000 + nth) };
             let in_a_hurry = (lot >= 95).then(|| now_ms() + rng.u64(25_000..60_000));
             let publication = self.publication(nth, &to, in_a_hurry);
@@ -341,6 +341,14 @@ fn traces(report: &Report, history: &History, fleet: &Fleet) -> Vec<String> {
         traces.extend(fleet.said_about(id).into_iter().map(|line| format!("    {line}")));
     }
     traces
+}
+
+/// The numbers of [`Stage::traffic`] that many requests share.
+const SHARED_NUMBERS: usize = 12;
+
+/// No other request has this number.
+pub fn has_own_number(to: &str) -> bool {
+    !(0..SHARED_NUMBERS).any(|nth| number(nth) == to)
 }
 
 /// The `nth` of many distinct valid mobile numbers.

@@ -30,6 +30,10 @@ mod page;
 mod parsers;
 mod promises;
 mod real;
+#[path = "../redis_nodes/mod.rs"]
+mod redis_nodes;
+#[path = "../redis_nodes/tests.rs"]
+mod redis_nodes_tests;
 mod reshard;
 mod schema;
 mod scripted;

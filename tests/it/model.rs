@@ -13,11 +13,14 @@ use otpost::domain::suppression::{ManualSuppression, NewSuppression, Suppression
 use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::{CodeCheck, ProviderCheckEnd};
 use otpost::store::memory::MemoryStore;
+use otpost::store::redis::RedisStore;
 use otpost::store::{AdmissionInput, ClaimInput, CompletionInput, NewReceipt, Progress, Refund, StoreError};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
 use crate::real;
+use crate::redis_nodes::{self, Cluster, Persistence};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -403,9 +406,8 @@ async fn verify(store: &dyn TimedStore, recipient: u8, check_id: u64, digest: u8
     shown(store.verify(&check).await)
 }
 
-async fn agree(steps: Vec<Step>) {
-    let redis = real::Redis::fresh();
-    let (memory, packed) = (MemoryStore::new(Clock::System), redis.store());
+async fn agree(steps: Vec<Step>, packed: RedisStore) {
+    let memory = MemoryStore::new(Clock::System);
     let mut now = START;
     for (at, step) in steps.iter().enumerate() {
         if let Step::Pass { milliseconds } = step {
@@ -423,9 +425,33 @@ proptest! {
 
     #[test]
     fn memory_and_redis_answer_the_same(steps in prop::collection::vec(steps(), 1..120)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(agree(steps));
+        let redis = real::Redis::fresh();
+        runtime().block_on(agree(steps, redis.store()));
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn memory_and_a_cluster_answer_the_same() {
+    if !redis_nodes::is_installed() {
+        eprintln!("not tried: redis-server is not installed");
+        return;
+    }
+    real::install_crypto();
+    let runtime = runtime();
+    let cluster = runtime.block_on(Cluster::start(3, 0, Persistence::Nothing)).expect("a Cluster");
+    let config =
+        ProptestConfig { cases: cases() / 10, failure_persistence: None, ..ProptestConfig::default() };
+    let sequences = prop::collection::vec(steps(), 1..120);
+    let result = TestRunner::new(config).run(&sequences, |steps| {
+        let store = RedisStore::connect(&cluster.url(), &real::unique("model")).expect("a URL");
+        runtime.block_on(agree(steps, store));
+        Ok(())
+    });
+    result.expect("both give the same answers");
 }
 
 /// `MODEL_CASES` asks for more than a run of all tests has time for.

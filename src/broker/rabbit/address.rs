@@ -3,7 +3,7 @@
 
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 
-use crate::domain::server_url::{InvalidUrl, ServerUrl, whole_number};
+use crate::domain::server_url::{Host, InvalidUrl, ServerUrl, whole_number};
 
 /// Each side notices a silent peer after twice this time.
 pub(super) const HEARTBEAT_SECONDS: u16 = 10;
@@ -17,6 +17,8 @@ pub(super) const FRAME_BYTES: u32 = 131_072;
 /// Without credentials the user is `guest`, and without a path the virtual host is `/` (RabbitMQ's URI specification).
 pub(super) fn read(url: &str) -> Result<AMQPUri, InvalidUrl> {
     let url = ServerUrl::parse(url, &["amqp", "amqps"])?;
+    let Host { name: host, port } = url.one_host("")?.clone();
+    let vhost = url.path()?.unwrap_or("/").to_owned();
     let scheme = if url.scheme == "amqps" { AMQPScheme::AMQPS } else { AMQPScheme::AMQP };
     let userinfo = match url.credentials {
         Some(known) if known.user.is_empty() => {
@@ -25,11 +27,11 @@ pub(super) fn read(url: &str) -> Result<AMQPUri, InvalidUrl> {
         Some(known) => AMQPUserInfo { username: known.user, password: known.password },
         None => AMQPUserInfo::default(),
     };
-    let port = url.port.unwrap_or_else(|| scheme.default_port());
+    let port = port.unwrap_or_else(|| scheme.default_port());
     Ok(AMQPUri {
         scheme,
-        authority: AMQPAuthority { userinfo, host: url.host, port },
-        vhost: url.path.unwrap_or_else(|| "/".to_owned()),
+        authority: AMQPAuthority { userinfo, host, port },
+        vhost,
         query: parameters(&url.parameters)?,
     })
 }

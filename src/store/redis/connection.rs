@@ -1,17 +1,17 @@
-//! The connection to Redis, and signs of a failover: another server, or steps without an answer.
+//! The link to Redis, in each form of `REDIS_URL`, and signs of a failover: another server, or steps without an answer.
 //!
-//! Every call has its own timeout, because the client's does not cover its wait for a reconnection.
+//! Every call has its own timeout, because those of a connection do not cover the wait for a new one.
 
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::TcpSettings;
-use redis::{Client, ErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, from_redis_value};
 
-use super::address;
+use super::address::{self, Servers};
+use super::cluster::Cluster;
+use super::node::{NoServer, Node, io_error};
+use super::sentinel;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
 use crate::store::StoreError;
@@ -24,10 +24,7 @@ const UNREADABLE: &str = "UNREADABLE";
 
 /// A call of a step.
 pub(super) trait Invoke: Sync {
-    fn invoke(
-        &self,
-        connection: &mut ConnectionManager,
-    ) -> impl Future<Output = redis::RedisResult<Vec<u8>>> + Send;
+    fn invoke(&self, connection: &mut Connection<'_>) -> impl Future<Output = RedisResult<Vec<u8>>> + Send;
 }
 
 /// The answer of a script.
@@ -37,10 +34,46 @@ pub(super) enum Answer {
     KeyUnreadable(String),
 }
 
-/// The process's one connection. It reconnects on its own.
+enum Route {
+    /// One server, or the master of Sentinels.
+    One(Arc<Node>),
+    Cluster(Cluster),
+}
+
+/// The link as one call uses it.
+pub(super) struct Connection<'l> {
+    route: &'l Route,
+    /// The node of a Cluster that answered last.
+    answered: Option<Arc<Node>>,
+}
+
+impl Connection<'_> {
+    pub(super) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        let answer = match self.route {
+            Route::One(node) => node.send(command).await.map_err(|failed| failed.error),
+            Route::Cluster(cluster) => {
+                let (answer, answered) = cluster.send(command).await;
+                self.answered = answered;
+                answer
+            }
+        };
+        Ok(from_redis_value(answer?)?)
+    }
+
+    /// Runs a command without a key where the last query ran. So each primary of a Cluster gets the library when it lacks it:
+    /// also a new one, and one that lost it.
+    pub(super) async fn query_there<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        let node = match (self.route, &self.answered) {
+            (Route::Cluster(_), Some(node)) | (Route::One(node), _) => node,
+            (Route::Cluster(_), None) => return Err(NoServer::SlotUnserved.into()),
+        };
+        Ok(from_redis_value(node.send(command).await.map_err(|failed| failed.error)?)?)
+    }
+}
+
+/// The process's one link.
 pub(super) struct Link {
-    connection: Mutex<ConnectionManager>,
-    client: Client,
+    route: Route,
     /// The run id of the server that answered the last heartbeat.
     server: Mutex<Option<String>>,
     /// A step got no answer since the last answered heartbeat: a failover may be in progress.
@@ -53,13 +86,13 @@ pub(super) struct Link {
 impl Link {
     /// Connects at the first step, so that a gateway can start while Redis is down.
     pub(super) fn open(url: &str) -> Result<Link, InvalidUrl> {
-        let unusable =
-            |error: redis::RedisError| InvalidUrl::new(format!("cannot be used: {}", error.category()));
-        let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
-        let client = Client::open(address::read(url)?.set_tcp_settings(settings)).map_err(unusable)?;
+        let route = match address::read(url)? {
+            Servers::One(server, access) => Route::One(Node::at(server, &access)),
+            Servers::Sentinels(sentinels) => Route::One(sentinel::master(sentinels)),
+            Servers::Cluster { nodes, access } => Route::Cluster(Cluster::new(nodes, access)),
+        };
         Ok(Link {
-            connection: Mutex::new(connection_to(&client).map_err(unusable)?),
-            client,
+            route,
             server: Mutex::default(),
             has_silent_step: AtomicBool::new(false),
             lost_writes_until: AtomicU64::new(0),
@@ -67,10 +100,13 @@ impl Link {
         })
     }
 
+    fn connection(&self) -> Connection<'_> {
+        Connection { route: &self.route, answered: None }
+    }
+
     /// Runs a step.
     pub(super) async fn run(&self, call: &impl Invoke) -> Result<Answer, StoreError> {
-        let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut connection)).await;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut self.connection())).await;
         if let Ok(Err(error)) = &answer
             && error.code() == Some(UNREADABLE)
         {
@@ -79,32 +115,12 @@ impl Link {
         if !matches!(answer, Ok(Ok(_))) {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
-        match answer {
-            Ok(Ok(answer)) => Ok(Answer::Bytes(answer)),
-            Ok(Err(error)) => {
-                self.leave_replica(&error);
-                Err(unavailable(error))
-            }
-            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
-        }
+        answered(answer).map(Answer::Bytes)
     }
 
     /// Runs a command that only reads.
-    pub(super) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
-        let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        match tokio::time::timeout(ANSWER_TIMEOUT, command.query_async(&mut connection)).await {
-            Ok(answer) => answer.map_err(unavailable),
-            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
-        }
-    }
-
-    /// After a failover the old primary may keep our connection, as a replica that refuses every write. The client does
-    /// not leave it, so this opens a new connection: the address leads to the new primary.
-    fn leave_replica(&self, error: &redis::RedisError) {
-        let refused = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
-        if refused && let Ok(connection) = connection_to(&self.client) {
-            *self.connection.lock().expect("nothing panics while it holds the lock") = connection;
-        }
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        answered(tokio::time::timeout(ANSWER_TIMEOUT, self.connection().query(command)).await)
     }
 
     /// The run id of the server that answered the last heartbeat; `-` before the first.
@@ -128,15 +144,14 @@ impl Link {
     }
 }
 
-fn connection_to(client: &Client) -> redis::RedisResult<ConnectionManager> {
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(Duration::from_millis(800)))
-        .set_response_timeout(Some(Duration::from_millis(1_000)))
-        .set_number_of_retries(1)
-        .set_min_delay(Duration::from_millis(50))
-        .set_max_delay(Duration::from_millis(200))
-        .set_pipeline_buffer_size(512);
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
+fn answered<T>(answer: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> Result<T, StoreError> {
+    match answer {
+        Ok(answer) => answer.map_err(|error| match NoServer::of(&error) {
+            Some(none) => StoreError::Unavailable(none.to_string()),
+            None => unavailable(error),
+        }),
+        Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+    }
 }
 
 /// Keeps the kind of an error and the server's error word, not its message: that could hold a value.
@@ -155,8 +170,7 @@ fn unavailable(error: redis::RedisError) -> StoreError {
 /// The system's message for a failed connection or name lookup. For anything else, such as a certificate, only the kind:
 /// the message could name the host.
 fn connection_error(error: &redis::RedisError) -> String {
-    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
-    let Some(io) = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) else {
+    let Some(io) = io_error(error) else {
         return error.category().to_owned();
     };
     let text = io.to_string().to_lowercase();

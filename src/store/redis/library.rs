@@ -38,6 +38,9 @@ local function guarded(step, keys, args)
   -- Redis 7.0 raises an error of a command as its text, which begins with a code; later servers raise a table. An error of Lua
   -- begins with its place.
   local error = tostring(type(answer) == 'table' and answer.err or answer)
+  -- In a Redis Cluster, while the slot moves: a key of the step is not here, or not any more.
+  if find(error, 'non local key', 1, true) then return redis.error_reply('TRYAGAIN a key of the step is moving') end
+  if find(error, 'cluster is down', 1, true) then return redis.error_reply('CLUSTERDOWN') end
   local code = string.match(error, '^%-?(%u+) ')
   if not code or code == 'WRONGTYPE' then
     local name = sub(last_key or '', (find(last_key or '', '}:', 1, true) or 0) + 2)
@@ -193,6 +196,8 @@ pub(super) struct Library {
     pub(super) code: String,
     functions: [String; STEPS.len()],
     scripts: [redis::Script; STEPS.len()],
+    /// Without its end, which names the step.
+    source: String,
     /// The server has no functions, or the user may not use them.
     pub(super) runs_as_scripts: AtomicBool,
 }
@@ -211,10 +216,8 @@ impl Library {
             )
             .expect("a string takes all");
         }
-        let script = |step: Step| {
-            redis::Script::new(&format!("{source}\nreturn guarded({}, KEYS, ARGV)", step.name()))
-        };
-        Library { code, functions, scripts: STEPS.map(script), runs_as_scripts: AtomicBool::new(false) }
+        let scripts = STEPS.map(|step| redis::Script::new(&script_code(&source, step)));
+        Library { code, functions, scripts, source, runs_as_scripts: AtomicBool::new(false) }
     }
 
     pub(super) fn function(&self, step: Step) -> &str {
@@ -224,6 +227,15 @@ impl Library {
     pub(super) fn script(&self, step: Step) -> &redis::Script {
         &self.scripts[step as usize]
     }
+
+    /// For `SCRIPT LOAD`.
+    pub(super) fn script_code(&self, step: Step) -> String {
+        script_code(&self.source, step)
+    }
+}
+
+fn script_code(source: &str, step: Step) -> String {
+    format!("{source}\nreturn guarded({}, KEYS, ARGV)", step.name())
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 //! `layout.lua` describes what is stored. `replies.rs` reads the answers of all steps.
 
 mod address;
+mod cluster;
 mod connection;
 mod keys;
 mod library;
+mod node;
 mod opening;
 mod pack;
 mod place_steps;
@@ -15,6 +17,7 @@ mod records;
 mod repeated_calls;
 mod replies;
 mod reshard;
+mod sentinel;
 mod settings;
 mod show;
 mod step_call;

@@ -2,10 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use redis::aio::ConnectionManager;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArgs};
 
-use super::connection::Invoke;
+use super::connection::{Connection, Invoke};
 use super::keys::Key;
 use super::library::{Library, Step};
 use crate::domain::request_id::RequestId;
@@ -89,12 +88,12 @@ impl<'s> Call<'s> {
     }
 
     /// From now on, until the process ends, all steps run as scripts.
-    async fn fall_back(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
+    async fn fall_back(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
         self.library.runs_as_scripts.store(true, Ordering::Relaxed);
         self.invoke_script(connection).await
     }
 
-    async fn invoke_script(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
+    async fn invoke_script(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
         let script = self.library.script(self.step);
         let mut command = Cmd::with_capacity(ARGUMENTS, BYTES);
         command.arg("EVALSHA").arg(script.get_hash());
@@ -104,10 +103,12 @@ impl<'s> Call<'s> {
                 redis::Arg::Cursor | _ => unreachable!("a step has no cursor"),
             };
         }
-        match command.query_async(connection).await {
+        match connection.query(&command).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                script.load_async(connection).await?;
-                command.query_async(connection).await
+                let load =
+                    redis::cmd("SCRIPT").arg("LOAD").arg(self.library.script_code(self.step)).to_owned();
+                connection.query_there::<String>(&load).await?;
+                connection.query(&command).await
             }
             answer => answer,
         }
@@ -116,21 +117,21 @@ impl<'s> Call<'s> {
 
 impl Invoke for Call<'_> {
     /// Runs the step as a function, and as a script where the server does not run functions.
-    async fn invoke(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
+    async fn invoke(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
         if self.library.runs_as_scripts.load(Ordering::Relaxed) {
             return self.invoke_script(connection).await;
         }
-        match self.command.query_async(connection).await {
+        match connection.query(&self.command).await {
             Err(error) if has_no_function(&error) => {}
             Err(error) if has_no_functions(&error) => return self.fall_back(connection).await,
             answer => return answer,
         }
-        let load = redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.code).query_async(connection).await;
-        match load {
-            Err::<String, _>(error) if has_no_functions(&error) => self.fall_back(connection).await,
+        let load = redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.code).to_owned();
+        match connection.query_there::<String>(&load).await {
+            Err(error) if has_no_functions(&error) => self.fall_back(connection).await,
             // Another worker has loaded it in the meantime.
             Err(error) if !error.to_string().contains("already exists") => Err(error),
-            Ok(_) | Err(_) => self.command.query_async(connection).await,
+            Ok(_) | Err(_) => connection.query(&self.command).await,
         }
     }
 }

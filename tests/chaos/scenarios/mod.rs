@@ -1,7 +1,10 @@
 //! Faults at one exact moment: each scenario causes one.
 
 mod email;
+mod failover;
 mod provider;
+mod redis_cluster;
+mod redis_sentinel;
 mod servers;
 mod upgrades;
 mod workers;
@@ -34,7 +37,7 @@ pub struct Scenario {
 }
 
 /// In the order in which they run.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 17] = [
     Scenario {
         name: "a_worker_killed_between_the_answer_and_the_record",
         run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
@@ -98,6 +101,42 @@ pub const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "hanging_emails_do_not_slow_text_messages",
         run: |place| Box::pin(email::hanging_emails_do_not_slow_text_messages(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_cluster_primary_killed",
+        run: |place| Box::pin(redis_cluster::primary_killed(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_cluster_slot_moved",
+        run: |place| Box::pin(redis_cluster::slot_moved(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_cluster_planned_failover",
+        run: |place| Box::pin(redis_cluster::planned_failover(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_sentinel_master_killed",
+        run: |place| Box::pin(redis_sentinel::master_killed(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_sentinel_master_frozen",
+        run: |place| Box::pin(redis_sentinel::master_frozen(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_sentinel_planned_failover",
+        run: |place| Box::pin(redis_sentinel::planned_failover(place)),
         short: false,
         alone: true,
     },

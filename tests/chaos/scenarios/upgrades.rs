@@ -66,7 +66,7 @@ async fn roll_all(stage: &Stage<'_>) -> Result<(), String> {
 }
 
 /// The sum over all numbers of their requests, none counted beyond the limit. Some requests come with too little time left.
-fn sends_allowed(stage: &Stage<'_>) -> usize {
+pub(super) fn sends_allowed(stage: &Stage<'_>) -> usize {
     let results = stage.client.results().into_iter();
     let expired = results.filter(|result| result.error.as_deref() == Some("expired"));
     let expired: HashSet<String> = expired.map(|result| result.request).collect();

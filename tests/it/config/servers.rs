@@ -1,4 +1,4 @@
-//! `AMQP_URL` and `REDIS_URL`: a URL means exactly one server, or the start is refused.
+//! `AMQP_URL` and `REDIS_URL`: a URL has exactly one meaning, or the start is refused.
 
 use super::*;
 
@@ -132,6 +132,58 @@ fn a_parameter_that_the_client_would_overlook_is_refused() {
         ["redis+unix:///run/secret", "unix:///run/secret?db=1", "valkey://host", "redis-sentinel://a/m"]
     {
         expect_url_refused("REDIS_URL", url);
+    }
+}
+
+#[test]
+fn a_url_of_several_servers_has_one_meaning_or_is_refused() {
+    for rest in [
+        "+cluster://u:hunter2@redis.internal,",
+        "+cluster://u:hunter2@,redis.internal",
+        "+cluster://u:hunter2@redis.internal,,two",
+        "+cluster://u:hunter2@redis.internal,redis.internal",
+        "+cluster://u:hunter2@redis.internal,REDIS.internal:6379",
+        "+cluster://u:hunter2@redis.internal,two:0",
+        "+cluster://u:hunter2@redis.internal,[::1",
+        "+cluster://u:hunter2@redis.internal/0",
+        "+cluster://u:hunter2@redis.internal/1",
+        "+cluster://u:hunter2@redis.internal//",
+        "+cluster://u:hunter2@redis.internal?x=secret",
+        "+cluster://u@redis.internal",
+        "+cluster://u:hun/ter2@redis.internal,two",
+        "+cluster:///",
+        "+sentinel://u:hunter2@redis.internal",
+        "+sentinel://u:hunter2@redis.internal/",
+        "+sentinel://u:hunter2@redis.internal//1",
+        "+sentinel://u:hunter2@redis.internal/secret/one",
+        "+sentinel://u:hunter2@redis.internal/secret/1/2",
+        "+sentinel://u:hunter2@redis.internal/%zz",
+        "+sentinel://u:hunter2@redis.internal,redis.internal:26379/secret",
+        "+sentinel://u:hunter2@redis.internal/secret?sentinel_username=secret",
+        "+sentinel://u:hunter2@redis.internal/secret?sentinel_password=",
+        "+sentinel://u:hunter2@redis.internal/secret?sentinel_username=&sentinel_password=secret",
+        "+sentinel://u:hunter2@redis.internal/secret?sentinel_password=a&sentinel_password=secret",
+        "+sentinel://u:hunter2@redis.internal/secret?sentinel_password=se@cret",
+        "+sentinel://u:hunter2@redis.internal/secret?db=1",
+        "+sentinel://u:hunter2@redis.internal/secret#insecure",
+        "+sentinels://u:hunter2@redis.internal/secret",
+        "+://u:hunter2@redis.internal",
+    ] {
+        expect_url_refused("REDIS_URL", &format!("rediss{rest}"));
+    }
+    let hosts: Vec<String> = (0..33).map(|number| format!("h{number}")).collect();
+    expect_url_refused("REDIS_URL", &format!("redis+cluster://u:hunter2@{}", hosts.join(",")));
+    for url in ["amqp+cluster://u:hunter2@host", "amqps+sentinel://u:hunter2@host/secret"] {
+        expect_url_refused("AMQP_URL", url);
+    }
+    for url in [
+        "redis+cluster://one",
+        "REDISS+CLUSTER://u:p,q@one:7000,two,[2001:db8::1]:7001/",
+        "redis+sentinel://one/mymaster",
+        "redis+sentinel://one/mymaster/",
+        "rediss+sentinel://:p@one:1,two:26379,[::1]/my%2Fmaster/15?sentinel_password=s%40&sentinel_username=u",
+    ] {
+        expect(Role::Serve, &with(production(), &[("REDIS_URL", url)]));
     }
 }
 

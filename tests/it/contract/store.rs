@@ -16,6 +16,7 @@ mod properties;
 mod provider_check;
 mod receipts;
 mod rights;
+mod servers;
 mod shared;
 mod suppressions;
 

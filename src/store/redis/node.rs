@@ -1,0 +1,215 @@
+//! A connection that is made at its first use, and again once it broke.
+//!
+//! - One attempt at a time for the whole process, with a growing, random wait before each but the first. Steps that come
+//!   meanwhile wait for the attempt, and share its error.
+//! - The attempt finds the server anew: by its name, or by asking the Sentinels. A broken connection never leads back to the
+//!   server that was left without such a search.
+//! - A server that is stopped in mid-air keeps its connections open. So a missing answer breaks the connection, too.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, Value};
+use tokio::time::Instant;
+
+use super::address::{Access, Address};
+
+/// Covers the name lookup, TLS, and the login.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+/// To ask the Sentinels, and then to connect.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_200);
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1_000);
+const WAIT_FIRST: Duration = Duration::from_millis(50);
+const WAIT_MAX: Duration = Duration::from_millis(400);
+/// A connection that breaks sooner counts as a failed attempt.
+const STEADY: Duration = Duration::from_secs(1);
+const COMMANDS_QUEUED_MAX: usize = 512;
+
+type Connected = RedisResult<(MultiplexedConnection, u64)>;
+type Attempt = Shared<BoxFuture<'static, Connected>>;
+type Connect = dyn Fn() -> BoxFuture<'static, RedisResult<MultiplexedConnection>> + Send + Sync;
+
+pub(super) struct Node {
+    /// As the connection was asked for; of a master the first one.
+    pub(super) address: Address,
+    connect: Box<Connect>,
+    state: Mutex<State>,
+}
+
+struct State {
+    connection: Connection,
+    /// Of the connection that is open or about to be.
+    number: u64,
+    /// Attempts in a row that brought no steady connection.
+    failures: u32,
+}
+
+enum Connection {
+    None,
+    Attempt(Attempt),
+    Open(MultiplexedConnection, Instant),
+}
+
+/// A command without an answer that could be used.
+pub(super) struct Failed {
+    pub(super) error: RedisError,
+    /// The server may have run it.
+    pub(super) is_sent: bool,
+}
+
+impl Node {
+    pub(super) fn new(
+        address: Address,
+        connect: impl Fn() -> BoxFuture<'static, RedisResult<MultiplexedConnection>> + Send + Sync + 'static,
+    ) -> Arc<Node> {
+        let state = State { connection: Connection::None, number: 0, failures: 0 };
+        Arc::new(Node { address, connect: Box::new(connect), state: Mutex::new(state) })
+    }
+
+    /// A node that is always at this address.
+    pub(super) fn at(address: Address, access: &Access) -> Arc<Node> {
+        let (access, place) = (access.clone(), address.clone());
+        Node::new(address, move || {
+            let (access, place) = (access.clone(), place.clone());
+            async move { connect_to(&place, &access).await }.boxed()
+        })
+    }
+
+    pub(super) async fn send(self: &Arc<Self>, command: &Cmd) -> Result<Value, Failed> {
+        let failed = |is_sent| move |error| Failed { error, is_sent };
+        let (mut connection, number) = self.connection().await.map_err(failed(false))?;
+        let answer = connection.send_packed_command(command).await.and_then(Value::extract_error);
+        if let Err(error) = &answer
+            && leaves(error)
+        {
+            self.leave(number);
+        }
+        answer.map_err(failed(true))
+    }
+
+    /// Its last attempt failed, or its connection broke and no other has been made.
+    pub(super) fn is_down(&self) -> bool {
+        let state = self.state();
+        state.failures > 0 && !matches!(state.connection, Connection::Open(..))
+    }
+
+    async fn connection(self: &Arc<Self>) -> Connected {
+        let attempt = {
+            let mut state = self.state();
+            match &state.connection {
+                Connection::Open(connection, _) => return Ok((connection.clone(), state.number)),
+                Connection::Attempt(attempt) => attempt.clone(),
+                Connection::None => self.begin(&mut state),
+            }
+        };
+        attempt.await
+    }
+
+    /// Begins an attempt. It goes on when the step that needed it has given up.
+    fn begin(self: &Arc<Self>, state: &mut State) -> Attempt {
+        state.number += 1;
+        let (node, number, wait) = (Arc::clone(self), state.number, wait_after(state.failures));
+        let attempt = async move {
+            tokio::time::sleep(wait).await;
+            let connected = tokio::time::timeout(ATTEMPT_TIMEOUT, (node.connect)()).await;
+            let connected = connected.unwrap_or_else(|_| Err(timed_out()));
+            node.connected(&connected);
+            connected.map(|connection| (connection, number))
+        };
+        let attempt = attempt.boxed().shared();
+        state.connection = Connection::Attempt(attempt.clone());
+        tokio::spawn(attempt.clone());
+        attempt
+    }
+
+    fn connected(&self, connected: &RedisResult<MultiplexedConnection>) {
+        let mut state = self.state();
+        state.connection = match connected {
+            Ok(connection) => Connection::Open(connection.clone(), Instant::now()),
+            Err(_) => Connection::None,
+        };
+        state.failures += u32::from(connected.is_err());
+    }
+
+    /// Leaves a connection, unless that was done, and begins to make another.
+    fn leave(self: &Arc<Self>, number: u64) {
+        let mut state = self.state();
+        if let Connection::Open(_, since) = &state.connection
+            && state.number == number
+        {
+            state.failures = if since.elapsed() < STEADY { state.failures + 1 } else { 0 };
+            drop(self.begin(&mut state));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+/// The wait before an attempt.
+fn wait_after(failures: u32) -> Duration {
+    let wait = match failures {
+        0 => return Duration::ZERO,
+        _ => WAIT_FIRST.saturating_mul(2_u32.saturating_pow(failures - 1)).min(WAIT_MAX),
+    };
+    wait.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// Is the connection, or the server at its end, of no use any more? After a failover the old primary may keep our connection,
+/// as a replica that refuses every write.
+fn leaves(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_unrecoverable_error()
+        || matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"))
+}
+
+pub(super) async fn connect_to(address: &Address, access: &Access) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_pipeline_buffer_size(COMMANDS_QUEUED_MAX);
+    Client::open(access.to(address)?)?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+pub(super) fn timed_out() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+/// A search for a server that ended without one. The texts name no host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoServer {
+    #[error("no Sentinel knows a master of the name in REDIS_URL")]
+    MasterUnknown,
+    #[error("the Sentinels hold the master for down, and have chosen no other yet")]
+    MasterDown,
+    #[error("the Sentinels name a server that is no master")]
+    NotMaster,
+    #[error("no node of the Redis Cluster serves the slot of REDIS_PREFIX")]
+    SlotUnserved,
+}
+
+impl From<NoServer> for RedisError {
+    fn from(none: NoServer) -> RedisError {
+        std::io::Error::other(none).into()
+    }
+}
+
+impl NoServer {
+    pub(super) fn of(error: &RedisError) -> Option<NoServer> {
+        if error.kind() != ErrorKind::Io {
+            return None;
+        }
+        io_error(error)?.get_ref()?.downcast_ref().copied()
+    }
+}
+
+/// The error of a connection that is behind a client's error.
+pub(super) fn io_error(error: &RedisError) -> Option<&std::io::Error> {
+    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    cause.and_then(|cause| cause.downcast_ref())
+}
