@@ -56,15 +56,15 @@ fn main() -> ExitCode {
 
 fn check_all() -> Verdict {
     println!("{COPIES} copies of a request, 2 workers, at most {FAULTS} faults\n");
-    let mut verdicts = Vec::new();
+    let mut verdicts: Vec<_> = sharded::must_hold().map(Verdict::of).into();
+    verdicts.extend(sharded::flaws_must_be_found().into_iter().map(Verdict::of));
+    println!();
     for provider in [Provider::Prompt, Provider::Laggard] {
         verdicts.push(must_hold(&life(provider, None)));
         verdicts.push(must_hold(&beside_another(provider, None)));
     }
-    verdicts.extend(sharded::must_hold().map(Verdict::of));
     println!();
     verdicts.extend(Flaw::ALL.map(must_be_found));
-    verdicts.extend(sharded::flaws_must_be_found().into_iter().map(Verdict::of));
     match verdicts.contains(&Verdict::Unexpected) {
         true => Verdict::Unexpected,
         false => Verdict::Expected,

@@ -8,18 +8,20 @@ const CAP: u8 = 3;
 const BLOCK: u8 = 2;
 const VALID: u8 = 1;
 const WINDOW: u8 = 2;
-const TICKS: u8 = 5;
+const TICKS: u8 = 3;
 const WORKERS: usize = 2;
+/// Blocks in a run.
+const LEASES: u8 = 4;
 
 /// A mistake in the design that the model must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlaceFlaw {
     /// A block counts from its lease, not from its end.
     CountsFromLease,
-    /// A late answer of an earlier call may raise what a block counts.
-    ReturnsMayRaise,
-    /// A lease is repeated as a new block.
-    RepeatsLeaseAsNew,
+    /// A call gives back so many places, instead of saying how many were used.
+    ReturnsRelative,
+    /// A block is valid from the answer to its lease, and not from the first call.
+    CountsFromAnswer,
     /// A worker goes on with a block after its end.
     UsesEndedBlock,
     /// A repeated refund counts again.
@@ -29,8 +31,8 @@ pub enum PlaceFlaw {
 impl PlaceFlaw {
     pub const ALL: [PlaceFlaw; 5] = [
         PlaceFlaw::CountsFromLease,
-        PlaceFlaw::ReturnsMayRaise,
-        PlaceFlaw::RepeatsLeaseAsNew,
+        PlaceFlaw::ReturnsRelative,
+        PlaceFlaw::CountsFromAnswer,
         PlaceFlaw::UsesEndedBlock,
         PlaceFlaw::RefundsTwice,
     ];
@@ -143,7 +145,7 @@ impl Places {
     }
 
     fn lease(&self, world: &mut World, worker: usize, is_answered: bool) {
-        let repeated = world.workers[worker].pending.filter(|_| !self.has(PlaceFlaw::RepeatsLeaseAsNew));
+        let (now, repeated) = (world.now, world.workers[worker].pending);
         let id = repeated.unwrap_or(world.next_id);
         if repeated.is_none() {
             world.next_id += 1;
@@ -158,13 +160,24 @@ impl Places {
         let worker = &mut world.workers[worker];
         worker.pending = if is_answered { None } else { Some(id) };
         if let Some(Leased { id, until, count, .. }) = leased.filter(|_| is_answered) {
-            worker.block = Some(Block { id, until, count, used: 0, is_ended: false });
+            worker.block = Some(Block {
+                id,
+                until,
+                count,
+                used: 0,
+                is_ended: now > until && !self.has(PlaceFlaw::CountsFromAnswer),
+            });
         }
     }
 
     fn give_back(&self, world: &mut World, Return { id, used }: Return) {
         for block in world.store.iter_mut().filter(|block| block.id == id) {
-            block.count = if self.has(PlaceFlaw::ReturnsMayRaise) { used } else { block.count.min(used) };
+            let unused = BLOCK - used;
+            block.count = if self.has(PlaceFlaw::ReturnsRelative) {
+                block.count.saturating_sub(unused)
+            } else {
+                block.count.min(used)
+            };
         }
     }
 
@@ -310,7 +323,10 @@ impl Model for Places {
         }
         for (send, sent) in world.sends.iter().enumerate() {
             if !sent.is_refunded {
-                actions.push(Action::Refund { send, is_repeated: false });
+                // One at a time is enough to take a refunded place again.
+                if world.sends.iter().all(|send| !send.is_refunded) {
+                    actions.push(Action::Refund { send, is_repeated: false });
+                }
             } else if world.faults_left > 0 {
                 actions.push(Action::Refund { send, is_repeated: true });
             }
@@ -330,7 +346,7 @@ impl Model for Places {
         self.act(&mut next, action);
         // Old blocks change nothing any more.
         next.store.retain(|block| self.counts_until(block) > next.now);
-        (next != *world && next.next_id < 7).then_some(next)
+        (next != *world && next.next_id <= LEASES).then_some(next)
     }
 
     fn properties(&self) -> Vec<Property<Places>> {

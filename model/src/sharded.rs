@@ -10,7 +10,7 @@ use crate::charges::{ChargeFlaw, Charges};
 use crate::places::{PlaceFlaw, Places};
 
 const CHARGE_FAULTS: u8 = 3;
-const PLACE_FAULTS: u8 = 2;
+const PLACE_FAULTS: u8 = 1;
 
 /// True for each that holds.
 pub fn must_hold() -> [bool; 2] {

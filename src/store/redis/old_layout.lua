@@ -186,7 +186,7 @@ local function copy_suppression(c, prefix, hex, now)
 end
 
 -- The keys of the suppressions of all countries (ISO 3166: two letters), and the countries.
-local function old_country_keys(prefix)
+function reshard.old_country_keys(prefix)
   local names = {}
   for first = 65, 90 do
     for second = 65, 90 do names[#names + 1] = string.char(first, second) end
@@ -197,7 +197,7 @@ local function old_country_keys(prefix)
 end
 
 local function copy_countries(prefix, now)
-  local keys, names = old_country_keys(prefix)
+  local keys, names = reshard.old_country_keys(prefix)
   for i, value in ipairs(call('MGET', unpack(keys))) do
     if value then
       local is_read, code, till = pcall(convert_suppression, value)
@@ -258,7 +258,7 @@ local function open_store(keys, args)
   local receipts_key = prefix .. 'receipts'
   if not pcall(call, 'ZCARD', receipts_key) then return 'd receipts' end
   local receipts = call('ZRANGE', receipts_key, 0, BATCH - 1)
-  if own_count > 1 and (#receipts > 0 or call('EXISTS', unpack((old_country_keys(prefix)))) > 0) then return 'l' end
+  if own_count > 1 and (#receipts > 0 or call('EXISTS', unpack((reshard.old_country_keys(prefix)))) > 0) then return 'l' end
   if #receipts > 0 then
     note_old_data(prefix)
     move_receipts(c, prefix, receipts, now)

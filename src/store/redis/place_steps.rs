@@ -23,7 +23,7 @@ impl RedisStore {
         let taken = self.held_places().take(self.local_time());
         if let Some((place, is_half_used)) = taken {
             if is_half_used && let Ok(_leasing) = self.places.leasing.try_lock() {
-                // The other half is left: without an answer, whoever uses it up leases.
+                // The other half is left: without an answer, the handler that uses it up leases.
                 let _: Result<(), StoreError> = self.lease_next_block(quota).await;
             }
             return Ok(Taken::Place(place));

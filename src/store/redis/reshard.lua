@@ -9,11 +9,11 @@ local reshard = {
   BATCH = 500,
 }
 
--- The format: layout number, until when data of layout 1 may exist, number of shards, and the one that a change leads to. The first is
--- nil if it cannot be read.
+-- The format: layout number, until when data of layout 1 may exist, number of shards, and the one that a change leads to. Of another
+-- layout only the first can be read; nil if there is none.
 function reshard.read_format(text)
-  local number, till, count, target = string.match(text, '^(%d+) ?(%d*) ?(%d*)>?(%d*)$')
-  return number, tonumber(till or ''), tonumber(count or '') or 1, tonumber(target or '')
+  local number, till, count, target = string.match(text, '^(%d+) (%d+) ?(%d*)>?(%d*)$')
+  return number or string.match(text, '^%d+'), tonumber(till or ''), tonumber(count or '') or 1, tonumber(target or '')
 end
 
 function reshard.write_format(key, till, count, target)

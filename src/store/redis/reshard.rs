@@ -137,7 +137,7 @@ impl RedisStore {
         self.answer(STEP, &call, done).await
     }
 
-    /// What an interrupted change may have left.
+    /// Deletes the shards of other numbers, which an interrupted change may have left.
     async fn delete_other_shards(&self, shards: Shards) -> Result<(), StoreError> {
         for other in Shards::ALL.into_iter().filter(|other| *other != shards) {
             let own = self.tags(shards);

@@ -45,8 +45,7 @@ fn blocks_grow_while_they_are_used_up_and_shrink_when_they_are_not() {
 
 #[test]
 fn the_next_block_is_leased_once_when_half_of_one_is_used() {
-    let mut places = Places::default();
-    places.size = 5;
+    let mut places = Places { size: 5, ..Places::default() };
     lease(&mut places, 1, at(0));
     let asks: Vec<bool> = (0..10).map(|_| places.take(at(0)).expect("leased").1).collect();
     assert_eq!(asks.iter().filter(|asks| **asks).count(), 1);
@@ -70,8 +69,7 @@ fn a_place_comes_back_to_its_block_also_when_that_is_used_up() {
 
 #[test]
 fn what_is_given_back_is_given_back_again_until_the_store_answers() {
-    let mut places = Places::default();
-    places.size = 4;
+    let mut places = Places { size: 4, ..Places::default() };
     lease(&mut places, 1, at(0));
     take(&mut places, at(0)).expect("leased");
     assert!(places.begin_return(at(1)).is_none(), "the block is in use");
@@ -110,8 +108,7 @@ fn a_refusal_answers_those_that_waited_for_it() {
 
 #[test]
 fn the_end_of_the_process_gives_back_all() {
-    let mut places = Places::default();
-    places.size = 4;
+    let mut places = Places { size: 4, ..Places::default() };
     lease(&mut places, 1, at(0));
     take(&mut places, at(0)).expect("leased");
     lease(&mut places, 2, at(0));

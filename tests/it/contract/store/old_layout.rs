@@ -585,6 +585,13 @@ async fn data_of_another_format_is_refused() {
     running.heartbeat(1, true).await.expect_err("it is missing");
     running.heartbeat(1, true).await.expect("answers");
     assert_eq!(redis.read("format"), b"2 0", "it is written again");
+    for other in ["3", "3 of another kind", "3 0 16>256,1"] {
+        put(&redis, "format", "SET", &[other]);
+        assert_eq!(
+            refusal(redis.store().kill_switch().await),
+            "REDIS_PREFIX holds data of format 3; this version reads format 2"
+        );
+    }
     put(&redis, "format", "SET", &["3 0"]);
     let reason = "REDIS_PREFIX holds data of format 3; this version reads format 2";
     assert_eq!(refusal(store.kill_switch().await), reason);
