@@ -236,7 +236,7 @@ mod tests {
     fn every_part_is_decoded_once() {
         let url = "REDISS://us%25er:p%3aa%2540:ss@[2001:DB8:0::1]:6380/a%2Fb?x=%26&y=";
         let url = ServerUrl::parse(url, &["redis", "rediss"]).expect("a URL");
-        let credentials = url.credentials.expect("credentials");
+        let credentials = url.credentials.as_ref().expect("credentials");
         assert_eq!((&*credentials.user, &*credentials.password), ("us%er", "p:a%40:ss"));
         let host = url.one_host("").expect("one host");
         assert_eq!((url.scheme, &*host.name, host.port), ("rediss", "2001:db8::1", Some(6380)));

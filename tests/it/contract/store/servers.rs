@@ -13,7 +13,7 @@ use super::{
     limits, request_to,
 };
 use crate::real;
-use crate::redis_nodes::{Cluster, MASTER, Node, Persistence, Sentinel, is_installed};
+use crate::redis_nodes::{Cluster, Node, Persistence, Sentinel, is_installed};
 
 const PREFIX: &str = "servers";
 /// From the moment that another server is there. Usually it is half a second; tests share the machine with others.
@@ -177,7 +177,7 @@ async fn a_cluster_node_that_freezes_is_left_for_its_successor() {
 async fn successor<'s>(set: &'s Sentinel, old: &Node) -> &'s Node {
     let named = async |sentinel: &Node| {
         sentinel
-            .ask::<(String, u16)>(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER])
+            .ask::<(String, u16)>(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"])
             .await
             .map(|(_, port)| port)
     };
