@@ -18,7 +18,7 @@ use crate::domain::history::{HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::sender_pool::SenderRefusals;
-use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge};
+use crate::store::{Admission, AdmissionInput, Grant, Lease, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
 /// A crash leaves a lease unfinished. A request that this many earlier handlers left so is dead-lettered.
@@ -88,7 +88,7 @@ impl ChannelGateway {
             let (admission, asked_at) = self.ask_admission(handler, &input).await?;
             match admission {
                 Admission::Granted(grant) => {
-                    let is_in_doubt = self.may_have_lost_record(handler, &grant);
+                    let is_in_doubt = self.may_have_lost_record(handler, &input.lease, &grant).await;
                     let granted = GrantedRequest { grant, asked_at, is_in_doubt, history };
                     return Ok(self.after_grant(valid, granted, proposed));
                 }
@@ -142,9 +142,15 @@ impl ChannelGateway {
     }
 
     /// The store may have lost the record of an earlier delivery.
-    fn may_have_lost_record(&self, handler: &DeliveryContext<'_>, grant: &Grant) -> bool {
+    async fn may_have_lost_record(
+        &self,
+        handler: &DeliveryContext<'_>,
+        lease: &Lease<'_>,
+        grant: &Grant,
+    ) -> bool {
         let is_new = grant.history.is_none() && grant.attempt == 1;
-        is_new && handler.delivery.properties.redelivered && self.store.may_have_lost_writes()
+        let is_redelivered = handler.delivery.properties.redelivered;
+        is_new && is_redelivered && self.store.may_have_lost_writes(&lease.subject.recipient).await
     }
 
     fn propose_code(&self, valid: &ValidRequest<'_>) -> ProposedCode<'_> {

@@ -55,6 +55,8 @@ pub enum StoreFault {
     EarlierWorkers,
     /// The data is spread over another number of shards. The sentence names the numbers.
     Shards(String),
+    /// A key that all requests of one shard share cannot be read, by its name.
+    ShardKey(String),
     /// The server lacks what the opening of the store wrote.
     NotOpened,
 }
@@ -120,6 +122,7 @@ impl StoreFault {
             StoreFault::OtherFormat { .. } => "other_format",
             StoreFault::EarlierWorkers => "earlier_workers",
             StoreFault::Shards(_) => "shards",
+            StoreFault::ShardKey(_) => "shard_key",
             StoreFault::NotOpened => "not_opened",
         }
     }
@@ -199,6 +202,12 @@ impl Display for StoreFault {
                 "workers of an earlier version are running with this REDIS_PREFIX: stop them first"
             }
             StoreFault::Shards(sentence) => sentence,
+            StoreFault::ShardKey(name) => {
+                return write!(
+                    f,
+                    "the stored key `{name}` of a shard cannot be read: see `otpost store show`"
+                );
+            }
             StoreFault::Refused(code) => return write!(f, "Redis refuses the step ({code}): see its log"),
             server => server.server_sentence(),
         })
@@ -274,7 +283,7 @@ mod tests {
         let labels = include_str!("fault.rs").split("fn as_str").nth(1).expect("the function");
         let labels = labels.split("fn may_pass").next().expect("a part");
         let labels: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
-        assert_eq!(labels.len(), 36, "{labels:?}");
+        assert_eq!(labels.len(), 37, "{labels:?}");
         for label in labels {
             assert!(section.contains(&format!("`{label}`")), "{label}");
         }

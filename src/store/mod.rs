@@ -168,9 +168,9 @@ pub trait Store: Send + Sync {
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError>;
 
-    /// True for a while after a failover, which may lose the last second of writes. A request without a record may then
-    /// have been sent.
-    fn may_have_lost_writes(&self) -> bool;
+    /// True for a while after a failover of the server that has the data of this recipient: that may lose the last second of
+    /// writes. A request without a record may then have been sent.
+    async fn may_have_lost_writes(&self, recipient: &Digest16) -> bool;
 
     /// Gives back what the process holds, before it ends. Without it the store counts that as used for a while.
     async fn close(&self) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! Delivery receipts: those that arrive, and those that are overdue.
 
+use super::retention::is_word;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
@@ -16,6 +17,13 @@ pub struct NewReceipt<'a> {
     /// The delivery event was published and confirmed.
     pub published: bool,
     pub suppression: Option<NewSuppression<'a>>,
+}
+
+impl<'a> NewReceipt<'a> {
+    /// The message id, or nothing if the store cannot keep it as a word.
+    pub(crate) fn stored_message_id(&self) -> &'a str {
+        Some(self.message_id).filter(|id| is_word(id)).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

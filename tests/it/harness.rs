@@ -225,8 +225,8 @@ impl Store for FlakyStore {
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.reach()?.remove_suppression(recipient).await
     }
-    fn may_have_lost_writes(&self) -> bool {
-        self.inner.may_have_lost_writes()
+    async fn may_have_lost_writes(&self, recipient: &Digest16) -> bool {
+        self.inner.may_have_lost_writes(recipient).await
     }
 }
 

@@ -9,6 +9,7 @@ use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
+use otpost::domain::shards::Shards;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::{CodeCheck, ProviderCheckEnd};
@@ -18,6 +19,7 @@ use otpost::store::{AdmissionInput, ClaimInput, CompletionInput, NewReceipt, Pro
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use crate::contract::store::shard_charges::expect_logs_agree_with_records;
 use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
 use crate::real;
 use crate::redis_nodes::{self, Cluster, Persistence};
@@ -87,6 +89,8 @@ struct Copy {
     callers_code: bool,
     requested_ago: Option<u64>,
     left: Option<u64>,
+    /// The limit of all sends.
+    all: u32,
 }
 
 /// Mostly one of the first few, so that steps meet.
@@ -113,6 +117,7 @@ fn copies() -> impl Strategy<Value = Copy> {
                 callers_code,
                 requested_ago,
                 left,
+                all: 6,
             },
         )
 }
@@ -188,18 +193,25 @@ impl Suppression {
 }
 
 fn tight() -> Limits {
-    let counts = [(Limit::Recipient, 3), (Limit::User, 4), (Limit::All, 6), (Limit::Wrong, 7)];
+    let counts = [(Limit::Recipient, 3), (Limit::User, 4), (Limit::Wrong, 7)];
     counts.into_iter().fold(limits(), |limits, (limit, count)| limits.with(limit, count))
 }
 
 impl Copy {
+    fn limits(&self) -> Limits {
+        tight().with(Limit::All, self.all)
+    }
+
     fn request_to(&self, now: UnixMillis) -> TestRequest {
         let base = request_to(self.recipient, &format!("r{}", self.request));
         TestRequest {
             owner: self.owner + 1,
             user: (self.user > 0).then(|| named(200 + self.user)),
             // Without a cooldown several requests are in progress at once.
-            limits: if self.user == 2 { Limits { cooldown: Duration::ZERO, ..tight() } } else { tight() },
+            limits: match self.user {
+                2 => Limits { cooldown: Duration::ZERO, ..self.limits() },
+                _ => self.limits(),
+            },
             requested_at: self.requested_ago.map(|ago| UnixMillis(if ago < 3_000 { 0 } else { now.0 - ago })),
             not_after: self.left.map(|left| UnixMillis(now.0 + left)),
             challenge: 100 + self.challenge,
@@ -240,7 +252,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::Usage { copy } => {
             let request = copy.request_to(now);
-            shown(store.usage(&request.lease().subject, Some(&request.request), &tight()).await)
+            shown(store.usage(&request.lease().subject, Some(&request.request), &copy.limits()).await)
         }
         Step::NewReceipt { copy, message, status, published, suppress } => {
             let request = copy.request_to(now);
@@ -406,7 +418,31 @@ async fn verify(store: &dyn TimedStore, recipient: u8, check_id: u64, digest: u8
     shown(store.verify(&check).await)
 }
 
-async fn agree(steps: Vec<Step>, packed: RedisStore) {
+/// A step whose answer more than one shard does not weaken or change: a request always brings the same user; without the cap over all
+/// sends, whose places are leased; without suppressed countries, which a worker knows by its heartbeat; and a record is sought with
+/// its recipient, as others may have used the same id in other shards.
+fn for_shards(mut step: Step) -> Step {
+    match &mut step {
+        Step::AdmissionInput(copy)
+        | Step::Progress { copy, .. }
+        | Step::Claim { copy, .. }
+        | Step::Complete { copy, .. }
+        | Step::Usage { copy }
+        | Step::NewReceipt { copy, .. }
+        | Step::RequestRecord { copy, .. }
+        | Step::LinkVerification { copy, .. } => (copy.user, copy.all) = (copy.request % 3, 0),
+        _ => {}
+    }
+    match &mut step {
+        Step::Complete { end: End { suppression: Some(suppression), .. }, .. }
+        | Step::NewReceipt { suppress: Some(suppression), .. } => suppression.country = false,
+        Step::RequestRecord { with_recipient, .. } => *with_recipient = true,
+        _ => {}
+    }
+    step
+}
+
+async fn agree(steps: Vec<Step>, packed: &RedisStore) -> UnixMillis {
     let memory = MemoryStore::new(Clock::System);
     let mut now = START;
     for (at, step) in steps.iter().enumerate() {
@@ -415,9 +451,10 @@ async fn agree(steps: Vec<Step>, packed: RedisStore) {
         }
         memory.at(now);
         packed.at(now);
-        let (expected, got) = (answer(&memory, step, now).await, answer(&packed, step, now).await);
+        let (expected, got) = (answer(&memory, step, now).await, answer(packed, step, now).await);
         assert_eq!(expected, got, "step {at} {step:?} of {steps:#?}");
     }
+    now
 }
 
 proptest! {
@@ -426,7 +463,17 @@ proptest! {
     #[test]
     fn memory_and_redis_answer_the_same(steps in prop::collection::vec(steps(), 1..120)) {
         let redis = real::Redis::fresh();
-        runtime().block_on(agree(steps, redis.store()));
+        runtime().block_on(agree(steps, &redis.store()));
+    }
+
+    #[test]
+    fn memory_and_shards_answer_the_same(steps in prop::collection::vec(steps(), 1..120), are_16 in any::<bool>()) {
+        let redis = real::Redis::fresh();
+        let store = redis.sharded(if are_16 { 16 } else { 256 });
+        runtime().block_on(async {
+            let now = agree(steps.into_iter().map(for_shards).collect(), &store).await;
+            expect_logs_agree_with_records(&redis, &store, now).await;
+        });
     }
 }
 
@@ -445,10 +492,16 @@ fn memory_and_a_cluster_answer_the_same() {
     let cluster = runtime.block_on(Cluster::start(3, 0, Persistence::Nothing)).expect("a Cluster");
     let config =
         ProptestConfig { cases: cases() / 10, failure_persistence: None, ..ProptestConfig::default() };
-    let sequences = prop::collection::vec(steps(), 1..120);
-    let result = TestRunner::new(config).run(&sequences, |steps| {
-        let store = RedisStore::connect(&cluster.url(), &real::unique("model")).expect("a URL");
-        runtime.block_on(agree(steps, store));
+    let sequences = (prop::collection::vec(steps(), 1..120), any::<bool>());
+    let result = TestRunner::new(config).run(&sequences, |(steps, are_sharded)| {
+        let (steps, shards) = match are_sharded {
+            true => {
+                (steps.into_iter().map(for_shards).collect(), Shards::new(256).expect("a number of shards"))
+            }
+            false => (steps, Shards::ONE),
+        };
+        let store = RedisStore::connect(&cluster.url(), &real::unique("model"), shards).expect("a URL");
+        runtime.block_on(agree(steps, &store));
         Ok(())
     });
     result.expect("both give the same answers");

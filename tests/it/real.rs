@@ -43,6 +43,22 @@ impl Redis {
         RedisStore::connect(&redis_url(), &self.prefix, Shards::ONE).expect("a Redis URL")
     }
 
+    /// A store with more than one shard.
+    pub fn sharded(&self, shards: u16) -> RedisStore {
+        self.sharded_store(Shards::new(shards).expect("a number of shards"))
+    }
+
+    /// The name of a key in a shard.
+    pub fn in_shard(&self, shard: u8, key: impl AsRef<[u8]>) -> Vec<u8> {
+        [format!("{{{}:{shard:02x}}}:", self.prefix).as_bytes(), key.as_ref()].concat()
+    }
+
+    /// Runs any command.
+    pub fn run<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        command.query(&mut connection).expect("Redis answers")
+    }
+
     pub fn sharded_store(&self, shards: Shards) -> RedisStore {
         RedisStore::connect(&redis_url(), &self.prefix, shards).expect("a Redis URL")
     }

@@ -234,7 +234,7 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.remove_suppression(recipient, now)))
     }
 
-    fn may_have_lost_writes(&self) -> bool {
+    async fn may_have_lost_writes(&self, _: &Digest16) -> bool {
         self.may_have_lost_writes.load(Ordering::Relaxed)
     }
 }

@@ -1,9 +1,12 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
--- KEYS     recipient, request, country's suppression, then the subject logs
+-- KEYS     recipient, request, country's suppression, then the subject logs; with more than one shard only the first two
 -- ARGV     settings; call: c8 lease token, I6+1 requested at, I6+1 the caller's deadline, B gate closed, I4 the unfinished leases
 --          from which on a request is a crash suspect, Bc0 purpose, Bc0 code facts of the challenge to start, Hc0 error to reject a
---          new request with, or empty, Bc0 text of the request id, empty for a UUID; then the history
--- Answers  n NEW: granted, a new request with the proposed challenge
+--          new request with, or empty, Bc0 text of the request id, empty for a UUID; then the history. With more than one
+--          shard also what was read and charged outside: I6 end of the country's suppression (0: none), I4 its provider code, I6
+--          longest wait of the refused charges, Hc0 charges made, Hc0 charges found, of an earlier call
+-- Answers  with more than one shard after the record's CHARGES, see charges.lua;
+--          n NEW: granted, a new request with the proposed challenge
 --          c NEW FACTS: granted, a new request that continues the pending challenge with these code facts
 --          g GRANT HISTORY: granted again
 --          d GRANT HISTORY: the attempt of an earlier lease is in doubt
@@ -69,7 +72,7 @@ local function continued_challenge(c, s, purpose, proposed_facts, now)
 end
 
 -- The obstacle to a new request: a reason, the time until it ends if it does, and a provider code.
-local function rejection_reason(c, s, country, deadline, keys, stored, now)
+local function rejection_reason(c, s, country, outside, deadline, keys, stored, now)
   if deadline - now < c.time_left_min then return REASON.expired, 0, 0 end
   if s.suppressed_until > now then
     return REASON.suppressed, s.suppressed_until == NO_END and 0 or s.suppressed_until - now, s.suppression_code
@@ -78,7 +81,11 @@ local function rejection_reason(c, s, country, deadline, keys, stored, now)
     local code, till = read_country(keys[3], country)
     if till > now then return REASON.blocked, till == NO_END and 0 or till - now, code end
   end
-  local left = limited_for(c, s, keys, 4, stored, now)
+  if outside and outside.suppressed_until > now then
+    local till = outside.suppressed_until
+    return REASON.blocked, till == NO_END and 0 or till - now, outside.suppression_code
+  end
+  local left = max(limited_for(c, s, keys, 4, stored, now), outside and outside.wait or 0)
   if left > 0 then return REASON.rate_limited, left, 0 end
   left = cooldown_left(s, prefix_of(keys[1]), sub(keys[1], -16), now)
   if left > 0 then return REASON.cooldown, left, 0 end
@@ -124,6 +131,7 @@ local function admit(keys, args)
   local token, requested_at, not_after, gate_closed, crash_suspect_leases_min, purpose, proposed_facts, rejection_error, id_text,
     history_at = read('>c8I6I6BI4Bc0Bc0Hc0Bc0', args[2])
   local history = sub(args[2], history_at)
+  local outside = args[3] and charges.read_outside(args[3])
   local now = clock(c.test_time)
   requested_at = requested_at == 0 and now or min(requested_at - 1, now)
   not_after = not_after == 0 and NO_END or not_after - 1
@@ -132,12 +140,13 @@ local function admit(keys, args)
   local value, at_plain_key = stored[1], stored[2]
   local record, key = find_record(keys[2], at_plain_key, recipient)
   if record then
-    local _, _, kept_until = read_common(record)
+    local _, _, kept_until, _, _, recorded_charges, is_refunded = read_common(record)
     if kept_until > now then
-      return admit_again(c, key, record, keys[1], value, token, gate_closed, crash_suspect_leases_min, now)
+      local answer = admit_again(c, key, record, keys[1], value, token, gate_closed, crash_suspect_leases_min, now)
+      return outside and charges.before(recorded_charges, is_refunded, answer) or answer
     end
   end
-  if gate_closed == 1 then return 'p' end
+  if gate_closed == 1 then return outside and charges.before('', false, 'p') or 'p' end
 
   local s = read_recipient(keys[1], value)
   -- A challenge that cannot be read is replaced.
@@ -152,10 +161,11 @@ local function admit(keys, args)
   if rejection_error ~= '' then
     reason, left, code = REASON.given_error, 0, 0
   else
-    reason, left, code = rejection_reason(c, s, stored[3], deadline, keys, stored, now)
+    reason, left, code = rejection_reason(c, s, stored[3], outside, deadline, keys, stored, now)
   end
   if reason then
-    return reject(c, keys, s, at_plain_key, token, purpose, history, reason, left, code, rejection_error, id_text, now)
+    local answer = reject(c, keys, s, at_plain_key, token, purpose, history, reason, left, code, rejection_error, id_text, now)
+    return outside and charges.before('', false, answer) or answer
   end
 
   s.sends = append(s.sends, REQUEST_ENTRY_BYTES, request, c.window, now, c.entries_max)
@@ -171,9 +181,12 @@ local function admit(keys, args)
   local place, kept_px = choose_record_key(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
   local new_record = pack_in_progress(recipient, SENDING, token, now + c.outcome_kept, '', now + c.lease_duration, 1, now, 0, 1, now,
     expires, deadline, purpose, facts, history)
+  local charged = outside and charges.of_grant(outside, now) or ''
+  new_record = charges.add(new_record, charged, false)
   write_new(place, new_record, kept_px, keys[1], s, c, now)
   charge_subject_logs(c, keys, 4, stored, now)
   if id_text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
   local sends = count_inside(s.sends, REQUEST_ENTRY_BYTES, DAY, now)
-  return pack('>c1I6HI6I6c0', continued_facts and 'c' or 'n', now, sends, expires, deadline, continued_facts or '')
+  local answer = pack('>c1I6HI6I6c0', continued_facts and 'c' or 'n', now, sends, expires, deadline, continued_facts or '')
+  return outside and charges.before(charged, false, answer) or answer
 end

@@ -6,8 +6,11 @@
 --          of, B refund, I6+1 poll for the receipt after (0: none is expected), B found by a lookup (another request may have
 --          claimed the message), B the id is known (the provider lists the message under the outcome's id), Hc0 message id or
 --          empty, Bc0 text of the request id, empty for a UUID, Hc0 suppression or empty: B target (1: the recipient, 2: the
---          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient; then the outcome
--- Answers  r: recorded | a REST: already completed; REST is the recorded one without its common fields | m: another request has
+--          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient; then the outcome. With more
+--          than one shard also an empty argument, and no subject logs and no country: the record lists the charges, and the
+--          country's suppression has begun
+-- Answers  with more than one shard after the record's CHARGES, see charges.lua;
+--           r: recorded | a REST: already completed; REST is the recorded one without its common fields | m: another request has
 --          claimed the message | o: the handler says that nothing was sent, and has lost the lease, or does not know of the last
 --          attempt, or an attempt is in doubt
 
@@ -69,22 +72,23 @@ local function complete(keys, args)
   local at_plain_key = call('GET', keys[2])
   local record, key, is_plain_key_taken = find_record(keys[2], at_plain_key, recipient)
   local state, lease_token, kept_until, receipt, rest_at
+  local recorded_charges, is_refunded = '', false
   if record then
-    state, lease_token, kept_until, receipt, rest_at = read_common(record)
-    if kept_until <= now then record = nil end
+    state, lease_token, kept_until, receipt, rest_at, recorded_charges, is_refunded = read_common(record)
+    if kept_until <= now then record, recorded_charges, is_refunded = nil, '', false end
   end
+  local function answer(text) return args[3] and charges.before(recorded_charges, is_refunded, text) or text end
   local unnamed, admitted_at = '', nil
   if record then
     if state == COMPLETED then
-      if lease_token == token then return 'r' end
-      return 'a' .. sub(record, rest_at)
+      return answer(lease_token == token and 'r' or 'a' .. sub(record, rest_at))
     end
     local _, _, _, attempts_in_doubt, _, recorded_admission = read('>I6HI6HHI6', record, rest_at)
     admitted_at = recorded_admission
     if nothing_sent == 1 then
       -- Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
       local r = read_progress(record, recipient)
-      if lease_token ~= token or attempts_in_doubt ~= 0 or not attempts_are_current(r, attempts, false) then return 'o' end
+      if lease_token ~= token or attempts_in_doubt ~= 0 or not attempts_are_current(r, attempts, false) then return answer('o') end
     -- A good send has no unnamed message, so its record is read no further.
     elseif attempts_in_doubt + (state == SENDING and 1 or 0) > id_is_known then
       unnamed = unnamed_at_completion(record, recipient, id_is_known, now)
@@ -103,7 +107,7 @@ local function complete(keys, args)
   local record_shows_claim = message_id ~= '' and found_by_lookup == 0 and record and refund == REFUND.none
     and kept == c.outcome_kept and now - admitted_at <= DAY - CLAIM_KEPT
   if message_id ~= '' and not record_shows_claim then
-    if not claim_at_completion(c, keys, prefix, recipient, request, message_id, found_by_lookup, now) then return 'm' end
+    if not claim_at_completion(c, keys, prefix, recipient, request, message_id, found_by_lookup, now) then return answer('m') end
   end
   local changed = refund ~= REFUND.none
   if suppression ~= '' then
@@ -117,8 +121,9 @@ local function complete(keys, args)
   if message_id ~= '' and poll_after then
     expect_receipt(prefix, recipient, request, now, now + poll_after, now)
   end
-  call('SET', key, pack_completed(recipient, token, now + kept, receipt, record_shows_claim and 1 or 0, message_id, unnamed, outcome),
-    'PX', c.outcome_px)
+  is_refunded = refund ~= REFUND.none
+  local completed = pack_completed(recipient, token, now + kept, receipt, record_shows_claim and 1 or 0, message_id, unnamed, outcome)
+  call('SET', key, charges.add(completed, recorded_charges, is_refunded), 'PX', c.outcome_px)
   if is_plain_key_taken then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
   if refund == REFUND.full_and_counted then s.refunds = append(s.refunds, REQUEST_ENTRY_BYTES, request, DAY, now, c.entries_max) end
   if refund ~= REFUND.none then
@@ -127,5 +132,5 @@ local function complete(keys, args)
     s.unsent = append(s.unsent, REQUEST_ENTRY_BYTES, request, DAY, now, c.recent_max)
   end
   if changed then write_recipient(keys[1], s, c.window, now) end
-  return 'r'
+  return answer('r')
 end

@@ -1,14 +1,25 @@
 //! The heartbeat: it reads the shared state, counts the worker, and notices another server.
 
 use super::library::Step;
-use super::opening;
-use super::{RedisStore, replies};
+use super::{RedisStore, opening, replies};
 use crate::domain::time::millis;
 use crate::store::retention::{ACTIVE_WORKER_FOR, LOST_WRITES_FOR};
 use crate::store::{SharedState, StoreError};
 
 impl RedisStore {
     pub(super) async fn beat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
+        if !self.keys.are_sharded() {
+            return self.shared_heartbeat(worker_id, is_active).await;
+        }
+        let (shared_state, countries, ()) = tokio::join!(
+            self.shared_heartbeat(worker_id, is_active),
+            self.read_countries(),
+            self.check_next_servers()
+        );
+        shared_state.and_then(|shared_state| countries.map(|()| shared_state))
+    }
+
+    async fn shared_heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         let old_data = self.open().await?;
         let country = self.damaged_country().clone();
         let mut keys = self.keys.all_shared();

@@ -1,14 +1,15 @@
 //! Key names. Recipients, users and IPs appear only as keyed digests.
 //!
-//! Every name starts with the hash tag `{prefix}`. On a Redis Cluster all keys of a gateway thus share one slot, which a
-//! script with keys of several recipients needs. A letter after it names the kind of key, and binary digests follow.
-//! `layout.lua` describes the values; the scripts derive further names.
+//! Every name starts with a hash tag: `{prefix}`, so that all keys share one slot of a Redis Cluster; with more than one shard
+//! `{prefix:NN}` for what one shard has. A step touches keys of one tag only. A letter after it names the kind of key, and binary
+//! digests follow. `layout.lua` describes the values; the scripts derive further names.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
+use crate::domain::shards::Shards;
 use crate::store::{Damaged, Lease};
 
 /// A key name.
@@ -17,6 +18,8 @@ pub(super) type Key = Vec<u8>;
 pub(super) struct Keys {
     /// `{prefix}:`.
     prefix: Vec<u8>,
+    /// The prefix of each shard. That of a single one is the one above.
+    shards: Vec<Vec<u8>>,
 }
 
 /// A request id in 17 bytes: `u` and a UUID, or `h` and the digest of another id.
@@ -81,6 +84,11 @@ pub(super) fn is_country(name: &str) -> bool {
     name.len() == 3 && name.starts_with('c')
 }
 
+/// Is this the name of a key that each shard has?
+pub(super) fn is_of_shard(name: &str) -> bool {
+    matches!(name, "due" | "suppressed") || name.len() > 1 && name.starts_with('r')
+}
+
 /// Sorts a key that a script could not read by the requests that need it: by its name, or of a key with a digest by the
 /// letter of its kind.
 pub(super) fn damaged(name: &str) -> Damaged {
@@ -100,21 +108,44 @@ pub(super) fn damaged(name: &str) -> Damaged {
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str) -> Keys {
-        Keys { prefix: format!("{{{prefix}}}:").into_bytes() }
+    pub(super) fn new(prefix: &str, shards: Shards) -> Keys {
+        let shared = format!("{{{prefix}}}:").into_bytes();
+        let shards = match shards.count() {
+            1 => vec![shared.clone()],
+            count => (0..count).map(|shard| format!("{{{prefix}:{shard:02x}}}:").into_bytes()).collect(),
+        };
+        Keys { prefix: shared, shards }
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(super) fn are_sharded(&self) -> bool {
+        self.shards.len() > 1
+    }
+
+    /// By the first digits of a digest.
+    pub(super) fn shard_of(&self, digest: &Digest16) -> usize {
+        usize::from(digest.bytes()[0]) * self.shards.len() / 256
     }
 
     /// A key's kind and what follows it. `None`: the key of another prefix.
     pub(super) fn without_prefix<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
-        key.strip_prefix(self.prefix.as_slice())
+        self.shards.iter().chain([&self.prefix]).find_map(|prefix| key.strip_prefix(prefix.as_slice()))
     }
 
     pub(super) fn recipient(&self, recipient: &Digest16) -> Key {
-        self.name(b"s", &recipient.bytes())
+        self.of_digest(b"s", recipient)
     }
 
-    pub(super) fn request(&self, request_id: &RequestId) -> Key {
-        self.name(b"q", &request_bytes(request_id))
+    pub(super) fn request(&self, request_id: &RequestId, recipient: &Digest16) -> Key {
+        self.request_of(request_id, self.shard_of(recipient))
+    }
+
+    /// In a shard.
+    pub(super) fn request_of(&self, request_id: &RequestId, shard: usize) -> Key {
+        self.of_shard(shard, b"q", &request_bytes(request_id))
     }
 
     /// Without a country the scripts only read the key.
@@ -139,28 +170,38 @@ impl Keys {
         };
         match log {
             EventLog::AllSends => self.name(kind, b""),
-            _ => self.name(kind, &digest.bytes()),
+            _ => self.of_digest(kind, digest),
         }
     }
 
     /// Provider checks that may have been right: answered right, or without an answer.
     pub(super) fn possible_checks(&self, recipient: &Digest16) -> Key {
-        self.name(b"v", &recipient.bytes())
+        self.of_digest(b"v", recipient)
     }
 
     /// An idempotency key of a service; its digest covers the service and the recipient.
     pub(super) fn idempotency_key(&self, key: &Digest16) -> Key {
-        self.name(b"k", &key.bytes())
+        self.of_digest(b"k", key)
     }
 
-    /// The suppressed recipients, by the end of their suppressions.
-    pub(super) fn suppressed(&self) -> Key {
-        self.name(b"suppressed", b"")
+    /// The suppressed recipients of a shard, by the end of their suppressions.
+    pub(super) fn suppressed_of(&self, shard: usize) -> Key {
+        self.of_shard(shard, b"suppressed", b"")
     }
 
-    /// The minutes in which receipts are due.
-    pub(super) fn due(&self) -> Key {
-        self.name(b"due", b"")
+    /// The minutes in which receipts of a shard are due.
+    pub(super) fn due_of(&self, shard: usize) -> Key {
+        self.of_shard(shard, b"due", b"")
+    }
+
+    /// The last server of a shard.
+    pub(super) fn primary_of(&self, shard: usize) -> Key {
+        self.of_shard(shard, b"primary", b"")
+    }
+
+    /// The suppressed countries, with more than one shard.
+    pub(super) fn countries(&self) -> Key {
+        self.name(b"countries", b"")
     }
 
     pub(super) fn active_workers(&self) -> Key {
@@ -192,15 +233,16 @@ impl Keys {
     }
 
     pub(super) fn of_lease(&self, lease: &Lease<'_>) -> [Key; 2] {
-        [self.recipient(&lease.subject.recipient), self.request(lease.request_id)]
+        [self.recipient(&lease.subject.recipient), self.request(lease.request_id, &lease.subject.recipient)]
     }
 
-    /// The keys that all requests share, but those of countries, in the order that `shared.lua` has.
+    /// The keys that all requests share, but those of countries, in the order that `shared.lua` has. With more than one shard
+    /// some of them do not exist.
     pub(super) fn all_shared(&self) -> Vec<Key> {
         let all_sends =
             |is_list| self.subject_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);
         let (packed, list) = (all_sends(false), all_sends(true));
-        let sets = [self.due(), self.suppressed(), self.active_workers()];
+        let sets = [self.by_name("due"), self.by_name("suppressed"), self.active_workers()];
         [self.kill_switch(), packed, list].into_iter().chain(sets).chain([self.primary()]).collect()
     }
 
@@ -210,12 +252,24 @@ impl Keys {
     }
 
     fn name(&self, kind: &[u8], rest: &[u8]) -> Key {
-        let mut name = Vec::with_capacity(self.prefix.len() + kind.len() + rest.len());
-        name.extend(&self.prefix);
-        name.extend(kind);
-        name.extend(rest);
-        name
+        joined(&self.prefix, kind, rest)
     }
+
+    fn of_digest(&self, kind: &[u8], digest: &Digest16) -> Key {
+        self.of_shard(self.shard_of(digest), kind, &digest.bytes())
+    }
+
+    fn of_shard(&self, shard: usize, kind: &[u8], rest: &[u8]) -> Key {
+        joined(&self.shards[shard], kind, rest)
+    }
+}
+
+fn joined(prefix: &[u8], kind: &[u8], rest: &[u8]) -> Key {
+    let mut name = Vec::with_capacity(prefix.len() + kind.len() + rest.len());
+    name.extend(prefix);
+    name.extend(kind);
+    name.extend(rest);
+    name
 }
 
 #[cfg(test)]
@@ -238,6 +292,29 @@ mod tests {
             assert_eq!(read_request_id(&bytes, kept), Some(id));
         }
     }
+
+    #[test]
+    fn a_key_has_the_tag_of_its_shard() {
+        let digest = |first: u8| {
+            let mut bytes = [7; 16];
+            bytes[0] = first;
+            Digest16::from_bytes(bytes)
+        };
+        let name = |count, first: u8| {
+            let keys = Keys::new("p", Shards::new(count).expect("a number of shards"));
+            let key = keys.recipient(&digest(first));
+            assert_eq!(keys.without_prefix(&key).map(|rest| rest[0]), Some(b's'));
+            String::from_utf8_lossy(key.split(|byte| *byte == b's').next().expect("a prefix")).into_owned()
+        };
+        assert_eq!([name(1, 0), name(1, 0xff)], ["{p}:", "{p}:"]);
+        assert_eq!([name(16, 0x0f), name(16, 0xa0), name(16, 0xff)], ["{p:00}:", "{p:0a}:", "{p:0f}:"]);
+        assert_eq!([name(256, 0x0f), name(256, 0xa0), name(256, 0xff)], ["{p:0f}:", "{p:a0}:", "{p:ff}:"]);
+        let keys = Keys::new("p", Shards::new(16).expect("a number of shards"));
+        assert_eq!(keys.kill_switch(), b"{p}:kill");
+        assert_eq!(keys.without_prefix(b"{p}:kill"), Some(b"kill".as_slice()));
+        assert_eq!(keys.without_prefix(b"{other:00}:kill"), None);
+    }
+
     #[test]
     fn a_damaged_key_is_named_without_a_digest() {
         for (name, damage) in [

@@ -12,6 +12,8 @@
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
 --   {P}:suppressed  recipients: suppressions.lua
 --   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua
+-- With more than one shard {P} is that of a shard, REDIS_PREFIX, a colon and two hexadecimal digits in braces, in all names but
+-- those of what all requests share; see shards.lua. uD, iD and wD are then sorted sets: charges.lua.
 -- {P}:qQ is the plain key of a request. If it holds another recipient's request with the same id, the record is at
 -- {P}:qQR. If the plain key is missing, no other is read.
 --
@@ -29,13 +31,16 @@
 --   caller supplied the code, c16 challenge id, c16 digest of the code, Bc0 key id. Of a code that the provider made follow
 --   Bc0 verification SID and the unfinished checks: c8 check, Bc0 the SID that it asked about
 -- Record of a request
---   common fields: c16 recipient, B state, c8 lease token (NO_LEASE: requeued), I6 kept until, Hc0 receipt; then
+--   common fields: c16 recipient, B state, c8 lease token (NO_LEASE: requeued), I6 kept until, Hc0 receipt; with more than one
+--     shard also Bc0 charges, if the state is 16 more, or 32 more: they were refunded; then
 --   in progress: I6 busy until (end of the lease; requeued: when the next attempt is due), H attempts started, I6 start of the
 --     last, H attempts in doubt, H unfinished leases, I6 admission, I6 expiry, I6 deadline, Bc0 purpose, Bc0 code facts,
 --     then the history
 --   completed: B 1 if the record claims its message (0: a key does), Hc0 message id, Hc0 unnamed messages, then the outcome
 -- Unnamed messages: H count, I6 from, I6 until, Bc0 purpose, Bc0 code facts; the last two are empty if the record was lost
 -- Receipt: Hc0 message id, B rank, B status, B published (0 or 1), I4 provider code (0: none), I6 time, B suppression strength
+-- Charges: entries of 23 bytes, c1 kind (u, i, w: the log; a: a place among all sends), c16 digest (a: zeros), I6 time of the charge
+--   (a: until when the place's block is valid)
 -- Histories and outcomes are opaque here: `records.rs` packs them. Only a rejection is written here.
 --
 -- In all files `c` is the settings of a call, `s` the value of a recipient and `r` a record in progress, as tables; `recipient` and
@@ -47,6 +52,9 @@ local NO_END = 281474976710655
 local NO_LEASE = '\0\0\0\0\0\0\0\0'
 local SENDING, WAITING, DOUBT, COMPLETED = 1, 2, 3, 4
 local REQUEST_ENTRY_BYTES, CHECK_ENTRY_BYTES = 23, 14
+-- Functions for more than one shard. Tables, because Lua allows 200 local names for all files together.
+local charges, countries, shards = {}, {}, {}
+charges.ENTRY_BYTES, charges.STAND, charges.REFUNDED = 23, 16, 32
 -- A log's length is stored in 2 bytes; `pack` would store a larger one without its upper bytes.
 local LOG_BYTES_MAX = 65535
 
@@ -161,11 +169,28 @@ end
 
 local function is_of(record, recipient) return sub(record, BODY_AT, BODY_AT + 15) == recipient end
 
--- The common fields of a record, without the recipient, and where the others begin.
+-- The common fields of a record, without the recipient; where the others begin; its charges, and whether they were refunded.
 local function read_common(record)
   local _, state, lease_token, kept_until, receipt, rest_at = read(COMMON, record, BODY_AT)
+  local charged, is_refunded = '', false
+  if state > COMPLETED then
+    is_refunded = state > charges.REFUNDED
+    state = state - (is_refunded and charges.REFUNDED or charges.STAND)
+    charged, rest_at = read('>Bc0', record, rest_at)
+    if #charged % charges.ENTRY_BYTES ~= 0 then error('charges cannot be read') end
+  end
   if state < SENDING or state > COMPLETED then error('a state cannot be read') end
-  return state, lease_token, kept_until, receipt, rest_at
+  return state, lease_token, kept_until, receipt, rest_at, charged, is_refunded
+end
+
+-- A packed record without charges, with charges.
+function charges.add(record, charged, is_refunded)
+  if charged == '' then return record end
+  local state_at, receipt_at = BODY_AT + 16, BODY_AT + 31
+  local rest_at = receipt_at + 2 + read('>H', record, receipt_at)
+  local state = string.byte(record, state_at) + (is_refunded and charges.REFUNDED or charges.STAND)
+  return pack(HEADER, LAYOUT, #record - BODY_AT + 2 + #charged) .. sub(record, BODY_AT, state_at - 1) .. string.char(state)
+    .. sub(record, state_at + 1, rest_at - 1) .. pack('>Bc0', #charged, charged) .. sub(record, rest_at)
 end
 
 -- The record of a request to a recipient, its key, and whether the plain key is another recipient's. `record` is the value at the
@@ -194,7 +219,7 @@ end
 local function read_progress(record, recipient)
   local r = {recipient = recipient}
   local rest_at
-  r.state, r.lease_token, r.kept_until, r.receipt, rest_at = read_common(record)
+  r.state, r.lease_token, r.kept_until, r.receipt, rest_at, r.charged = read_common(record)
   r.busy_until, r.attempts_started, r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires,
     r.deadline, r.purpose, r.facts, rest_at = read(PROGRESS, record, rest_at)
   r.history = sub(record, rest_at)
@@ -209,9 +234,10 @@ local function pack_in_progress(recipient, state, lease_token, kept_until, recei
 end
 
 local function pack_progress(r)
-  return pack_in_progress(r.recipient, r.state, r.lease_token, r.kept_until, r.receipt, r.busy_until, r.attempts_started,
+  local record = pack_in_progress(r.recipient, r.state, r.lease_token, r.kept_until, r.receipt, r.busy_until, r.attempts_started,
     r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline, r.purpose, r.facts,
     r.history)
+  return charges.add(record, r.charged, false)
 end
 
 -- A completed record. `shows_claim` is 1 if it shows the claim of its message.

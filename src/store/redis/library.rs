@@ -8,9 +8,10 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 17] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
+    include_str!("charges.lua"),
     include_str!("admit.lua"),
     include_str!("progress.lua"),
     include_str!("claims.lua"),
@@ -20,6 +21,7 @@ const SOURCES: [&str; 15] = [
     include_str!("checks.lua"),
     include_str!("receipts.lua"),
     include_str!("shared.lua"),
+    include_str!("shards.lua"),
     include_str!("places.lua"),
     include_str!("reshard.lua"),
     include_str!("old_layout.lua"),
@@ -84,6 +86,15 @@ pub(super) enum Step {
     LeasePlaces,
     RefundPlace,
     FreePlaces,
+    Charge,
+    CorrectCharge,
+    ChargeWait,
+    SuppressCountry,
+    SuppressedCountries,
+    ReceiptSuppresses,
+    CheckServer,
+    CountDue,
+    CheckShardData,
     BeginReshard,
     SurveyShard,
     ReadSuppressions,
@@ -92,7 +103,7 @@ pub(super) enum Step {
     FinishReshard,
 }
 
-const STEPS: [Step; 32] = [
+const STEPS: [Step; 41] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::ClaimMessage,
@@ -119,6 +130,15 @@ const STEPS: [Step; 32] = [
     Step::LeasePlaces,
     Step::RefundPlace,
     Step::FreePlaces,
+    Step::Charge,
+    Step::CorrectCharge,
+    Step::ChargeWait,
+    Step::SuppressCountry,
+    Step::SuppressedCountries,
+    Step::ReceiptSuppresses,
+    Step::CheckServer,
+    Step::CountDue,
+    Step::CheckShardData,
     Step::BeginReshard,
     Step::SurveyShard,
     Step::ReadSuppressions,
@@ -128,7 +148,8 @@ const STEPS: [Step; 32] = [
 ];
 
 impl Step {
-    /// Must data of layout 1 be moved before this step? Opening has copied what all requests share.
+    /// Must data of layout 1 be moved before this step? Opening has copied what all requests share. There are no shards with
+    /// such data.
     pub(super) const fn needs_move(self) -> bool {
         !matches!(
             self,
@@ -143,6 +164,15 @@ impl Step {
                 | Step::LeasePlaces
                 | Step::RefundPlace
                 | Step::FreePlaces
+                | Step::Charge
+                | Step::CorrectCharge
+                | Step::ChargeWait
+                | Step::SuppressCountry
+                | Step::SuppressedCountries
+                | Step::ReceiptSuppresses
+                | Step::CheckServer
+                | Step::CountDue
+                | Step::CheckShardData
                 | Step::BeginReshard
                 | Step::SurveyShard
                 | Step::ReadSuppressions
@@ -181,6 +211,15 @@ impl Step {
             Step::LeasePlaces => "places.lease",
             Step::RefundPlace => "places.refund",
             Step::FreePlaces => "places.free",
+            Step::Charge => "charges.charge",
+            Step::CorrectCharge => "charges.correct_charge",
+            Step::ChargeWait => "charges.charge_wait",
+            Step::SuppressCountry => "countries.suppress_country",
+            Step::SuppressedCountries => "countries.suppressed_countries",
+            Step::ReceiptSuppresses => "shards.receipt_suppresses",
+            Step::CheckServer => "shards.check_server",
+            Step::CountDue => "shards.count_due",
+            Step::CheckShardData => "shards.check_shard_data",
             Step::BeginReshard => "reshard.begin",
             Step::SurveyShard => "reshard.survey",
             Step::ReadSuppressions => "reshard.read",

@@ -3,8 +3,11 @@
 //! `layout.lua` describes what is stored. `replies.rs` reads the answers of all steps.
 
 mod address;
+mod charge_steps;
+mod charges;
 mod cluster;
 mod connection;
+mod countries;
 mod failure;
 mod fault_log;
 mod heartbeat;
@@ -22,6 +25,9 @@ mod replies;
 mod reshard;
 mod sentinel;
 mod settings;
+mod shard_rounds;
+mod shard_servers;
+mod shard_state;
 mod show;
 mod step_call;
 mod values;
@@ -34,30 +40,28 @@ use async_trait::async_trait;
 
 use self::connection::{Answer, Link};
 use self::fault_log::FaultLog;
-use self::keys::{Key, Keys, request_bytes, request_text};
+use self::keys::{Key, Keys, request_bytes};
 use self::library::{Library, Step};
 use self::opening::Opening;
 use self::pack::Packer;
 use self::places::SharedPlaces;
-use self::records::{pack_error, pack_history, pack_outcome};
-use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
+use self::records::pack_history;
+use self::settings::{CallSettings, country_of, pack_suppression, progress_state};
+use self::shard_state::{Countries, ShardServers};
 use self::step_call::{About, Call};
 use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::retention::{
-    CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT,
-    SUPPRESSIONS_MAX, is_word,
+    CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, OUTCOME_KEPT, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store, StoreError, Usage,
+    Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store, StoreError, StoreFault, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::limit::{Limit, Limits};
-use crate::domain::outcome::Status;
-use crate::domain::receipt::FINAL_RANK_MIN;
+use crate::domain::limit::Limits;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::shards::Shards;
@@ -71,6 +75,8 @@ pub struct RedisStore {
     library: Library,
     /// A country whose suppression a step could not read: the heartbeat watches it.
     damaged_country: Mutex<Option<String>>,
+    countries: Countries,
+    shard_servers: ShardServers,
     opening: Opening,
     faults: FaultLog,
     places: SharedPlaces,
@@ -83,8 +89,10 @@ impl RedisStore {
     pub fn connect(url: &str, prefix: &str, shards: Shards) -> Result<RedisStore, InvalidUrl> {
         Ok(RedisStore {
             link: Link::open(url)?,
-            keys: Keys::new(prefix),
+            shard_servers: ShardServers::new(shards.count().into()),
+            keys: Keys::new(prefix, shards),
             shards,
+            countries: Countries::default(),
             library: Library::new(),
             damaged_country: Mutex::default(),
             opening: Opening::default(),
@@ -154,7 +162,17 @@ impl RedisStore {
         {
             *self.damaged_country() = Some(name.clone());
         }
-        answer.map_err(|damaged| StoreError::Unreadable { damaged, step })
+        answer.map_err(|damaged| self.unreadable(damaged, step))
+    }
+
+    /// All requests of one shard wait for what it shares, and no others.
+    fn unreadable(&self, damaged: Damaged, step: &'static str) -> StoreError {
+        match damaged {
+            Damaged::Shared(name) if self.keys.are_sharded() && keys::is_of_shard(&name) => {
+                StoreError::Unavailable(StoreFault::ShardKey(name))
+            }
+            damaged => StoreError::Unreadable { damaged, step },
+        }
     }
 
     fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
@@ -165,37 +183,15 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
+        if self.keys.are_sharded() {
+            return self.admit_in_shard(input).await;
+        }
         let (lease, subject) = (&input.lease, &input.lease.subject);
         let [recipient, request] = self.keys.of_lease(lease);
         let mut keys = vec![recipient, request, self.keys.country(input.country)];
         keys.extend(self.keys.counted_logs(subject, input.limits));
-        let settings = CallSettings {
-            code_life: input.code_life,
-            lease_duration: input.lease_duration,
-            code_key_ids: input.code_key_ids,
-            limits: Some((Some(subject), input.limits)),
-            ..self.settings()
-        };
-        let proposal = &input.proposal;
-        let facts = Packer::new().flag(proposal.callers_code).bytes(&proposal.id.bytes());
-        let call = self
-            .call(Step::Admit, &keys)
-            .about(About { purpose: subject.purpose, ..About::of(lease.request_id) })
-            .arg(settings.pack())
-            .arg(
-                Packer::new()
-                    .bytes(&lease.token.to_be_bytes())
-                    .optional48(input.requested_at.map(|at| at.0))
-                    .optional48(input.not_after.map(|at| at.0))
-                    .flag(input.gate_closed)
-                    .u32(input.crash_suspect_leases_min)
-                    .short(subject.purpose.as_bytes())
-                    .short(&facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())
-                    .long(&input.reject_if_new.map(pack_error).unwrap_or_default())
-                    .short(request_text(lease.request_id).as_bytes())
-                    .bytes(&pack_history(input.history))
-                    .done(),
-            );
+        let settings = CallSettings { limits: Some((Some(subject), input.limits)), ..self.settings() };
+        let call = self.admission_call(input, &keys, settings);
         self.run("admit", &call, |answer| replies::admission(answer, input)).await
     }
 
@@ -244,41 +240,18 @@ impl Store for RedisStore {
     }
 
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
-        let (lease, outcome) = (&input.lease, input.outcome);
-        let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
-        let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
+        if self.keys.are_sharded() {
+            return self.complete_in_shard(input).await;
+        }
+        let (lease, mut settings) = (&input.lease, self.settings());
         let suppression = input.suppression.filter(NewSuppression::lasts);
-        let [recipient, request] = self.keys.of_lease(lease);
-        let mut keys = vec![recipient, request];
-        let mut settings = self.settings();
+        let mut keys = self.keys.of_lease(lease).to_vec();
         if input.refund != Refund::None {
             keys.extend(self.keys.counted_logs(&lease.subject, input.limits));
             settings.limits = Some((Some(&lease.subject), input.limits));
         }
         keys.extend(country_of(suppression.as_ref()).map(|country| self.keys.country(Some(country))));
-        let call = self
-            .call(Step::Complete, &keys)
-            .about(About {
-                message_ids: input.message_id().into_iter().collect(),
-                ..About::of(lease.request_id)
-            })
-            .arg(settings.pack())
-            .arg(
-                Packer::new()
-                    .bytes(&lease.token.to_be_bytes())
-                    .millis32(millis(kept))
-                    .flag(nothing_sent)
-                    .u16(outcome.attempts)
-                    .u8(refund_kind(input.refund))
-                    .optional48(input.poll_receipt_after.map(millis))
-                    .flag(input.found_by_lookup)
-                    .flag(input.id_is_known())
-                    .long(input.message_id().unwrap_or_default().as_bytes())
-                    .short(request_text(lease.request_id).as_bytes())
-                    .long(&pack_suppression(suppression.as_ref()))
-                    .bytes(&pack_outcome(outcome))
-                    .done(),
-            );
+        let call = self.completion_call(input, &keys, settings, suppression.as_ref());
         self.run("complete", &call, replies::completion_answer).await
     }
 
@@ -339,17 +312,16 @@ impl Store for RedisStore {
         request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
+        if self.keys.are_sharded() {
+            return self.usage_in_shards(subject, request_id, limits).await;
+        }
         let recipient = self.keys.recipient(&subject.recipient);
-        let request = request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id));
+        let request =
+            request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id, &subject.recipient));
         let mut keys = vec![recipient, request, self.keys.country(None)];
         keys.extend(self.keys.counted_logs(subject, limits));
         let settings = CallSettings { limits: Some((Some(subject), limits)), ..self.settings() };
-        let window = millis(limits[Limit::Recipient].window);
-        let call = self
-            .call(Step::Usage, &keys)
-            .about(About { request_id, ..About::default() })
-            .arg(settings.pack())
-            .arg(Packer::new().flag(request_id.is_some()).u48(window).done());
+        let call = self.usage_call(&keys, settings, request_id, limits);
         self.run("usage", &call, replies::usage).await
     }
 
@@ -368,11 +340,15 @@ impl Store for RedisStore {
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         let suppression = receipt.suppression.filter(NewSuppression::lasts);
-        let keys = [
+        let mut keys = vec![
             self.keys.recipient(&receipt.recipient),
-            self.keys.request(receipt.request_id),
-            self.keys.country(country_of(suppression.as_ref())),
+            self.keys.request(receipt.request_id, &receipt.recipient),
         ];
+        if self.keys.are_sharded() {
+            self.suppress_country_by_receipt(receipt, suppression.as_ref(), &keys).await?;
+        } else {
+            keys.push(self.keys.country(country_of(suppression.as_ref())));
+        }
         let status = receipt.status;
         let call = self
             .call(Step::RecordReceipt, &keys)
@@ -387,7 +363,7 @@ impl Store for RedisStore {
                     .u32(receipt.provider_code.unwrap_or(0))
                     .done(),
             )
-            .arg(Some(receipt.message_id).filter(|id| is_word(id)).unwrap_or_default())
+            .arg(receipt.stored_message_id())
             .arg(pack_suppression(suppression.as_ref()));
         self.run("record_receipt", &call, replies::receipt_answer).await
     }
@@ -397,21 +373,16 @@ impl Store for RedisStore {
         wait_max: Duration,
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
-        let call = self.call(Step::OverdueReceipts, &[self.keys.due()]).arg(self.settings().pack()).arg(
-            Packer::new()
-                .u48(millis(wait_max))
-                .u32(count_max)
-                .millis32(millis(RECEIPT_POLL_INTERVAL_MIN))
-                .u8(FINAL_RANK_MIN)
-                .done(),
-        );
-        self.run("overdue_receipts", &call, replies::overdue_receipts).await
+        if self.keys.are_sharded() {
+            return self.overdue_in_shards(wait_max, count_max).await;
+        }
+        self.take_overdue(self.keys.due_of(0), wait_max, count_max).await
     }
 
     async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
         let entry = Packer::new().u48(lapsed.completed_at.0).digest(&lapsed.recipient);
         let call = self
-            .call(Step::EndReceiptWait, &[self.keys.due()])
+            .call(Step::EndReceiptWait, &[self.keys.due_of(self.keys.shard_of(&lapsed.recipient))])
             .arg(self.settings().pack())
             .arg(entry.bytes(&request_bytes(&lapsed.request_id)).done());
         self.run("end_receipt_wait", &call, replies::receipt_wait_ended).await
@@ -419,7 +390,8 @@ impl Store for RedisStore {
 
     async fn check_shared_data(&self) -> Result<(), StoreError> {
         let call = self.call(Step::CheckSharedData, &self.keys.all_shared());
-        self.run("check_shared_data", &call, replies::shared_data_readable).await
+        self.run("check_shared_data", &call, replies::shared_data_readable).await?;
+        if self.keys.are_sharded() { self.check_shards().await } else { Ok(()) }
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
@@ -440,14 +412,14 @@ impl Store for RedisStore {
         request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
-        let mut keys = vec![self.keys.request(request_id)];
-        keys.extend(recipient.map(|digest| self.keys.recipient(&digest)));
-        let call = self
-            .call(Step::RequestRecord, &keys)
-            .about(About::of(request_id))
-            .arg(self.settings().pack())
-            .arg(recipient.map(|digest| digest.bytes().to_vec()).unwrap_or_default());
-        self.run("request_record", &call, replies::request_record).await
+        match recipient {
+            Some(digest) => {
+                let keys = vec![self.keys.request(request_id, &digest), self.keys.recipient(&digest)];
+                self.read_record(keys, request_id, recipient).await
+            }
+            None if self.keys.are_sharded() => self.record_in_shards(request_id).await,
+            None => self.read_record(vec![self.keys.request_of(request_id, 0)], request_id, None).await,
+        }
     }
 
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
@@ -457,11 +429,11 @@ impl Store for RedisStore {
     }
 
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
-        let call = self
-            .call(Step::Suppressions, &[self.keys.suppressed()])
-            .arg(self.settings().pack())
-            .arg(count_max.min(SUPPRESSIONS_MAX));
-        self.run("suppressions", &call, replies::suppressions).await
+        let count_max = count_max.min(SUPPRESSIONS_MAX);
+        if self.keys.are_sharded() {
+            return self.suppressions_in_shards(count_max).await;
+        }
+        self.list_suppressed(self.keys.suppressed_of(0), count_max).await
     }
 
     async fn add_suppression(
@@ -479,7 +451,10 @@ impl Store for RedisStore {
         self.change_suppression(false, &recipient, None, "").await
     }
 
-    fn may_have_lost_writes(&self) -> bool {
+    async fn may_have_lost_writes(&self, recipient: &Digest16) -> bool {
+        if self.keys.are_sharded() {
+            return self.shard_may_have_lost_writes(recipient).await;
+        }
         self.link.may_have_lost_writes()
     }
 

@@ -117,7 +117,7 @@ local function convert_record(record, recipient)
   r.attempts_in_doubt, r.unfinished_leases = whole(words[4]), whole(words[5])
   r.facts = convert_facts(words[6], words[7], words[8], words[9])
   r.admitted_at, r.expires, r.deadline = whole(words[10]), whole(words[11]), whole(words[12])
-  r.purpose, r.history = words[13], words[14]
+  r.purpose, r.history, r.charged = words[13], words[14], ''
   return pack_progress(r), r.kept_until
 end
 

@@ -1,5 +1,6 @@
 -- Receipt: records a status that the provider reports, if it adds something to the record.
--- KEYS     recipient, request, country whose suppression begins (a placeholder where unused)
+-- KEYS     recipient, request, country whose suppression begins (a placeholder where unused; with more than one shard none: it has
+--          begun)
 -- ARGV     settings; call: B rank of the status (of one message, only a higher rank is news), B status, B is final, B was published
 --          (the delivery event was published before), I4 provider code (0: none); message id (empty if the store cannot keep it:
 --          then no request); suppression as in a completion, or empty
@@ -12,8 +13,8 @@ local STATUS_DELIVERED, STATUS_READ = 5, 9
 local function means_arrived(status) return status == STATUS_DELIVERED or status == STATUS_READ end
 
 -- A record with another receipt, which follows 31 bytes of common fields: recipient, state, lease token, kept until.
-local function with_receipt(record, rest_at, receipt)
-  local rest = sub(record, rest_at)
+local function with_receipt(record, old_receipt, receipt)
+  local rest = sub(record, BODY_AT + 33 + #old_receipt)
   return pack('>BI3c31Hc0c0', LAYOUT, 33 + #receipt + #rest, sub(record, BODY_AT, BODY_AT + 30), #receipt, receipt, rest)
 end
 
@@ -44,7 +45,7 @@ local function record_receipt(keys, args)
   if is_stronger then
     strength = new_strength
     if target == COUNTRY then
-      suppress_country(keys[3], suppression_code, duration, now)
+      if keys[3] then suppress_country(keys[3], suppression_code, duration, now) end
     else
       local s = read_recipient(keys[1], call('GET', keys[1]))
       if suppress_recipient(prefix, recipient, s, suppression_code, duration, now, sub(suppression, masked_at)) then
@@ -53,7 +54,7 @@ local function record_receipt(keys, args)
     end
   end
   local function write(...)
-    call('SET', key, with_receipt(record, rest_at, pack(RECEIPT, ...)), 'KEEPTTL')
+    call('SET', key, with_receipt(record, receipt, pack(RECEIPT, ...)), 'KEEPTTL')
   end
 
   published = published == 1 and is_final == 1 and 1 or 0
@@ -75,6 +76,20 @@ local function record_receipt(keys, args)
   if state == COMPLETED then return 'e' .. sub(record, rest_at) end
   local r = read_progress(record, recipient)
   return pack('>c1Bc0', 'p', #r.purpose, r.purpose) .. r.history
+end
+
+-- Would a receipt suppress? Asked before the suppression of a country, which has another slot.
+-- KEYS     recipient, request
+-- ARGV     settings; B suppression strength of the receipt, then its message id
+-- Answers  y | n
+function shards.receipt_suppresses(keys, args)
+  local now, strength = clock(settings_of(args[1]).test_time), read('B', args[2])
+  local record = #args[2] > 1 and kept_record(keys[2], call('GET', keys[2]), sub(keys[1], -16), now)
+  if not record then return 'n' end
+  local _, _, _, receipt = read_common(record)
+  local _, recorded
+  if receipt ~= '' then _, _, _, _, _, _, recorded = read(RECEIPT, receipt) end
+  return strength > (recorded or 0) and 'y' or 'n'
 end
 
 -- Overdue receipts: takes messages to poll for, and schedules the next poll after as long as has passed since the completion. After

@@ -39,7 +39,7 @@ pub(super) struct CallSettings<'a> {
 }
 
 /// The limits on subject logs, each with the subject's digest. Those that are off are left out.
-fn subject_limits<'a>(
+pub(super) fn subject_limits<'a>(
     subject: &'a LimitSubject<'_>,
     limits: &'a Limits,
 ) -> impl Iterator<Item = (Limit, Digest16)> + 'a {

@@ -26,6 +26,25 @@ local function old_worker(prefix)
   return left > DAY - SERVER_WRITTEN_WITHIN, left ~= -2
 end
 
+-- Compares the server that runs this with the last one that a key, `RUN_ID SINCE`, names, and with the one that the worker knows (`-`:
+-- none). Answers for how long it may still have lost writes, and its run id.
+function shards.note_server(primary_key, known_run_id, lost_writes_for, now)
+  -- Another server than before may have lost the last second of writes. Without permission for INFO a change goes unnoticed.
+  local info = redis.pcall('INFO', 'server')
+  local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
+  local recorded_primary = redis.pcall('GET', primary_key)
+  local text = type(recorded_primary) == 'string' and recorded_primary or ''
+  local recorded_run_id, since = string.match(text, '^(%S+) (%d+)$')
+  -- A value that cannot be read counts as that of another server.
+  local is_changed = recorded_primary and recorded_run_id ~= run_id
+  -- A failover can lose this key. A worker that has just started then writes it with a `since` of 0, so a 0 beside a run id that we
+  -- do not know also means that the server changed.
+  local is_key_lost = known_run_id ~= '-' and (not recorded_run_id or since == '0' and known_run_id ~= run_id)
+  if is_changed or is_key_lost then since = decimal(now) end
+  call('SET', primary_key, run_id .. ' ' .. (since or '0'), 'PX', decimal(DAY))
+  return max(0, tonumber(since or 0) + lost_writes_for - now), run_id
+end
+
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
 -- KEYS     those of `check_shared_keys`, the format, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
@@ -46,20 +65,8 @@ local function heartbeat(keys, args)
   if recorded_format ~= known_format or has_run then return 'n' end
   local is_stopped = check_shared_keys(keys)
   if country then check_country(country) end
-  -- Another server than before may have lost the last second of writes. Without permission for INFO a change goes unnoticed.
-  local info = redis.pcall('INFO', 'server')
-  local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
-  local recorded_primary = redis.pcall('GET', primary_key)
-  local text = type(recorded_primary) == 'string' and recorded_primary or ''
-  local recorded_run_id, since = string.match(text, '^(%S+) (%d+)$')
-  -- A value that cannot be read counts as that of another server.
-  local is_changed = recorded_primary and recorded_run_id ~= run_id
-  -- A failover can lose this key. A worker that has just started then writes it with a `since` of 0, so a 0 beside a run id that we
-  -- do not know also means that the server changed.
-  local is_key_lost = known_run_id ~= '-' and (not recorded_run_id or since == '0' and known_run_id ~= run_id)
-  if is_changed or is_key_lost then since = decimal(now) end
-  -- The first write, because a full memory refuses SET only as the first write of a script. So the heartbeat fails then.
-  call('SET', primary_key, run_id .. ' ' .. (since or '0'), 'PX', decimal(DAY))
+  -- It writes first, because a full memory refuses SET only as the first write of a script. So the heartbeat fails then.
+  local lost_writes_left, run_id = shards.note_server(primary_key, known_run_id, lost_writes_for, now)
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
   if is_active == '1' then
     call('ZADD', active_workers, decimal(now), worker_id)
@@ -67,7 +74,6 @@ local function heartbeat(keys, args)
   else
     call('ZREM', active_workers, worker_id)
   end
-  local lost_writes_left = max(0, tonumber(since or 0) + lost_writes_for - now)
   local active = call('ZCARD', active_workers)
   return table.concat({is_stopped and 1 or 0, active, decimal(lost_writes_left), run_id}, ' ')
 end

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::charges::Charge;
 use super::connection::Link;
 use super::keys::{Key, Keys, read_request_id};
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
 use super::values::{Challenge, CodeFacts, Entry, InProgress, Recipient, Record, log};
+use crate::domain::limit::EventLog;
 use crate::domain::time::UnixMillis;
 use crate::store::{KeyName, ShownKey, StoreError};
 
@@ -19,6 +21,7 @@ enum Stored {
     Bytes(Vec<u8>),
     List(Vec<Vec<u8>>),
     Scores(Vec<(Vec<u8>, f64)>),
+    Hash(Vec<(Vec<u8>, Vec<u8>)>),
     OtherType,
 }
 
@@ -39,10 +42,10 @@ fn named(keys: &Keys, name: &KeyName) -> Vec<Key> {
         KeyName::Bytes(key) => vec![key.clone()],
         KeyName::Recipient(recipient) => vec![keys.recipient(recipient)],
         KeyName::Request(request_id, recipient) => {
-            let key = keys.request(request_id);
-            let of_second_recipient =
-                recipient.map(|recipient| [key.as_slice(), &recipient.bytes()].concat());
-            [key].into_iter().chain(of_second_recipient).collect()
+            let Some(recipient) = recipient else { return keys.request_in_shards(request_id) };
+            let key = keys.request(request_id, recipient);
+            let of_second_recipient = [key.as_slice(), &recipient.bytes()].concat();
+            vec![key, of_second_recipient]
         }
     }
 }
@@ -59,6 +62,7 @@ async fn read(link: &Link, key: &[u8]) -> Result<Option<(Stored, Option<u64>)>, 
             command.arg(key).arg(-ENTRIES_MAX).arg(-1).arg("WITHSCORES");
             Stored::Scores(link.ask(&command).await?)
         }
+        "hash" => Stored::Hash(link.ask(redis::cmd("HGETALL").arg(key)).await?),
         _ => Stored::OtherType,
     };
     let ttl: i64 = link.ask(redis::cmd("PTTL").arg(key)).await?;
@@ -77,6 +81,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
+        b"countries" => Some(("suppressed countries", countries)),
         b"b" => Some(("places under the cap over all sends", blocks)),
         b"g" => Some(("refunded places", refunded_places)),
         _ => None,
@@ -199,11 +204,29 @@ fn request(name: &[u8], stored: &Stored) -> Option<Fields> {
         ("kept_until", time(record.kept_until)),
         ("receipt", json!(receipt)),
     ];
+    if !record.charges.is_empty() {
+        fields.push(("charges", record.charges.iter().map(charge).collect()));
+        fields.push(("charges_refunded", json!(record.is_refunded)));
+    }
     match record.stage {
         Some(_) => fields.extend(in_progress(record.rest)?),
         None => fields.extend(completed(record.rest)?),
     }
     Some(fields)
+}
+
+fn charge(charge: &Charge) -> Value {
+    match charge.log {
+        EventLog::AllSends => json!({"log": "all", "until": time(charge.at)}),
+        log => {
+            let name = match log {
+                EventLog::UserSends => "user",
+                EventLog::IpSends => "ip",
+                _ => "network",
+            };
+            json!({"log": name, "digest": charge.digest.to_string(), "at": time(charge.at)})
+        }
+    }
 }
 
 fn in_progress(rest: &[u8]) -> Option<Fields> {
@@ -312,10 +335,32 @@ fn subject_log(name: &[u8], stored: &Stored) -> Option<Fields> {
         Stored::List(list) => {
             list.iter().map(|at| Some(time(UnixMillis(decimal(at)?)))).collect::<Option<_>>()?
         }
+        Stored::Scores(_) => return charges(name, stored),
         _ => return None,
     };
     let subject = if name.is_empty() { Value::Null } else { hexadecimal(name) };
     Some(vec![("digest", subject), ("sends", times)])
+}
+
+/// A subject log with more than one shard.
+fn charges(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let of_member = |(member, at): (&[u8], f64)| {
+        let (request, recipient) = member.split_at_checked(17)?;
+        Some(json!({
+            "at": score(at)?, "request": request_name(request), "recipient": hexadecimal(recipient)
+        }))
+    };
+    Some(vec![("digest", hexadecimal(name)), ("sends", scores(stored, of_member)?)])
+}
+
+fn countries(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let Stored::Hash(fields) = stored else { return None };
+    let one = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        let mut words = Unpacker::new(value);
+        let (country, code) = (std::str::from_utf8(name).ok()?, words.u32()?);
+        Some(json!({"country": country, "provider_code": code, "until": end(words.u48()?)}))
+    };
+    Some(vec![("countries", fields.iter().map(one).collect::<Option<Value>>()?)])
 }
 
 fn blocks(_name: &[u8], stored: &Stored) -> Option<Fields> {

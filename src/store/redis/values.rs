@@ -1,5 +1,6 @@
 //! Reads stored values, which `layout.lua` describes. `None` where a value is damaged.
 
+use super::charges::{Charge, read_charges};
 use super::pack::Unpacker;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::receipt::DeliveryStatus;
@@ -10,6 +11,9 @@ use crate::store::retention::NO_PROVIDER_CODE;
 const LAYOUT: u8 = 2;
 const STAGES: [&str; 3] = ["sending", "waiting", "doubt"];
 const COMPLETED: u8 = 4;
+/// Added to a state that charges follow.
+const CHARGES: u8 = 16;
+const CHARGES_REFUNDED: u8 = 32;
 /// A time, and the 17 bytes of a request.
 const REQUEST_ENTRY: usize = 23;
 /// A time, and the 8 bytes of a check.
@@ -134,6 +138,9 @@ pub(super) struct Record<'a> {
     pub(super) token: &'a [u8],
     pub(super) kept_until: UnixMillis,
     pub(super) receipt: Option<RecordedReceipt>,
+    pub(super) charges: Vec<Charge>,
+    /// Its charges were refunded.
+    pub(super) is_refunded: bool,
     pub(super) rest: &'a [u8],
 }
 
@@ -142,12 +149,27 @@ impl<'a> Record<'a> {
         let mut words = without_header(value)?;
         let (recipient, state) = (words.digest()?, words.u8()?);
         let (token, kept_until, receipt) = (words.bytes(8)?, words.time()?, words.long()?);
+        let (state, is_refunded, charges) = match state {
+            0..=COMPLETED => (state, false, Vec::new()),
+            CHARGES..CHARGES_REFUNDED => (state - CHARGES, false, read_charges(words.short()?)?),
+            CHARGES_REFUNDED.. => (state - CHARGES_REFUNDED, true, read_charges(words.short()?)?),
+            _ => return None,
+        };
         let stage = match state {
             COMPLETED => None,
             state => Some(*STAGES.get(usize::from(state.checked_sub(1)?))?),
         };
         let receipt = if receipt.is_empty() { None } else { Some(recorded_receipt(receipt)?) };
-        Some(Record { recipient, stage, token, kept_until, receipt, rest: words.rest() })
+        Some(Record {
+            recipient,
+            stage,
+            token,
+            kept_until,
+            receipt,
+            charges,
+            is_refunded,
+            rest: words.rest(),
+        })
     }
 
     pub(super) fn has_lease(&self) -> bool {

@@ -17,6 +17,9 @@ mod provider_check;
 mod receipts;
 mod rights;
 mod servers;
+pub mod shard_charges;
+mod shard_nodes;
+mod shards;
 mod shared;
 mod suppressions;
 

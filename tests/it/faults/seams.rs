@@ -371,7 +371,7 @@ impl Store for SeamStore {
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.step(self.inner.remove_suppression(recipient)).await
     }
-    fn may_have_lost_writes(&self) -> bool {
+    async fn may_have_lost_writes(&self, _: &Digest16) -> bool {
         // The real store says so for a while after a failed call.
         self.weather.strikes("store may have lost writes", 0.1)
     }

@@ -165,7 +165,7 @@ impl Store for Broken {
         self.fail().await
     }
 
-    fn may_have_lost_writes(&self) -> bool {
+    async fn may_have_lost_writes(&self, _: &Digest16) -> bool {
         true
     }
 }

@@ -197,7 +197,7 @@ async fn rubbish_that_no_step_reads_stops_nothing() {
     redis.replace("workers", "ZADD", &[b"0", b"rubbish"]);
     redis.replace("primary", "HSET", &[b"a", b"b"]);
     store.heartbeat(1, false).await.expect("answers");
-    assert!(store.may_have_lost_writes(), "it cannot be told whether the server has changed");
+    assert!(store.may_have_lost_writes(&named(1)).await, "it cannot be told whether the server has changed");
     assert_eq!(store.overdue_receipts(HOUR, 9).await.expect("answers"), []);
     store.check_shared_data().await.expect("answers");
     granted(admit(&store, &request_to(1, "first")).await);

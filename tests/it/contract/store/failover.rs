@@ -6,7 +6,7 @@ use otpost::domain::shards::Shards;
 use otpost::store::Store as _;
 use otpost::store::redis::RedisStore;
 
-use super::{START, TimedStore as _};
+use super::{START, TimedStore as _, named};
 use crate::real;
 
 const LOST_WRITES_FOR: Duration = Duration::from_secs(600);
@@ -17,19 +17,22 @@ async fn a_new_server_may_have_lost_writes() {
     let (old, new) = (redis.store(), redis.store());
     for store in [&old, &new] {
         store.at(START);
-        assert!(!store.may_have_lost_writes());
+        assert!(!store.may_have_lost_writes(&named(1)).await);
     }
     old.heartbeat(1, false).await.expect("answers");
-    assert!(!old.may_have_lost_writes(), "the first server is no change");
+    assert!(!old.may_have_lost_writes(&named(1)).await, "the first server is no change");
     redis.write("primary", "0123456789abcdef 0");
     new.heartbeat(2, false).await.expect("answers");
-    assert!(new.may_have_lost_writes(), "a promoted replica has the record of its predecessor");
+    assert!(
+        new.may_have_lost_writes(&named(1)).await,
+        "a promoted replica has the record of its predecessor"
+    );
     old.at(START.plus(Duration::from_secs(1)));
     old.heartbeat(1, false).await.expect("answers");
-    assert!(old.may_have_lost_writes(), "every worker learns of the change");
+    assert!(old.may_have_lost_writes(&named(1)).await, "every worker learns of the change");
     old.at(START.plus(LOST_WRITES_FOR));
     old.heartbeat(1, false).await.expect("answers");
-    assert!(!old.may_have_lost_writes(), "for a while");
+    assert!(!old.may_have_lost_writes(&named(1)).await, "for a while");
 }
 
 #[tokio::test]
@@ -41,17 +44,17 @@ async fn an_empty_server_has_lost_writes() {
     old.heartbeat(1, false).await.expect("answers");
     redis.delete("primary");
     new.heartbeat(2, false).await.expect("answers");
-    assert!(!new.may_have_lost_writes(), "it never knew another server");
+    assert!(!new.may_have_lost_writes(&named(1)).await, "it never knew another server");
     redis.delete("primary");
     old.heartbeat(1, false).await.expect("answers");
-    assert!(old.may_have_lost_writes());
+    assert!(old.may_have_lost_writes(&named(1)).await);
 }
 
 #[tokio::test]
 async fn a_silent_server_may_have_lost_writes() {
     real::install_crypto();
     let store = RedisStore::connect("redis://127.0.0.1:1", "test", Shards::ONE).expect("a URL");
-    assert!(!store.may_have_lost_writes());
+    assert!(!store.may_have_lost_writes(&named(1)).await);
     store.kill_switch().await.expect_err("no server listens");
-    assert!(store.may_have_lost_writes());
+    assert!(store.may_have_lost_writes(&named(1)).await);
 }

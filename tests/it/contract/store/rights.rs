@@ -27,6 +27,12 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../src/store/redis/old_layout.lua"),
     include_str!("../../../../src/store/redis/move_old.lua"),
 ];
+/// Steps that run only with more than one shard.
+const SOURCES_OF_SHARDS: &[&str] = &[
+    include_str!("../../../../src/store/redis/charges.lua"),
+    include_str!("../../../../src/store/redis/shards.lua"),
+];
+const RIGHTS_OF_SHARDS: [&str; 2] = ["~{otpost:??}:*", "+hset"];
 const FUNCTIONS: [&str; 2] = ["+fcall", "+function|load"];
 const SCRIPTS: [&str; 2] = ["+evalsha", "+script|load"];
 
@@ -60,13 +66,30 @@ impl User {
         User { name, connection }
     }
 
+    fn with_shards(prefix: &str) -> User {
+        let mut user = User::with(prefix, FUNCTIONS);
+        let rights = RIGHTS_OF_SHARDS.map(|right| right.replace("otpost", prefix));
+        let mut command = redis::cmd("ACL");
+        let () = command
+            .arg("SETUSER")
+            .arg(&user.name)
+            .arg(&rights)
+            .query(&mut user.connection)
+            .expect("the rights are valid");
+        user
+    }
+
     fn store(&self, prefix: &str) -> RedisStore {
+        self.store_of(prefix, Shards::ONE)
+    }
+
+    fn store_of(&self, prefix: &str, shards: Shards) -> RedisStore {
         let url = redis_url();
         let address = url.split_once("://").expect("a scheme").1;
         let server =
             address.rsplit('@').next().and_then(|server| server.split('/').next()).expect("a server");
         let url = format!("redis://{}:PASSWORD@{server}", self.name);
-        RedisStore::connect(&url, prefix, Shards::ONE).expect("a Redis URL")
+        RedisStore::connect(&url, prefix, shards).expect("a Redis URL")
     }
 }
 
@@ -90,6 +113,15 @@ async fn functions_need_no_right_to_run_scripts() {
 #[tokio::test]
 async fn scripts_need_no_right_to_run_functions() {
     keeps_its_promises_with(SCRIPTS).await;
+}
+
+#[tokio::test]
+async fn shards_need_the_rights_of_the_page() {
+    let redis = Redis::fresh();
+    let user = User::with_shards(&redis.prefix);
+    let store = user.store_of(&redis.prefix, Shards::new(16).expect("a number of shards"));
+    keeps_its_promises(&store).await;
+    store.heartbeat(1, true).await.expect("answers");
 }
 
 /// Nothing stored is damaged then, so no request may end for it.
@@ -134,14 +166,20 @@ async fn a_full_memory_is_refused() {
 
 #[test]
 fn the_page_gives_the_rights_that_the_steps_use() {
-    let commands = SOURCES.iter().flat_map(|source| source.split("call('").skip(1));
-    let used: BTreeSet<String> =
-        commands.map(|call| call.split('\'').next().expect("a part").to_lowercase()).collect();
+    let used = used_by(SOURCES);
     let given = of_the_page().into_iter().filter(|word| !FUNCTIONS.contains(word));
     let given: BTreeSet<String> =
         given.filter_map(|word| word.strip_prefix('+')).map(str::to_owned).collect();
     assert_eq!(given, used);
+    let of_shards: BTreeSet<String> = used_by(SOURCES_OF_SHARDS).difference(&given).cloned().collect();
+    assert_eq!(of_shards, BTreeSet::from([RIGHTS_OF_SHARDS[1][1..].to_owned()]));
+    assert!(PAGE.contains(&RIGHTS_OF_SHARDS.join(" ")));
     for right in SCRIPTS {
         assert!(PAGE.contains(right), "{right}");
     }
+}
+
+fn used_by(sources: &[&str]) -> BTreeSet<String> {
+    let commands = sources.iter().flat_map(|source| source.split("call('").skip(1));
+    commands.map(|call| call.split('\'').next().expect("a part").to_lowercase()).collect()
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use otpost::domain::shards::Shards;
 use otpost::store::redis::RedisStore;
 use otpost::store::{Admission, KeyName, Store as _, StoreError, StoreFault};
 use tokio::time::{Instant, sleep};
 
 use super::{
     HOUR, START, TestRequest, TimedStore as _, admit, grant_and_complete, granted, keeps_its_promises,
-    limits, request_to,
+    limits, named, request_to,
 };
 use crate::real;
 use crate::redis_nodes::{Cluster, Node, Persistence, Sentinel, is_installed};
@@ -34,7 +35,7 @@ fn store(url: &str) -> RedisStore {
 
 fn store_of(url: &str, prefix: &str) -> RedisStore {
     real::install_crypto();
-    let store = RedisStore::connect(url, prefix).expect("a URL");
+    let store = RedisStore::connect(url, prefix, Shards::ONE).expect("a URL");
     store.at(START);
     store
 }
@@ -80,7 +81,7 @@ async fn a_cluster_keeps_the_promises_also_without_the_library_and_after_a_move(
     cluster.move_slot(slot, other).await.expect("a move");
     let (answer, _) = answered(async || store.admit(&request_to(152, "moved").admit()).await).await;
     granted(answer);
-    assert!(!store.may_have_lost_writes(), "the move lost nothing, and no step was silent");
+    assert!(!store.may_have_lost_writes(&named(1)).await, "the move lost nothing, and no step was silent");
 }
 
 /// Refused steps may be repeated, and charge once; no step takes a moved key for a damaged or a missing one.
@@ -145,10 +146,10 @@ async fn a_cluster_node_that_freezes_is_left_for_its_successor() {
         answered(async || store.usage(&request_to(1, "x").lease().subject, None, &limits()).await).await;
     assert!(took < REACHED_WITHIN, "{took:?} after a planned failover");
     store.heartbeat(1, false).await.expect("answers");
-    assert!(store.may_have_lost_writes(), "another server");
+    assert!(store.may_have_lost_writes(&named(1)).await, "another server");
     store.at(START.plus(HOUR));
     store.heartbeat(1, false).await.expect("answers");
-    assert!(!store.may_have_lost_writes(), "an hour later");
+    assert!(!store.may_have_lost_writes(&named(1)).await, "an hour later");
     cluster.settled().await.expect("the nodes agree");
 
     let replica = cluster.replica_of(slot).await.expect("a replica");
@@ -168,9 +169,9 @@ async fn a_cluster_node_that_freezes_is_left_for_its_successor() {
     let (answered_at, taken_over_at) = tokio::join!(all, taken_over);
     let took = answered_at.saturating_duration_since(taken_over_at);
     assert!(took < REACHED_WITHIN, "{took:?} after the failover");
-    assert!(store.may_have_lost_writes(), "steps were silent");
+    assert!(store.may_have_lost_writes(&named(1)).await, "steps were silent");
     store.heartbeat(1, false).await.expect("answers");
-    assert!(store.may_have_lost_writes(), "another server");
+    assert!(store.may_have_lost_writes(&named(1)).await, "another server");
     let received = connections_received(replica).await - received;
     assert!(received < 20, "{received} connections");
 }
@@ -244,7 +245,7 @@ async fn sentinels_lead_to_the_master_whichever_it_is() {
     sentinel.thaw();
     assert_eq!(usage().await.expect("the thawed master is not asked").used, 1);
     store.heartbeat(1, false).await.expect("answers");
-    assert!(store.may_have_lost_writes(), "another server");
+    assert!(store.may_have_lost_writes(&named(1)).await, "another server");
 }
 
 /// A server that accepts connections and is silent then, as one that is frozen.
@@ -293,7 +294,7 @@ async fn a_search_without_a_server_says_so() {
         let store = store(url);
         let error = store.kill_switch().await.expect_err("no server listens");
         assert_eq!(error, StoreError::Unavailable(StoreFault::ConnectionRefused), "{url}");
-        assert!(store.may_have_lost_writes());
+        assert!(store.may_have_lost_writes(&named(1)).await);
     }
     let single = set.master().await.expect("a master").address();
     let error =

@@ -1,0 +1,52 @@
+//! Failovers, with more than one shard: each shard has the run id of its last server, as each may be on another node.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::RedisStore;
+use super::library::Step;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::time::millis;
+use crate::store::StoreError;
+use crate::store::retention::LOST_WRITES_FOR;
+
+/// So many heartbeats check the servers of all shards.
+const HEARTBEATS: usize = 32;
+/// A heartbeat does not wait longer for a node that does not answer.
+const CHECK_MAX: Duration = Duration::from_millis(250);
+
+impl RedisStore {
+    /// Asks the shard of a recipient. One that does not answer may have lost writes.
+    pub(super) async fn shard_may_have_lost_writes(&self, recipient: &Digest16) -> bool {
+        let left = self.check_server(self.keys.shard_of(recipient)).await;
+        left.map_or(true, |left| !left.is_zero())
+    }
+
+    /// Checks the servers of the next shards. Without an answer the shard's own steps fail, and its turn comes again.
+    pub(super) async fn check_next_servers(&self) {
+        let (shards, servers) = (self.keys.shards(), &self.shard_servers);
+        let count = shards.div_ceil(HEARTBEATS);
+        let first = servers.next.fetch_add(count, Ordering::Relaxed);
+        let checks = join_all((first..first + count).map(|shard| self.check_server(shard % shards)));
+        drop(tokio::time::timeout(CHECK_MAX, checks).await);
+    }
+
+    /// For how long the server of a shard may still have lost writes.
+    async fn check_server(&self, shard: usize) -> Result<Duration, StoreError> {
+        let seen = self.shard_servers.seen()[shard].clone();
+        let call = self
+            .call(Step::CheckServer, &[self.keys.primary_of(shard)])
+            .arg(self.settings().pack())
+            .arg(seen.as_deref().unwrap_or("-"))
+            .arg(millis(LOST_WRITES_FOR));
+        let read = |answer: &[u8]| {
+            let (left, run_id) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+            Some((Duration::from_millis(left.parse().ok()?), run_id.to_owned()))
+        };
+        let (left, run_id) = self.run("check_server", &call, read).await?;
+        self.shard_servers.seen()[shard] = Some(run_id);
+        Ok(left)
+    }
+}
