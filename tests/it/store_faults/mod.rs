@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
+use otpost::domain::shards::Shards;
 use otpost::store::fault::{CertificateFault, MissingRight};
 use otpost::store::redis::RedisStore;
 use otpost::store::{SharedState, Store as _, StoreError, StoreFault};
@@ -19,7 +20,7 @@ const PREFIX: &str = "otpost";
 
 fn store(url: &str) -> RedisStore {
     crate::real::install_crypto();
-    RedisStore::connect(url, PREFIX).expect("a Redis URL")
+    RedisStore::connect(url, PREFIX, Shards::ONE).expect("a Redis URL")
 }
 
 /// The fault of a heartbeat, which is what an idle worker runs.

@@ -179,7 +179,7 @@ async fn a_cluster_node_that_freezes_is_left_for_its_successor() {
 /// After a planned failover the old master takes writes for seconds, all of which are lost.
 async fn left_before_it_is_a_replica(store: &RedisStore, old: &Node) {
     let begun = Instant::now();
-    while !store.may_have_lost_writes() {
+    while !store.may_have_lost_writes(&named(1)).await {
         assert!(begun.elapsed() < LEFT_WITHIN, "the old master is still asked");
         sleep(Duration::from_millis(20)).await;
         store.heartbeat(1, false).await.expect("answers");

@@ -8,6 +8,7 @@ use otpost::domain::suppression::{ManualSuppression, NewSuppression, Suppression
 use otpost::store::redis::RedisStore;
 use otpost::store::{
     Admission, AdmissionInput, CompletionInput, KeyName, Refund, RequestState, Store as _, StoreError,
+    StoreFault,
 };
 
 use super::{
@@ -231,10 +232,7 @@ async fn damage_in_what_a_shard_shares_stops_only_that_shard() {
     let () = redis.run(redis::cmd("SET").arg(redis.in_shard(1, "suppressed")).arg("damaged"));
     let manual = ManualSuppression { masked: "+57**", reason: "", duration: None };
     let error = store.add_suppression(named(0x11), &manual).await.expect_err("it cannot be read");
-    assert_eq!(
-        error,
-        StoreError::Refused("the stored key `suppressed` of a shard cannot be read".to_owned())
-    );
+    assert_eq!(error, StoreError::Unavailable(StoreFault::ShardKey("suppressed".to_owned())));
     assert!(!error.is_permanent(), "its requests wait");
     store.add_suppression(named(0x21), &manual).await.expect("another shard");
     store.heartbeat(1, false).await.expect("the gate stays open");
