@@ -307,7 +307,7 @@ mod tests {
     fn keys_of_one_hash_tag_share_a_slot() {
         // The check value of the CRC, and slots that a server tells.
         for (key, slot) in
-            [("123456789", 0x31c3 % 16_384), ("foo", 12_182), ("{foo}:s\u{1}", 12_182), ("foo{}{bar}", 8_363)]
+            [("123456789", 0x31c3), ("foo", 12_182), ("{foo}:s\u{1}", 12_182), ("foo{}{bar}", 8_363)]
         {
             assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
         }
