@@ -25,7 +25,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::kill_switch::KillSwitchAction;
-use self::output::{Exit, print_json};
+use self::output::{Exit, complain, print_json};
 use crate::app;
 use crate::config::{ConfigError, DevProvider, Role, Settings};
 use crate::telemetry;
@@ -151,7 +151,7 @@ impl ValueEnum for DevProvider {
 
 /// Reads the arguments of this process, or ends it with an error or the help.
 pub fn arguments() -> Arguments {
-    Arguments::try_parse().unwrap_or_else(|error| with_suggestion(error).exit())
+    Arguments::try_parse().unwrap_or_else(|error| output::refuse(&with_suggestion(error)))
 }
 
 /// Suggests the command with the same letters: clap finds no similarity between `dve` and `dev`.
@@ -259,7 +259,7 @@ async fn start(role: Role, settings: Settings, provider: DevProvider) -> Exit {
     match app::run(role, settings, provider).await {
         Ok(()) => Exit::Done,
         Err(error) => {
-            eprintln!("otpost: {error:#}");
+            complain(&format!("{error:#}"));
             Exit::Failed
         }
     }

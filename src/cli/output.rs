@@ -67,6 +67,19 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{}", printable(line));
 }
 
+/// Ends this process with an error of its arguments, which repeats them, or with the help.
+pub(super) fn refuse(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    let is_shown = |character: char| character == '\n' || is_printable(character);
+    // With colours on a terminal.
+    if text.chars().all(is_shown) {
+        error.exit();
+    }
+    // An argument with a line feed has no line of its own then, but is still inside the quotes of the error.
+    eprintln!("{}", text.lines().map(printable).collect::<Vec<_>>().join("\n"));
+    std::process::exit(error.exit_code());
+}
+
 /// Prints an error, which may hold text of a server.
 pub(super) fn complain(error: &str) {
     eprintln!("otpost: {}", printable(error));

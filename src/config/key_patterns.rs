@@ -1,4 +1,5 @@
-//! Patterns of keys that are no random bytes: each is met by a random key with a chance below 2^-40.
+//! Patterns of keys that are no random bytes: each is met by a random key with a chance below 2^-40, but for words in a
+//! random text, with a chance below 2^-20, and readable texts, below 2^-32.
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use std::fmt;
 const CHANCE_BITS: f64 = 40.0;
 
 /// Words of placeholders and of examples. None has hexadecimal digits alone, so that a random text of those has none.
-const WORDS: [&str; 74] = [
+const WORDS: [&str; 93] = [
     "access",
     "application",
     "asdfghjkl",
@@ -17,17 +18,23 @@ const WORDS: [&str; 74] = [
     "byte",
     "bytes",
     "change",
-    "changeme",
     "changeit",
+    "changeme",
     "changethis",
     "char",
-    "chars",
     "characters",
+    "chars",
+    "config",
+    "cookie",
     "default",
     "demo",
     "dev",
     "development",
+    "django",
+    "do",
     "dummy",
+    "encryption",
+    "env",
     "example",
     "for",
     "from",
@@ -37,14 +44,17 @@ const WORDS: [&str; 74] = [
     "hmac",
     "hs",
     "hub",
+    "iloveyou",
+    "in",
     "insecure",
     "insert",
-    "in",
     "is",
     "jwt",
     "key",
+    "laravel",
     "least",
     "letmein",
+    "localhost",
     "long",
     "me",
     "mercure",
@@ -58,7 +68,11 @@ const WORDS: [&str; 74] = [
     "password",
     "placeholder",
     "please",
+    "private",
+    "prod",
     "production",
+    "project",
+    "qwerty",
     "qwertyuiop",
     "random",
     "really",
@@ -66,11 +80,15 @@ const WORDS: [&str; 74] = [
     "safe",
     "sample",
     "secret",
+    "server",
+    "session",
     "sha",
+    "shared",
     "signing",
     "some",
     "string",
     "super",
+    "symfony",
     "test",
     "testing",
     "that",
@@ -78,7 +96,9 @@ const WORDS: [&str; 74] = [
     "todo",
     "token",
     "twilio",
+    "use",
     "very",
+    "welcome",
     "with",
     "your",
 ];
@@ -93,6 +113,7 @@ pub(super) enum Pattern {
     Few { different: usize },
     MostlyOne,
     Placeholder,
+    Words,
     Text,
 }
 
@@ -105,6 +126,7 @@ impl fmt::Display for Pattern {
             Pattern::Few { different } => write!(f, "has only {different} different bytes"),
             Pattern::MostlyOne => f.write_str("is mostly one byte"),
             Pattern::Placeholder => f.write_str("is made of the words of placeholders"),
+            Pattern::Words => f.write_str("has words of placeholders in a row"),
             Pattern::Text => f.write_str("is a readable text"),
         }
     }
@@ -126,15 +148,27 @@ pub(super) fn pattern(bytes: &[u8]) -> Option<Pattern> {
     if is_placeholder(bytes) {
         return Some(Pattern::Placeholder);
     }
+    if has_words_in_a_row(bytes) {
+        return Some(Pattern::Words);
+    }
     if chance_of_few(bytes.len(), alphabet, different) > CHANCE_BITS {
         return Some(Pattern::Few { different });
     }
     (chance_of_most(bytes.len(), alphabet, most) > CHANCE_BITS).then_some(Pattern::MostlyOne)
 }
 
-/// True if all bytes are printable ASCII: of 32 random bytes with a chance of 2^-46.
+/// True for UTF-8 without control characters other than white space. The last character may be cut off, as in a text that
+/// was shortened to the length of a key.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+    let text = match str::from_utf8(bytes) {
+        Ok(text) => text,
+        // Without a length the fault is the end of the bytes, inside a character.
+        Err(fault) if fault.error_len().is_none() => {
+            str::from_utf8(&bytes[..fault.valid_up_to()]).expect("valid up to there")
+        }
+        Err(_) => return false,
+    };
+    text.chars().all(|character| !character.is_control() || character.is_whitespace())
 }
 
 /// The smallest set of characters, of those that encodings use, which has all bytes.
@@ -191,6 +225,62 @@ pub(super) fn is_placeholder(bytes: &[u8]) -> bool {
         }
     }
     reached[letters.len()]
+}
+
+/// Letters of words in a row that no random text has, and of the longest word among them: `secret` alone is met too often.
+const LETTERS_MIN: usize = 8;
+const LONG_WORD_MIN: usize = 6;
+
+/// True for a text with words of placeholders, whatever stands around them: `django-insecure-…`, `My5ecretKey…`.
+///
+/// Signs between words do not count. A digit stands for the letter that it looks like, or for nothing.
+fn has_words_in_a_row(bytes: &[u8]) -> bool {
+    // The digits of hexadecimal numbers stand for no letters.
+    if !bytes.is_ascii() || bytes.iter().all(u8::is_ascii_hexdigit) {
+        return false;
+    }
+    let none = |_| None;
+    let with_i = |byte| looks_like(byte, b'i');
+    let with_l = |byte| looks_like(byte, b'l');
+    let meanings: [&dyn Fn(u8) -> Option<u8>; 3] = [&none, &with_i, &with_l];
+    meanings.into_iter().any(|meaning| {
+        let letter = |byte: &u8| match byte {
+            byte if byte.is_ascii_alphabetic() => Some(byte.to_ascii_lowercase()),
+            byte => meaning(*byte),
+        };
+        letters_in_a_row(&bytes.iter().filter_map(letter).collect::<Vec<u8>>()) >= LETTERS_MIN
+    })
+}
+
+/// The letter that a sign stands for. `1` looks like `one`.
+fn looks_like(sign: u8, one: u8) -> Option<u8> {
+    Some(match sign {
+        b'0' => b'o',
+        b'1' | b'!' => one,
+        b'3' => b'e',
+        b'4' | b'@' => b'a',
+        b'5' | b'$' => b's',
+        b'7' => b't',
+        _ => return None,
+    })
+}
+
+/// The length of the longest row of words with a long one among them.
+fn letters_in_a_row(letters: &[u8]) -> usize {
+    // Of the rows up to each position, without and with a long word.
+    let (mut any, mut with_long) = (vec![0; letters.len() + 1], vec![0; letters.len() + 1]);
+    for at in 0..letters.len() {
+        for word in WORDS.iter().chain(&JOINTS).filter(|word| letters[at..].starts_with(word.as_bytes())) {
+            let end = at + word.len();
+            any[end] = any[end].max(any[at] + word.len());
+            let is_long = word.len() >= LONG_WORD_MIN;
+            let before = if is_long { any[at] } else { with_long[at] };
+            if is_long || before > 0 {
+                with_long[end] = with_long[end].max(before + word.len());
+            }
+        }
+    }
+    with_long.into_iter().max().unwrap_or_default()
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -256,11 +346,14 @@ mod tests {
             (b"abcdefghijklmnopqrstuv", Pattern::Counts),
             (b"\x00\x01\x00\x02\x00\x03\x00\x04\x00\x05\x00\x06\x00\x07\x00\x08", Pattern::Counts),
             (b"My-Secret-Key: 123!!", Pattern::Placeholder),
+            (b"My5ecretKey-Zk2p9Xw7", Pattern::Words),
             (b"abbabaabbaababbabaababba", Pattern::Few { different: 2 }),
             (b"\x91\x3c\0\x55\xa7\0\x07\x1d\0\xe8\x21\0\x9a\x66\0\x10\x02\0\xc3\x4b\0\x77\xf0\0\x2e\xb8\0\x5d\xee\0\x6b\x88", Pattern::MostlyOne),
         ] {
             assert_eq!(pattern(bytes), Some(expected), "{bytes:02x?}");
         }
+        // A word alone may be met by chance.
+        assert_eq!(pattern(b"kQ9-secret-Zk2p9Xw7-v3"), None);
         assert!(
             is_placeholder(b"changeme") && !is_placeholder(b"12345678") && !is_placeholder(b"hunter2-token")
         );

@@ -5,6 +5,7 @@
 use zeroize::Zeroizing;
 
 use super::key_patterns::{Pattern, is_placeholder, is_text, pattern};
+use super::published_keys::{KEY_BYTES_MIN, PUBLISHED, is_digest_of_a_word};
 use super::reader::Reader;
 use super::validators::parts;
 use super::{reader, tokens};
@@ -14,31 +15,6 @@ const CODE_KEYS: &str = "OTP_SECRET_KEYS";
 const OWN: [&str; 3] = [CODE_KEYS, "OTP_RECIPIENT_KEY", "JWT_SECRET"];
 const OTHERS: [&str; 3] = ["TWILIO_AUTH_TOKEN", "TWILIO_API_KEY_SECRET", "SENDGRID_API_KEY"];
 
-/// Keys that standards and makers of tools publish, and that have no pattern.
-const PUBLISHED: [&str; 13] = [
-    // RFC 7515 A.1, also in RFC 7517 A.3 and RFC 7797.
-    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
-    // RFC 7520 §3.5 and §3.6, RFC 7517 A.3.
-    "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",
-    "AAPapAv4LbFbiVawEjagUBluYqN5rhna-8nuldDvOx8",
-    "GawgguFyGrWKav7AX4VKUg",
-    // NIST SP 800-38A F.1 and F.1.5.
-    "2b7e151628aed2a6abf7158809cf4f3c",
-    "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
-    // RFC 8439 §2.5.2, RFC 8032 §7.1.
-    "85d6be7857556d337f4452fe42d506a80103808afb0db2fd4abff6af4149f51b",
-    "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
-    // jwt.io.
-    "your-256-bit-secret",
-    "a-string-secret-at-least-256-bits-long",
-    "a-valid-string-secret-that-is-at-least-384-bits-long",
-    "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
-    // Hasura's documentation.
-    "3EK6FD+o0+c7tzBNVfjpMkNDi2yARAAKzQlk8O2IKoxQu4nF7EdAh8s3TwpHwrdWT6R",
-];
-
-/// Shorter values are no keys: they are part of an accidental form.
-const KEY_BYTES_MIN: usize = 16;
 /// Of a key that a setting holds as base64.
 const KEY_BYTES: usize = 32;
 /// A text in quotes, in base64 of base64 of hexadecimal digits.
@@ -67,6 +43,15 @@ impl Forms {
 
     fn meets(&self, other: &Forms) -> bool {
         self.0.iter().any(|form| other.0.contains(form))
+    }
+
+    /// True if a form is the other's, or its beginning.
+    fn begins(&self, other: &Forms) -> bool {
+        self.0.iter().any(|form| other.0.iter().any(|known| known.starts_with(form)))
+    }
+
+    fn is_digest_of_a_word(&self) -> bool {
+        self.0.iter().any(|form| is_digest_of_a_word(form))
     }
 
     /// The first pattern, and the size of the form that has it.
@@ -141,8 +126,10 @@ impl Reader<'_> {
                 let equals = |other: &&(&str, Forms)| other.1.meets(key);
                 if own.iter().any(|known| known.meets(key)) {
                     Some("is the public development key; production needs its own".to_owned())
-                } else if published.iter().any(|known| known.meets(key)) {
+                } else if published.iter().any(|known| key.begins(known)) {
                     Some("is a key that a standard or a tool publishes; production needs its own".to_owned())
+                } else if key.is_digest_of_a_word() {
+                    Some("is the digest of a common word; production needs a random key".to_owned())
                 } else if let Some((pattern, length)) = guessable(name, texts[at], key) {
                     Some(format!("is a key that can be guessed: it {pattern} ({length} bytes)"))
                 } else if let Some((other, _)) = before.iter().find(equals) {

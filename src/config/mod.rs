@@ -8,6 +8,7 @@ mod email;
 mod key_patterns;
 mod key_rules;
 mod providers;
+mod published_keys;
 mod raw;
 mod reader;
 mod settings;

@@ -19,6 +19,7 @@ use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::limit::{COOLDOWN_SECONDS, Limit, Limits, NumberSetting, WRONG_PER_CHALLENGE};
 use crate::domain::phone::{Region, is_code_of_no_country};
+use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::server_url::ServerUrl;
 use crate::domain::time_zone::Zone;
@@ -46,7 +47,8 @@ impl<'a> Reader<'a> {
     /// Adds a notice for each variable that has no effect.
     pub(super) fn notice_unknown(&mut self, variables: &Variables) {
         for name in raw::unknown(variables) {
-            self.notices.push(match raw::UNSUPPORTED.contains(&name.as_str()) {
+            let name = printable(&name);
+            self.notices.push(match raw::UNSUPPORTED.contains(&&*name) {
                 true => format!("{name} is set, but not supported by this version: it has no effect"),
                 false => format!("{name} is set, but is no setting of otpost: is it misspelt?"),
             });

@@ -15,6 +15,7 @@ use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
+use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time_zone::Zone;
 
@@ -57,6 +58,7 @@ pub enum DevProvider {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The environment variable, or a file of `TEMPLATES_DIR`.
+    /// On one line, as the name of a variable may have any character.
     pub name: String,
     /// The rule that the value breaks. Never the value.
     pub problem: String,
@@ -64,7 +66,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(name: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError { name: name.to_owned(), problem: problem.into() }
+        ConfigError { name: printable(name).into_owned(), problem: printable(&problem.into()).into_owned() }
     }
 }
 

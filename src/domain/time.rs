@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Milliseconds since 1970-01-01T00:00:00Z. `Display` and JSON on the wire are RFC 3339 in UTC.
@@ -14,18 +16,22 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// `None` if the text is no time, or lies before 1970 or after 9999.
+    /// `None` if the text is no time, or lies before 1970. A fraction is cut to milliseconds, and a time after
+    /// [`MILLIS_MAX`], such as the usual "never" `9999-12-31T23:59:59Z`, is that.
     pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
-        let timestamp: Timestamp = text.parse().ok()?;
-        let millis = UnixMillis(u64::try_from(timestamp.as_millisecond()).ok()?);
-        // `jiff` parses a fraction of a second more than it formats.
-        (millis.0 <= MILLIS_MAX).then_some(millis)
+        let Rfc3339 { local, fraction, offset } = Rfc3339::parse(text.as_bytes())?;
+        let seconds = match offset.to_timestamp(local) {
+            Ok(timestamp) => timestamp.as_second(),
+            Err(_) if local.year() == YEAR_MAX => return Some(UnixMillis(MILLIS_MAX)),
+            Err(_) => return None,
+        };
+        let seconds = u64::try_from(seconds).ok()?;
+        Some(UnixMillis((seconds * 1000 + fraction).min(MILLIS_MAX)))
     }
 
-    /// From whole seconds since the epoch, as in an AMQP `timestamp`.
+    /// From whole seconds since the epoch, as in an AMQP `timestamp`. `None` after 9999.
     pub fn from_seconds(seconds: u64) -> Option<UnixMillis> {
-        let millis = UnixMillis(seconds.checked_mul(1000)?);
-        (millis.0 <= MILLIS_MAX).then_some(millis)
+        (seconds <= SECONDS_MAX).then(|| UnixMillis((seconds * 1000).min(MILLIS_MAX)))
     }
 
     /// Whole seconds since the epoch, rounded down.
@@ -43,8 +49,74 @@ impl UnixMillis {
     }
 }
 
-/// 9999-12-30: the last time that RFC 3339 and `jiff` can express.
+/// The last year of RFC 3339, and its last second.
+const YEAR_MAX: i16 = 9999;
+const SECONDS_MAX: u64 = 253_402_300_799;
+/// 9999-12-30: the last time that `jiff` can express in every offset.
 const MILLIS_MAX: u64 = 253_402_207_200_000;
+
+/// A `date-time` of RFC 3339 §5.6. `jiff` alone also reads other forms of ISO 8601, and at most nine digits of a fraction.
+struct Rfc3339 {
+    local: DateTime,
+    /// In milliseconds.
+    fraction: u64,
+    offset: Offset,
+}
+
+impl Rfc3339 {
+    fn parse(text: &[u8]) -> Option<Rfc3339> {
+        let (local, rest) = text.split_at_checked("0000-00-00T00:00:00".len())?;
+        let at = |start: usize, length: usize| number(&local[start..start + length]);
+        let are_signs = [local[4], local[7], local[13], local[16]] == *b"--::";
+        if !are_signs || !matches!(local[10], b'T' | b't' | b' ') {
+            return None;
+        }
+        let [month, day, hour, minute, second] = [at(5, 2)?, at(8, 2)?, at(11, 2)?, at(14, 2)?, at(17, 2)?];
+        // `jiff` has no leap seconds.
+        let second = if second == 60 { 59 } else { second };
+        let small = |value: u16| i8::try_from(value).ok();
+        let local = DateTime::new(
+            at(0, 4)?.try_into().ok()?,
+            small(month)?,
+            small(day)?,
+            small(hour)?,
+            small(minute)?,
+            small(second)?,
+            0,
+        );
+        let (fraction, offset) = fraction(rest)?;
+        Some(Rfc3339 { local: local.ok()?, fraction, offset: parse_offset(offset)? })
+    }
+}
+
+/// The milliseconds of a fraction, if there is one, and the text behind it.
+fn fraction(text: &[u8]) -> Option<(u64, &[u8])> {
+    let Some(digits) = text.strip_prefix(b".") else { return Some((0, text)) };
+    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = digits.split_at(length);
+    let millis =
+        digits.iter().chain(b"00").take(3).fold(0, |millis, digit| millis * 10 + u64::from(digit - b'0'));
+    (length > 0).then_some((millis, rest))
+}
+
+/// `Z`, or hours to 23 and minutes to 59 with a sign.
+fn parse_offset(text: &[u8]) -> Option<Offset> {
+    let (sign, hours, minutes) = match text {
+        b"Z" | b"z" => return Some(Offset::UTC),
+        [b'+', hours @ .., b':', tens, ones] => (1, hours, [*tens, *ones]),
+        [b'-', hours @ .., b':', tens, ones] => (-1, hours, [*tens, *ones]),
+        _ => return None,
+    };
+    let hours = number(hours).filter(|hour| hours.len() == 2 && *hour < 24)?;
+    let minutes = number(&minutes).filter(|minute| *minute < 60)?;
+    Offset::from_seconds(sign * (i32::from(hours) * 3600 + i32::from(minutes) * 60)).ok()
+}
+
+/// At most four digits.
+fn number(digits: &[u8]) -> Option<u16> {
+    let is_number = (1..=4).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0')))
+}
 
 /// A duration in whole milliseconds, rounded down.
 pub fn millis(duration: Duration) -> u64 {
@@ -100,8 +172,71 @@ mod tests {
     }
 
     #[test]
+    fn every_form_of_rfc_3339_is_read() {
+        for (text, expected) in [
+            ("2026-11-22t12:00:00z", "2026-11-22T12:00:00.000Z"),
+            ("2026-11-22 12:00:00+00:00", "2026-11-22T12:00:00.000Z"),
+            ("2026-11-22T12:00:00-00:00", "2026-11-22T12:00:00.000Z"),
+            ("2026-11-22T12:00:00+23:59", "2026-11-21T12:01:00.000Z"),
+            ("2026-11-22T12:00:00-23:59", "2026-11-23T11:59:00.000Z"),
+            ("2026-11-22T12:00:00.5Z", "2026-11-22T12:00:00.500Z"),
+            ("2026-11-22T12:00:00.25Z", "2026-11-22T12:00:00.250Z"),
+            ("2026-11-22T12:00:00.9999999999999Z", "2026-11-22T12:00:00.999Z"),
+            ("2026-12-31T23:59:60Z", "2026-12-31T23:59:59.000Z"),
+            ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z"),
+        ] {
+            let at = UnixMillis::parse_rfc3339(text).map(|at| at.to_string());
+            assert_eq!(at.as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_times_of_the_year_9999_are_the_last_time_of_all() {
+        for text in [
+            "9999-12-30T22:00:00.001Z",
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59.9999999Z",
+            "9999-12-31T23:59:59-23:59",
+        ] {
+            assert_eq!(UnixMillis::parse_rfc3339(text), Some(UnixMillis(MILLIS_MAX)), "{text}");
+        }
+        assert_eq!(UnixMillis::from_seconds(SECONDS_MAX), Some(UnixMillis(MILLIS_MAX)));
+        assert_eq!(UnixMillis::from_seconds(SECONDS_MAX + 1), None);
+    }
+
+    #[test]
     fn text_that_is_no_time_or_out_of_range_is_refused() {
-        for text in ["", "yesterday", "2026-11-22", "1969-12-31T23:59:59Z", "9999-12-30T22:00:00.001Z"] {
+        for text in [
+            "",
+            "yesterday",
+            "2026-11-22",
+            "1969-12-31T23:59:59.999Z",
+            "0000-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "+002026-11-22T12:00:00Z",
+            "2026-11-22T12:00:00",
+            "2026-11-22T12:00Z",
+            "2026-11-22T12:00:00,5Z",
+            "2026-11-22T12:00:00.Z",
+            "2026-11-22T12:00:00.5",
+            "2026-11-22T12:00:00+24:00",
+            "2026-11-22T12:00:00-24:00",
+            "2026-11-22T12:00:00+05:60",
+            "2026-11-22T12:00:00+0500",
+            "2026-11-22T12:00:00+05",
+            "2026-11-22T12:00:00+5:00",
+            "2026-11-22T12:00:00+:00",
+            "2026-11-22T12:00:00+05:00:00",
+            "2026-11-22T12:00:00Z[UTC]",
+            "20261122T120000Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T12:60:00Z",
+            "2026-11-22T12:00:61Z",
+            "2026-02-29T12:00:00Z",
+            "2026-11-2²T12:00:00Z",
+            "2026/11/22T12:00:00Z",
+            " 2026-11-22T12:00:00Z",
+        ] {
             assert_eq!(UnixMillis::parse_rfc3339(text), None, "{text}");
         }
         assert_eq!(UnixMillis::from_seconds(u64::MAX), None);

@@ -11,16 +11,20 @@ use super::printable::is_invisible;
 const TYPED_BYTES_MAX: usize = 128;
 
 impl Code {
-    /// Parses what a person typed: four to ten decimal digits of any script. Between them may stand spaces and hyphens,
-    /// around them spaces, and anywhere invisible marks.
+    /// Parses what a person typed: four to ten decimal digits of any script. Between them may stand spaces of one line and
+    /// hyphens, around them any white space, and anywhere invisible marks.
     pub fn parse_typed(text: &str) -> Option<Code> {
         if text.len() > TYPED_BYTES_MAX {
             return None;
         }
         let mut digits = [0; CODE_DIGITS_MAX];
-        let (mut length, mut after_hyphen) = (0, false);
+        let (mut length, mut after_hyphen, mut after_line) = (0, false, false);
         for character in text.chars().filter(|character| !is_invisible(*character)) {
             if let Some(digit) = decimal_digit(character) {
+                // As in a number: the digits of two lines are no code.
+                if after_line {
+                    return None;
+                }
                 *digits.get_mut(length)? = b'0' + digit;
                 length += 1;
                 after_hyphen = false;
@@ -28,11 +32,17 @@ impl Code {
                 after_hyphen = true;
             } else if !character.is_whitespace() {
                 return None;
+            } else {
+                after_line |= length > 0 && ends_a_line(character);
             }
         }
         let ascii = std::str::from_utf8(&digits[..length]).ok().filter(|_| !after_hyphen)?;
         Code::parse(ascii)
     }
+}
+
+fn ends_a_line(character: char) -> bool {
+    matches!(character, '\n'..='\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 /// Hyphens, dashes and minus signs (Unicode's property Dash), and the Japanese sound mark that keyboards give for one.
@@ -86,6 +96,7 @@ mod tests {
             "482913",
             " 482913",
             "482913\n",
+            "\u{2028}\n482913\u{2029}\n",
             "482 913",
             "482-913",
             "4-8-2-9-1-3",
@@ -126,6 +137,11 @@ mod tests {
             "482913 48291",
             "G-482913",
             "482_913",
+            "482\n913",
+            "482\r\n913",
+            "482\u{85}913",
+            "482 \u{2028} 913",
+            "482\u{2029}-913",
             "482/913",
             "(482913)",
             "482'913",

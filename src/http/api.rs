@@ -52,12 +52,12 @@ impl Api {
     ) -> Result<Option<RequestRecord>, Problem> {
         let record = self.store.request_record(request_id, recipient).await;
         // This label value is older than the glossary's word, record.
-        record.map_err(|error| store_unavailable("story", &error))
+        record.map_err(|error| store_problem("story", &error))
     }
 }
 
-/// The problem for a store that did not answer. `step` is a label value of the metric of store failures.
-pub(super) fn store_unavailable(step: &'static str, error: &StoreError) -> Problem {
+/// The problem for a store that gave no usable answer. `step` is a label value of the metric of store failures.
+pub(super) fn store_problem(step: &'static str, error: &StoreError) -> Problem {
     events::store_failed(step, error, None);
-    Problem::store_unavailable()
+    Problem::store_failed(error)
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::json::json_line;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
+use crate::store::StoreError;
 
 /// An error response. No field repeats a value that the client sent.
 #[derive(Clone, Debug, Serialize)]
@@ -74,8 +75,14 @@ impl Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request").detail(detail)
     }
 
-    /// The store did not answer. A retry may succeed.
-    pub(super) fn store_unavailable() -> Problem {
+    /// The store gave no usable answer. A retry may succeed, unless something stored is damaged.
+    pub(super) fn store_failed(error: &StoreError) -> Problem {
+        if error.is_permanent() {
+            return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "record_unreadable").detail(
+                "something stored for this request or recipient cannot be read; \
+                 a retry does not help: an operator must mend or delete it",
+            );
+        }
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable").retry_after(Duration::from_secs(2))
     }
 }

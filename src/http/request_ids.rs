@@ -12,7 +12,7 @@ use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, StatusCode};
 
-use super::api::{Api, store_unavailable};
+use super::api::{Api, store_problem};
 use super::auth::Service;
 use super::problem::Problem;
 use crate::domain::address::Address;
@@ -77,7 +77,7 @@ impl Api {
     /// True if the key is bound to this request; an error if it is bound to another.
     pub(super) async fn is_bound(&self, KeyBinding { key, request }: KeyBinding) -> Result<bool, Problem> {
         let bound = self.store.bind_idempotency_key(key, None).await;
-        match bound.map_err(|error| store_unavailable("idempotency_key", &error))? {
+        match bound.map_err(|error| store_problem("idempotency_key", &error))? {
             Some(bound) if bound != request => Err(reused()),
             bound => Ok(bound.is_some()),
         }
@@ -86,7 +86,7 @@ impl Api {
     /// Binds a key to a request, unless another request was faster.
     pub(super) async fn bind_key(&self, KeyBinding { key, request }: KeyBinding) -> Result<(), Problem> {
         let bound = self.store.bind_idempotency_key(key, Some(request)).await;
-        let bound = bound.map_err(|error| store_unavailable("idempotency_key", &error))?;
+        let bound = bound.map_err(|error| store_problem("idempotency_key", &error))?;
         if bound == Some(request) { Ok(()) } else { Err(reused()) }
     }
 

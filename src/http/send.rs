@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode};
 
-use super::api::{Api, store_unavailable};
+use super::api::{Api, store_problem};
 use super::body::Body;
 use super::client_address::client_address;
 use super::problem::Problem;
@@ -122,7 +122,7 @@ impl Api {
         let subject = self.limit_subject(request);
         let limits = self.limits.on(request.to.channel());
         let usage = self.store.usage(&subject, Some(&request.request_id), &limits).await;
-        let usage = usage.map_err(|error| store_unavailable("usage", &error))?;
+        let usage = usage.map_err(|error| store_problem("usage", &error))?;
         if usage.has_record
             && let Some(record) = self.request_record(&request.request_id, Some(subject.recipient)).await?
         {

@@ -88,7 +88,7 @@ impl Api {
                 to: to.masked(),
             })),
             Ok(verdict) => Err(problem(&verdict)),
-            Err(_) => Err(Problem::store_unavailable()),
+            Err(error) => Err(Problem::store_failed(&error)),
         }
     }
 }

@@ -12,7 +12,7 @@ pub enum StoreError {
     #[error("the store refused: {0}")]
     Refused(String),
     /// Something stored is damaged, or of another version: a repeated step fails likewise until it is mended.
-    #[error("{damaged} cannot be read ({step})")]
+    #[error("{damaged} cannot be read ({step}){}", .damaged.remedy())]
     Unreadable {
         damaged: Damaged,
         /// The method of [`super::Store`]. Metrics have step labels of their own.
@@ -31,6 +31,20 @@ pub enum Damaged {
     Shared(String),
 }
 
+impl Damaged {
+    /// Follows the sentence of an error in a log. A shared key has its own line and section of the runbook.
+    fn remedy(&self) -> &'static str {
+        match self {
+            Damaged::Request => ": look with `otpost store show --request`, then mend or delete it",
+            Damaged::Subject("recipient") => ": look with `otpost store show --to`, then mend or delete it",
+            Damaged::Subject(_) => {
+                ": find it among the keys of Redis, look with `otpost store show`, then mend or delete it"
+            }
+            Damaged::Shared(_) => "",
+        }
+    }
+}
+
 impl Display for Damaged {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -45,5 +59,24 @@ impl StoreError {
     /// The step fails again however often it is repeated, and only for this request or those like it.
     pub fn is_permanent(&self) -> bool {
         matches!(self, StoreError::Unreadable { damaged: Damaged::Request | Damaged::Subject(_), .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_damaged_data_names_the_command_that_shows_it() {
+        let text = |damaged| StoreError::Unreadable { damaged, step: "admit" }.to_string();
+        for (damaged, command) in [
+            (Damaged::Request, "`otpost store show --request`"),
+            (Damaged::Subject("recipient"), "`otpost store show --to`"),
+            (Damaged::Subject("user"), "`otpost store show`"),
+        ] {
+            let text = text(damaged);
+            assert!(text.contains("cannot be read (admit)") && text.contains(command), "{text}");
+        }
+        assert!(text(Damaged::Shared("due".to_owned())).ends_with("cannot be read (admit)"));
     }
 }

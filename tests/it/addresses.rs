@@ -188,6 +188,19 @@ fn a_command_with_swapped_letters_is_recognised() {
 }
 
 #[test]
+fn an_argument_cannot_write_on_the_terminal_through_an_error() {
+    let odd = "x\u{1b}[31m\u{202e}\u{9b}2Jy";
+    let option = format!("--{odd}");
+    for arguments in [&[odd] as &[&str], &["status", odd], &["status", &option], &["token", "--minutes", odd]]
+    {
+        let (out, err, code) = ran(arguments);
+        assert_eq!((out.as_str(), code), ("", Some(2)), "{err:?}");
+        assert!(!err.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{err:?}");
+        assert!(err.contains("x\u{fffd}[31m\u{fffd}\u{fffd}2Jy"), "{err:?}");
+    }
+}
+
+#[test]
 fn token_and_health_print_json_if_asked_to() {
     let (out, err, code) = ran(&["token", "--json"]);
     assert_eq!(code, Some(0), "{err}");

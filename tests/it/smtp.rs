@@ -244,9 +244,7 @@ async fn nothing_is_in_doubt_before_the_text_is_sent() {
 
 #[tokio::test]
 async fn a_lost_answer_to_the_text_is_in_doubt() {
-    for odd in
-        [&[(".", Close)] as &'static [_], &[(".", Hang)], &[(".", Say("what?"))], &[(".", Say("421 bye"))]]
-    {
+    for odd in [&[(".", Close)] as &'static [_], &[(".", Hang)], &[(".", Say("what?"))]] {
         let relay = FakeRelay::start(odd).await;
         let failure = send(&relay.provider_at("", Duration::from_millis(300))).await.expect_err("no answer");
         assert!(matches!(failure, SendFailure::InDoubt { .. }), "{failure:?}");

@@ -203,7 +203,7 @@ fn a_byte_order_mark_and_odd_fields_that_nothing_reads_spoil_no_request() {
 
 #[test]
 fn a_time_before_1970_or_after_9999_is_named_by_a_rule_that_is_true() {
-    for time in ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "9999-12-31T23:59:59Z"] {
+    for time in ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "10000-01-01T00:00:00Z"] {
         for field in ["not_after", "requested_at"] {
             check_fault(
                 &format!(r#"{{"request_id":"r1","to":"3","{field}":"{time}"}}"#),
@@ -214,6 +214,13 @@ fn a_time_before_1970_or_after_9999_is_named_by_a_rule_that_is_true() {
             );
         }
     }
+}
+
+#[test]
+fn a_time_that_means_never_is_taken() {
+    let body = r#"{"request_id":"r1","to":"3","not_after":"9999-12-31T23:59:59Z"}"#;
+    let request = SendRequest::decode(body.as_bytes(), None).expect("valid");
+    assert_eq!(request.not_after, UnixMillis::from_seconds(253_402_300_799));
 }
 
 proptest::proptest! {

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 
 use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
-use crate::http::api::{Api, store_unavailable};
+use crate::http::api::{Api, store_problem};
 use crate::http::body::Body;
 use crate::http::json::JsonAnswer;
 use crate::http::problem::Problem;
@@ -24,5 +24,5 @@ pub(crate) async fn rate_limit(
     events::admin_asked(&sub, AdminAction::RateLimit, None, Some(&to));
     let row =
         limit_usage(api.store.as_ref(), &api.recipient_keyring, &api.limits, &to, api.clock.now()).await;
-    row.map(JsonAnswer).map_err(|error| store_unavailable("usage", &error))
+    row.map(JsonAnswer).map_err(|error| store_problem("usage", &error))
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::flow::explain::{self, RecentRequest, RequestExplanation};
-use crate::http::api::{Api, store_unavailable};
+use crate::http::api::{Api, store_problem};
 use crate::http::body::Body;
 use crate::http::json::JsonAnswer;
 use crate::http::problem::Problem;
@@ -53,6 +53,6 @@ pub(crate) async fn recent_requests(
     let recipient = api.recipient_keyring.address(to.channel(), to.as_str());
     let requests = explain::recent_requests(api.store.as_ref(), recipient)
         .await
-        .map_err(|error| store_unavailable("recent", &error))?;
+        .map_err(|error| store_problem("recent", &error))?;
     Ok(JsonAnswer(RecentRequestsResponse { to: to.masked(), requests }))
 }

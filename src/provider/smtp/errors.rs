@@ -97,10 +97,17 @@ pub(super) enum Step {
 
 pub(super) const TIMED_OUT: &str = "timed out before the answer";
 
-/// True if the relay refused. Otherwise its decision is unknown.
-pub(super) fn was_answered(fault: &Fault) -> bool {
-    // Closing, and so not about this e-mail (RFC 5321 §3.8).
+/// True if the relay refused this e-mail, over a connection that it keeps open. A relay that closes the connection (`421`,
+/// RFC 5321 §3.8) may take the e-mail over another.
+pub(super) fn refuses_the_email(fault: &Fault) -> bool {
     fault.reply_code().is_some_and(|reply_code| reply_code != CLOSING)
+}
+
+/// True if the relay certainly does not have the e-mail, of which the text was the last step: nothing of the text was
+/// written, or the answer to it is a refusal. With a 4yz, `421` included, a relay takes no responsibility (RFC 5321 §4.2.1
+/// and §4.2.5).
+pub(super) fn surely_not_taken(fault: &Fault) -> bool {
+    fault.reply_code().is_some() || fault.unwritten().is_some()
 }
 
 const CLOSING: u16 = 421;

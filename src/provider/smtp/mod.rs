@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::errors::SmtpSettingsError;
-use self::errors::{Fault, Step, TIMED_OUT, detail, failure, lacks, was_answered};
+use self::errors::{Fault, Step, TIMED_OUT, detail, failure, lacks, refuses_the_email, surely_not_taken};
 use self::relay::Relay;
 use crate::domain::address::Address;
 use crate::domain::email_sender::Mailbox;
@@ -86,7 +86,7 @@ impl SmtpProvider {
             let soon = by.min(Instant::now() + IDLE_ANSWERS_WITHIN);
             match timeout_at(soon, self.envelope(&mut connection, to)).await {
                 Ok(Ok(())) => return Ok(connection),
-                Ok(Err((step, fault))) if was_answered(&fault) => return Err(failure(step, &fault)),
+                Ok(Err((step, fault))) if refuses_the_email(&fault) => return Err(failure(step, &fault)),
                 // The other idle connections go to the same relay.
                 Ok(Err(_)) | Err(_) => self.drop_idle(),
             }
@@ -187,9 +187,7 @@ impl Provider for SmtpProvider {
                 self.keep_idle(connection);
                 Ok(Accepted { message_id: Some(message_id), segments: None, verification_sid: None })
             }
-            Ok(Err(fault)) if was_answered(&fault) || fault.unwritten().is_some() => {
-                Err(failure(Step::Text, &fault))
-            }
+            Ok(Err(fault)) if surely_not_taken(&fault) => Err(failure(Step::Text, &fault)),
             Ok(Err(fault)) => Err(in_doubt(detail(&fault))),
             Err(_) => Err(in_doubt(TIMED_OUT)),
         }

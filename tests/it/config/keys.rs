@@ -137,6 +137,67 @@ fn a_key_of_the_words_of_placeholders_is_refused() {
 }
 
 #[test]
+fn a_key_with_words_of_placeholders_is_refused_whatever_stands_around_them() {
+    for text in [
+        "super-secret-key-for-production-use",
+        "default_jwt_secret_key_do_not_use",
+        "ThisIsASecretKeyThatNo1Knows!!##",
+        "My5ecretKey-Change-Me-In-Prod!!!",
+        "django-insecure-5u#x7v2q9z!k0w8r4t6y1p3m5n7b",
+        "qwertyuiopasdfghjklzxcvbnmqwerty",
+        "p@ssw0rd-Zk2p9Xw7Lq4Rt8Yb1Nd5Gh3",
+        "Zk2p9Xw7Lq4Rt8Yb1Nd5Gh3-1n5ecure",
+        "Zk2p9Xw7Lq4-defau1t-key-Rt8Yb1Nd",
+    ] {
+        for secret in [text.to_owned(), base64(text), hex::encode(text), format!("\"{text}\"")] {
+            expect_known(&[("JWT_SECRET", &secret)], &["JWT_SECRET"]);
+        }
+    }
+}
+
+#[test]
+fn the_digest_of_a_common_word_is_refused() {
+    use sha1::Sha1;
+    use sha2::{Digest as _, Sha256, Sha512};
+    for word in ["", "password", "secret", "secret\n", "changeme", "test", "otpost"] {
+        for digest in [&Sha256::digest(word)[..], &Sha512::digest(word)[..32]] {
+            expect_known(&[("OTP_SECRET_KEYS", &format!("k1:{}", base64(digest)))], &["OTP_SECRET_KEYS"]);
+            expect_known(&[("OTP_RECIPIENT_KEY", &base64(digest))], &["OTP_RECIPIENT_KEY"]);
+            expect_known(&[("JWT_SECRET", &hex::encode(digest))], &["JWT_SECRET"]);
+        }
+        expect_known(&[("JWT_SECRET", &hex::encode(Sha1::digest(word)))], &["JWT_SECRET"]);
+        expect_known(&[("JWT_SECRET", &hex::encode(Sha512::digest(word)))], &["JWT_SECRET"]);
+    }
+    // MD5 of "secret": the digits as a secret, and their text as a key of 32 bytes.
+    let md5 = "5ebe2294ecd0e0f08eab7690d2a6ee69";
+    expect_known(&[("JWT_SECRET", md5)], &["JWT_SECRET"]);
+    expect_known(&[("OTP_RECIPIENT_KEY", &base64(md5))], &["OTP_RECIPIENT_KEY"]);
+}
+
+#[test]
+fn the_beginning_of_a_published_key_is_refused() {
+    let rfc_7515 = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    let rfc_7515 = &URL_SAFE_NO_PAD.decode(rfc_7515).expect("base64url")[..32];
+    let raw = [
+        rfc_7515.to_vec(),
+        hex::decode("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb").expect("RFC 8032"),
+        hex::decode("833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42").expect("RFC 8032"),
+        hex::decode("3141592653589793238462643383279502884197169399375105820974944592").expect("pi"),
+        hex::decode("243f6a8885a308d313198a2e03707344a4093822299f31d0082efa98ec4e6c89").expect("pi"),
+        hex::decode("2718281828459045235360287471352662497757247093699959574966967627").expect("e"),
+        hex::decode("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").expect("Hardhat"),
+        hex::decode("6a09e667bb67ae853c6ef372a54ff53a510e527f9b05688c1f83d9ab5be0cd19").expect("SHA-256"),
+        hex::decode("428a2f9871374491b5c0fbcfe9b5dba53956c25b59f111f1923f82a4ab1c5ed5").expect("SHA-256"),
+    ];
+    for key in raw {
+        expect_known(&[("OTP_SECRET_KEYS", &format!("k1:{}", base64(&key)))], &["OTP_SECRET_KEYS"]);
+        expect_known(&[("OTP_RECIPIENT_KEY", &base64(&key))], &["OTP_RECIPIENT_KEY"]);
+        expect_known(&[("JWT_SECRET", &hex::encode(&key))], &["JWT_SECRET"]);
+    }
+    expect_known(&[("JWT_SECRET", "31415926535897932384626433832795")], &["JWT_SECRET"]);
+}
+
+#[test]
 fn a_published_key_is_refused_in_every_encoding() {
     // RFC 7515 A.1, RFC 7520 §3.5, NIST SP 800-38A F.1.5, RFC 8439 §2.5.2, RFC 8032 §7.1; then texts of jwt.io.
     for (text, is_key) in [
@@ -165,11 +226,19 @@ fn a_published_key_is_refused_in_every_encoding() {
 #[test]
 fn a_key_of_32_bytes_is_no_readable_text() {
     for text in [
-        b"one key of exactly thirty-two b!",
-        b"correct horse battery staple 99!",
-        b"Kz9#qv!2LmPw@7Xc$4Rt%8Yb^1Nd&5Gh",
+        "one key of exactly thirty-two b!",
+        "correct horse battery staple 99!",
+        "Kz9#qv!2LmPw@7Xc$4Rt%8Yb^1Nd&5Gh",
+        "años y años, una llave de texto",
+        "ключ из тридцати б!",
+        "三十二個位元組的金鑰!!",
+        "two lines\r\nof a text\twith a break\n",
+        // Cut inside a character.
+        "correct horse battery staple 99 ñ",
+        "correct horse battery staple 99€",
+        "correct horse battery staple!🐎",
     ] {
-        let key = base64(text);
+        let key = base64(text.as_bytes().get(..32).expect("long enough"));
         expect_known(&[("OTP_SECRET_KEYS", &format!("k1:{key}"))], &["OTP_SECRET_KEYS"]);
         expect_known(&[("OTP_RECIPIENT_KEY", &key)], &["OTP_RECIPIENT_KEY"]);
     }

@@ -402,6 +402,14 @@ fn a_misspelt_setting_is_noticed_without_its_value() {
 }
 
 #[test]
+fn the_name_of_a_variable_cannot_write_on_a_terminal_or_forge_a_line() {
+    let odd = [("OTP_X\u{1b}[31m\u{202e}\nY", "hunter2")];
+    let notices = expect(Role::Serve, &with(production(), &odd)).notices;
+    let name = "OTP_X\u{fffd}[31m\u{fffd}\u{fffd}Y";
+    assert_eq!(notices, [format!("{name} is set, but is no setting of otpost: is it misspelt?")]);
+}
+
+#[test]
 fn a_setting_of_another_version_causes_a_notice_whatever_its_prefix() {
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
     let notices = expect(Role::Serve, &with(production(), &[(name, "hunter2")])).notices;

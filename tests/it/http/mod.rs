@@ -4,6 +4,7 @@ mod bodies;
 pub mod broken;
 mod connections;
 mod crowds;
+mod damaged;
 mod email;
 mod many_connections;
 mod paths;

@@ -84,6 +84,16 @@ async fn a_refusal_without_a_text_keeps_its_scope() {
     }
 }
 
+/// RFC 5321 §4.2.5: a relay that answers 4yz to the end of a text has not taken the e-mail.
+#[tokio::test]
+async fn a_relay_that_closes_instead_of_taking_the_text_surely_did_not_take_it() {
+    for reply in [b"421\r\n" as &'static [u8], b"421 4.3.2 closing\r\n", b"421-a\r\n421\r\n"] {
+        let odd: Odd = Vec::leak(vec![(".", Bytes(reply))]);
+        let expected = SendFailure::NotConnected { detail: "answered with SMTP 421".to_owned() };
+        assert_eq!(send_to(odd).await, Err(expected), "{}", reply.escape_ascii());
+    }
+}
+
 #[tokio::test]
 async fn a_reply_that_says_nothing_clear_leaves_the_email_in_doubt() {
     for reply in [

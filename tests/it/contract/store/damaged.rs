@@ -344,6 +344,10 @@ async fn a_damaged_challenge_is_no_error_of_a_request_that_is_rejected_or_repeat
     assert_eq!(rejected(admit(&stored.store, &request_to(1, "next")).await).code, ErrorCode::Cooldown);
     let repeated = AdmissionInput { ..stored.request.admit() };
     assert!(matches!(stored.store.admit(&repeated).await, Ok(Admission::Granted(_))));
+    // Else no request over HTTP could replace it.
+    let lease = stored.request.lease();
+    let usage = stored.store.usage(&lease.subject, None, &limits()).await.expect("answers");
+    assert_eq!(usage.used, 1);
 }
 
 #[tokio::test]
