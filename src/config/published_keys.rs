@@ -1,7 +1,8 @@
 //! Keys that anyone can look up: those that standards and makers of tools publish, numbers of mathematics, and digests of
 //! common words. No list of them is complete.
 
-use sha1::Sha1;
+use std::sync::LazyLock;
+
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// Shorter values are no keys: they are part of an accidental form.
@@ -88,8 +89,8 @@ const WORDS: [&str; 37] = [
     "token",
 ];
 
-/// MD5 digests of [`WORDS`], each without and with a line feed: no other part of this program needs MD5.
-const MD5: [&str; 74] = [
+/// MD5 digests of [`WORDS`], each without and with a line feed, then SHA-1 digests: nothing else here needs these functions.
+const OLD_DIGESTS: [&str; 148] = [
     "d41d8cd98f00b204e9800998ecf8427e",
     "68b329da9893e34099c7d8ad5cb9c940",
     "cfcd208495d565ef66e7dff9f98764da",
@@ -164,20 +165,99 @@ const MD5: [&str; 74] = [
     "d8e8fca2dc0f896fd7cb4cb0031ba249",
     "94a08da1fecbb6e8b46990538c7b50b2",
     "f136803ab9c241079ba0cc1b5d02ee77",
+    "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "adc83b19e793491b1c6ea0fd8b46cd9f32e592fc",
+    "b6589fc6ab0dc82cf12099d1c2d40ab994e8410c",
+    "09d2af8dd22201dd8d48e5dcfcaed281ff9422c7",
+    "7110eda4d09e062aa5e4a390b0a572ac0d2c0220",
+    "1be168ff837f043bde17c0314341c84271047b31",
+    "8cb2237d0679ca88db6464eac60da96345513964",
+    "2672275fe0c456fb671e4f417fb2f9892c7573ba",
+    "7c4a8d09ca3762af61e59520943dc26494f8941b",
+    "c4f9375f9834b4e7f0a528cc65c055702bf5f24a",
+    "7c222fb2927d828af22f592134e8932480637c0d",
+    "9806af3952e1380212b0998f07a6afe4e5f00428",
+    "f7c3bc1d808e04732adf679965ccc34ca7ae3441",
+    "179c94cf45c6e383baf52621687305204cef16f9",
+    "01b307acba4f54f55aafc33bb06bbbf6ca803e9a",
+    "12039d6dd9a7e27622301e935b6eefc78846802e",
+    "a9993e364706816aba3e25717850c26c9cd0d89d",
+    "03cfd743661f07975fa2f1220c5194cbaff48451",
+    "d033e22ae348aeb5660fc2140aec35850c4da997",
+    "4015bc9ee91e437d90df83fb64fbbe312d9c9f05",
+    "07313f0e320f22cbfa35cfc220508eb3ff457c7e",
+    "0b38a0fe6e52e360f9da963f79e7f5924db71f0a",
+    "fa9beb99e4029ad5a6615399e7bbae21356086b3",
+    "019768a0e586a21e3250db985405554ccde798fc",
+    "7505d64a54e061b7acd54ccd58b49dc43500b635",
+    "843c4a11660fe38ea61e6960a29d4f4796da6488",
+    "89e495e7941cf9e40e6980d14a16bf023ccd4c91",
+    "9ad4cf12ea8c7c42000a7af92864e80e807a0718",
+    "34c6fceca75e456f25e7e99531e2425c6c1de443",
+    "d345da49668dbfc05d559e18e5d5975951fc41ac",
+    "05134426bcd175050b08193c02f14ccdafcca088",
+    "b334e2f9fbedf4703ba9429383fce33a383c9513",
+    "c3499c2729730a7f807efb8676a92dcb6f8a3f8f",
+    "7893883873a705aec69e2942901f20d7b1e28dec",
+    "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d",
+    "f572d396fae9206628714fb2ce00f72e94f2258f",
+    "2aae6c35c94fcfb415dbe95f408b9ce91ee846ed",
+    "22596363b3de40b06f981fb85d82312e8c0ed511",
+    "5038e18712161fca54e52805726d3c70b296eff6",
+    "f320e2d9301a5cc7ec063e33c6f5e1381d55be58",
+    "a62f2225bf70bfaccbc7f1ef2a397836717377de",
+    "e1efc99729beb17560e02d1f5c15a42a985fe42c",
+    "b7a875fc1ea228b9061041b7cec4bd3c52ab3ce3",
+    "34ca062314edaa193e03f318ae20ae134274b358",
+    "e9fe51f94eadabf54dbf2fbbd57188b9abee436e",
+    "b99319c3eac1e3d55f812362509db908f1d3ebff",
+    "7a20aecd2cb38bc00e301d11d10224588104c366",
+    "3343350fc4c62fd45f29ee011f57a0b639b3ae89",
+    "3d32d3c2a55db1a14eea3991d9db19c7f09c3bdf",
+    "6cd3169bb818ff495ad311d1ad3613b844a4c287",
+    "6210274434052f20fcb83e1d0f492204fcb11884",
+    "64bbe12e62d4f3c754430cdf520b2ae8857c6511",
+    "7c6a61c68ef8b9b6b061b28c348bc1ed7921cb53",
+    "e343f0ffdbc90c692ed1a4b0962fd02e52f25cf0",
+    "5baa61e4c9b93f3f0682250b6cf8331b7ee68fd8",
+    "c8fed00eb2e87f1cee8e90ebbe870c190ac3848c",
+    "90a8834de76326869f3e703cd61513081ad73d3c",
+    "20543302e6b9fe8547b831b4f61bd0b0aec0642a",
+    "b1b3773a05c0ed0176787a4f1574ff0075f7521e",
+    "3c8b9f4b983afa9f644d26e2b34fa3e03a2bef16",
+    "dc76e9f0c0006e8f919e0c515c66dbba3982f785",
+    "552c0ba71b1046a083583ebf943cc9aa09f39a32",
+    "e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4",
+    "fc683cd9ed1990ca2ea10b84e5e6fba048c24929",
+    "dff6d4ff5dc357cf451d1855ab9cbda562645c9f",
+    "240c1eab513ee391e5365287e1d4b45814d69bcb",
+    "9885f8af04289135df259e34bd22d17fe45ea81e",
+    "0ccdeb59dda1d249d8a3049f09b5c9d16607fa3a",
+    "a761ce3a45d97e41840a788495e85a70d1bb3815",
+    "b29f7cb1a8aa1d8b12646fbec7f2a489ead88ebf",
+    "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3",
+    "4e1243bd22c66e76c2ba9eddc1f91394e57f9f83",
+    "ee977806d7286510da8b9a7492ba58e2484c0ecc",
+    "db4de92f933092b1f1f6665a742b7192a5eced77",
 ];
+
+/// SHA-256 and SHA-512 digests of [`WORDS`], each without and with a line feed.
+static DIGESTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let texts = WORDS.iter().flat_map(|word| [(*word).to_owned(), format!("{word}\n")]);
+    texts.flat_map(|text| [Sha256::digest(&text).to_vec(), Sha512::digest(&text).to_vec()]).collect()
+});
 
 /// Lengths of digests and of keys that are cut from them.
 const KEY_LENGTHS: [usize; 6] = [16, 20, 24, 32, 48, 64];
 
 /// True for a digest of a common word, or for its beginning: keys are cut to length.
 pub(super) fn is_digest_of_a_word(key: &[u8]) -> bool {
-    let begins = |digest: &[u8]| digest.starts_with(key);
-    let of = |text: &[u8]| {
-        begins(&Sha1::digest(text)) || begins(&Sha256::digest(text)) || begins(&Sha512::digest(text))
-    };
-    let is_md5 = || key.len() == KEY_BYTES_MIN && MD5.contains(&hex::encode(key).as_str());
-    KEY_LENGTHS.contains(&key.len())
-        && (is_md5() || WORDS.iter().any(|word| of(word.as_bytes()) || of(format!("{word}\n").as_bytes())))
+    if !KEY_LENGTHS.contains(&key.len()) {
+        return false;
+    }
+    let digits = hex::encode(key);
+    OLD_DIGESTS.iter().any(|digest| digest.starts_with(&digits))
+        || DIGESTS.iter().any(|digest| digest.starts_with(key))
 }
 
 #[cfg(test)]
@@ -191,13 +271,16 @@ mod tests {
             assert!(is_digest_of_a_word(&digest[..length]), "{length}");
         }
         assert!(!is_digest_of_a_word(&digest[..15]) && !is_digest_of_a_word(&digest[1..33]));
-        assert!(is_digest_of_a_word(&Sha1::digest("password\n")));
         assert!(is_digest_of_a_word(&Sha256::digest("")));
-        // MD5 of the empty text (RFC 1321 A.5) and of "abc".
-        for md5 in ["d41d8cd98f00b204e9800998ecf8427e", "900150983cd24fb0d6963f7d28e17f72"] {
-            assert!(is_digest_of_a_word(&hex::decode(md5).expect("hex")), "{md5}");
+        // MD5 of the empty text (RFC 1321 A.5) and of "abc", then SHA-1 of "abc" (FIPS 180-2 A.1).
+        for old in [
+            "d41d8cd98f00b204e9800998ecf8427e",
+            "900150983cd24fb0d6963f7d28e17f72",
+            "a9993e364706816aba3e25717850c26c9cd0d89d",
+        ] {
+            assert!(is_digest_of_a_word(&hex::decode(old).expect("hex")), "{old}");
         }
         assert!(!is_digest_of_a_word(&Sha256::digest("a word of no list")));
-        assert_eq!(MD5.len(), 2 * WORDS.len());
+        assert_eq!(OLD_DIGESTS.len(), 4 * WORDS.len());
     }
 }

@@ -196,7 +196,8 @@ fn an_argument_cannot_write_on_the_terminal_through_an_error() {
         let (out, err, code) = ran(arguments);
         assert_eq!((out.as_str(), code), ("", Some(2)), "{err:?}");
         assert!(!err.contains(['\u{1b}', '\u{202e}', '\u{9b}']), "{err:?}");
-        assert!(err.contains("x\u{fffd}[31m\u{fffd}\u{fffd}2Jy"), "{err:?}");
+        // The parser of the arguments takes sequences away that begin with an escape.
+        assert!(err.contains("x\u{fffd}\u{fffd}2Jy"), "{err:?}");
     }
 }
 
