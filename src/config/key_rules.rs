@@ -2,6 +2,8 @@
 //!
 //! Bytes are compared, in every form that a text may stand for: another encoding makes no new key.
 
+use std::sync::LazyLock;
+
 use zeroize::Zeroizing;
 
 use super::key_patterns::{Pattern, is_placeholder, is_text, pattern};
@@ -108,16 +110,22 @@ fn bytes_in(text: &str, alphabet: &[u8], bits: u32) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+static DEVELOPMENT_FORMS: LazyLock<Vec<Forms>> = LazyLock::new(|| {
+    let keys = [
+        reader::development::OTP_SECRET_KEYS.trim_start_matches("dev:"),
+        reader::development::OTP_RECIPIENT_KEY,
+        tokens::development::JWT_SECRET,
+    ];
+    keys.into_iter().map(Forms::of).collect()
+});
+
+static PUBLISHED_FORMS: LazyLock<Vec<Forms>> =
+    LazyLock::new(|| PUBLISHED.iter().map(|key| Forms::of(key)).collect());
+
 impl Reader<'_> {
     /// Reports every setting with a key that others may know.
     pub(super) fn check_keys(&mut self) {
-        let own = [
-            reader::development::OTP_SECRET_KEYS.trim_start_matches("dev:"),
-            reader::development::OTP_RECIPIENT_KEY,
-            tokens::development::JWT_SECRET,
-        ];
-        let [own, published] =
-            [&own[..], &PUBLISHED].map(|keys| keys.iter().map(|key| Forms::of(key)).collect::<Vec<_>>());
+        let (own, published) = (&*DEVELOPMENT_FORMS, &*PUBLISHED_FORMS);
         let mut before: Vec<(&str, Forms)> = Vec::new();
         for name in OWN.into_iter().chain(OTHERS) {
             let texts: Vec<&str> = values(name, self.raw.get(name).unwrap_or_default()).collect();
