@@ -84,22 +84,3 @@ mod tests {
         assert!(text(Damaged::Shared("due".to_owned())).ends_with("cannot be read (admit)"));
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_of_damaged_data_names_the_command_that_shows_it() {
-        let text = |damaged| StoreError::Unreadable { damaged, step: "admit" }.to_string();
-        for (damaged, command) in [
-            (Damaged::Request, "`otpost store show --request`"),
-            (Damaged::Subject("recipient"), "`otpost store show --to`"),
-            (Damaged::Subject("user"), "`otpost store show`"),
-        ] {
-            let text = text(damaged);
-            assert!(text.contains("cannot be read (admit)") && text.contains(command), "{text}");
-        }
-        assert!(text(Damaged::Shared("due".to_owned())).ends_with("cannot be read (admit)"));
-    }
-}

@@ -168,6 +168,7 @@ local function admit(keys, args)
     return outside and charges.before('', false, answer) or answer
   end
 
+  if outside then charges.expect_place_counts(outside, now) end
   s.sends = append(s.sends, REQUEST_ENTRY_BYTES, request, c.window, now, c.entries_max)
   if c.cooldown > 0 then
     s.cooldown_until, s.cooldown_deadline, s.cooldown_request = now + c.cooldown, deadline, request

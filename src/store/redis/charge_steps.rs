@@ -23,9 +23,7 @@ use crate::domain::time::{UnixMillis, millis};
 use crate::store::{
     Admission, AdmissionInput, CompletionAnswer, CompletionInput, Lease, LimitSubject, StoreError, Usage,
 };
-
-/// The letters of an admission that has made the record.
-const NEW: [u8; 2] = [b'n', b'c'];
+use crate::telemetry::events;
 
 /// A request and its recipient: a member of the logs.
 fn member(request_id: &RequestId, recipient: &Digest16) -> Vec<u8> {
@@ -44,21 +42,22 @@ impl RedisStore {
         let call = self.admission_call(input, &self.keys.of_lease(lease), settings).arg(made.pack(country));
         let read = |answer: &[u8]| {
             let (recorded, rest) = RecordedCharges::split(answer)?;
-            let is_new = rest.first().is_some_and(|letter| NEW.contains(letter));
-            Some((replies::admission(rest, input)?, recorded, is_new))
+            Some((replies::admission(rest, input)?, recorded))
         };
         match self.run("admit", &call, read).await {
-            Ok((admission, recorded, is_new)) => {
-                if let Some(place) = made.place.take_if(|_| !is_new) {
+            Ok((admission, recorded)) => {
+                if let Some(place) = made.place.take_if(|place| !recorded.lists_place(place)) {
                     self.put_back_place(place);
                 }
                 self.correct(lease, input.limits, &recorded, &made).await?;
                 Ok(admission)
             }
             Err(error) => {
-                // A record may exist nevertheless, and a repetition finds the charges.
-                if error.is_permanent() {
-                    self.undo(lease, made).await;
+                match made.place {
+                    Some(place) if error.is_permanent() => self.put_back_place(place),
+                    // A record may list it nevertheless.
+                    Some(place) => self.keep_place(lease.token, place),
+                    None => {}
                 }
                 Err(error)
             }
@@ -87,14 +86,18 @@ impl RedisStore {
     }
 
     /// Charges every limit outside the recipient's shard, as far as it allows that.
+    ///
+    /// After a failure the charges stay: another handler may have found them, and its record counts on them. A repetition finds
+    /// them as well.
     async fn charge(&self, lease: &Lease<'_>, limits: &Limits) -> Result<MadeCharges, StoreError> {
         let member = member(lease.request_id, &lease.subject.recipient);
         let in_logs = subject_limits(&lease.subject, limits).filter(|(limit, _)| *limit != Limit::All);
         let in_logs =
             join_all(in_logs.map(|(limit, digest)| self.charge_log(limit, digest, limits, &member)));
         let quota = limits[Limit::All];
-        let place =
-            async { if quota.count == 0 { Ok(None) } else { self.take_place(quota).await.map(Some) } };
+        let place = async {
+            if quota.count == 0 { Ok(None) } else { self.place_of(lease.token, quota).await.map(Some) }
+        };
         let (in_logs, place) = tokio::join!(in_logs, place);
         let (mut charges, mut failure) = (MadeCharges::default(), None);
         for charged in in_logs {
@@ -114,7 +117,9 @@ impl RedisStore {
         match failure {
             None => Ok(charges),
             Some(error) => {
-                self.undo(lease, charges).await;
+                if let Some(place) = charges.place {
+                    self.put_back_place(place);
+                }
                 Err(error)
             }
         }
@@ -136,16 +141,6 @@ impl RedisStore {
         Ok((log, digest, self.run("charge", &call, Charged::read).await?))
     }
 
-    /// Removes what a failed admission has charged. One that cannot be removed counts until its window is over.
-    async fn undo(&self, lease: &Lease<'_>, charges: MadeCharges) {
-        let member = member(lease.request_id, &lease.subject.recipient);
-        join_all(charges.made.iter().map(|charge| self.correct_log(charge, None, Duration::ZERO, &member)))
-            .await;
-        if let Some(place) = charges.place {
-            self.put_back_place(place);
-        }
-    }
-
     /// Makes the logs and places agree with the record of a request.
     async fn correct(
         &self,
@@ -165,8 +160,17 @@ impl RedisStore {
             let window = limit.map_or(Duration::ZERO, |limit| limits[limit].window);
             self.correct_log(charge, *at, window, &member)
         });
-        tokio::try_join!(try_join_all(corrections), try_join_all(refunds))?;
-        Ok(())
+        let (corrected, refunded) = tokio::join!(join_all(corrections), join_all(refunds));
+        let mut failure = None;
+        for error in corrected.into_iter().chain(refunded).filter_map(Result::err) {
+            // The outcome is recorded, and a repetition would fail likewise.
+            if error.is_permanent() {
+                events::store_failed("correct_charge", &error, false, None);
+            } else {
+                failure = Some(error);
+            }
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     async fn correct_log(

@@ -123,6 +123,10 @@ impl RecordedCharges {
         Some((RecordedCharges { is_refunded, charges }, words.rest()))
     }
 
+    pub(super) fn lists_place(&self, place: &Place) -> bool {
+        self.charges.contains(&Charge::of_place(place))
+    }
+
     pub(super) fn refunded(&self) -> &[Charge] {
         if self.is_refunded { &self.charges } else { &[] }
     }

@@ -51,6 +51,8 @@ struct State {
     ranges: Vec<(u16, u16, Address)>,
     /// Newer than the ranges: redirections since they were read.
     moved: HashMap<u16, Address>,
+    /// Counts the changes of `ranges` and `moved`.
+    changes: u64,
     search: Option<Search>,
     searched: Option<Instant>,
 }
@@ -88,7 +90,7 @@ impl Cluster {
                 _ if Instant::now() >= until => return (Err(given_up(failed.error)), last),
                 Next::Follow(address) if redirections < REDIRECTIONS_MAX => {
                     redirections += 1;
-                    self.state().moved.insert(slot, address);
+                    self.state().redirect(slot, address);
                     self.search_soon();
                 }
                 Next::Follow(_) | Next::Wait => {
@@ -124,6 +126,13 @@ impl Cluster {
     fn node(&self, state: &mut State, address: Address) -> Arc<Node> {
         let node = |address: &Address| Node::at(address.clone(), &self.0.access);
         Arc::clone(state.nodes.entry(address).or_insert_with_key(node))
+    }
+
+    /// See `Link::route_number`.
+    pub(super) fn route_number(&self) -> u64 {
+        let state = self.state();
+        let connections: u64 = state.nodes.values().map(|node| node.number()).sum();
+        state.changes << 32 | connections
     }
 
     fn search_soon(&self) {
@@ -202,9 +211,15 @@ impl State {
         self.moved.get(&slot).or_else(in_ranges)
     }
 
+    fn redirect(&mut self, slot: u16, address: Address) {
+        self.changes += 1;
+        self.moved.insert(slot, address);
+    }
+
     /// Takes over new ranges, and closes the connections to nodes that have left.
     fn learn(&mut self, mut ranges: Vec<(u16, u16, Address)>, seeds: &[Address]) {
         ranges.sort_unstable();
+        self.changes += u64::from(ranges != self.ranges);
         self.ranges = ranges;
         self.moved.clear();
         let is_primary = |address: &Address| self.ranges.iter().any(|(_, _, primary)| primary == address);

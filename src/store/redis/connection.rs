@@ -81,6 +81,8 @@ pub(super) struct Link {
     has_silent_step: AtomicBool,
     /// The server may have lost writes of the one before it until then, in milliseconds after `opened`.
     lost_writes_until: AtomicU64,
+    /// The route of the last answered heartbeat. Without one it is unknown, and nothing follows from it.
+    heartbeat_route: Mutex<Option<u64>>,
     opened: Instant,
 }
 
@@ -97,6 +99,7 @@ impl Link {
             server: Mutex::default(),
             has_silent_step: AtomicBool::new(false),
             lost_writes_until: AtomicU64::new(0),
+            heartbeat_route: Mutex::default(),
             opened: Instant::now(),
         })
     }
@@ -131,16 +134,27 @@ impl Link {
     }
 
     /// Records an answered heartbeat. The server may have lost writes for `lost_writes_left` longer.
-    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_left: Duration) {
+    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_left: Duration, route: u64) {
         *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
         let until = millis(self.opened.elapsed() + lost_writes_left);
         let until = if lost_writes_left.is_zero() { 0 } else { until };
         self.lost_writes_until.store(until, Ordering::Relaxed);
+        *self.heartbeat_route.lock().expect("nothing panics while it holds the lock") = Some(route);
         self.has_silent_step.store(false, Ordering::Relaxed);
     }
 
+    /// It changes with each new connection, and with each move of a Cluster's slots: steps may then reach another server.
+    pub(super) fn route_number(&self) -> u64 {
+        match &self.route {
+            Route::One(node) => node.number(),
+            Route::Cluster(cluster) => cluster.route_number(),
+        }
+    }
+
     pub(super) fn may_have_lost_writes(&self) -> bool {
+        let heartbeat_route = *self.heartbeat_route.lock().expect("nothing panics while it holds the lock");
         self.has_silent_step.load(Ordering::Relaxed)
+            || heartbeat_route.is_some_and(|route| route != self.route_number())
             || self.lost_writes_until.load(Ordering::Relaxed) > millis(self.opened.elapsed())
     }
 }

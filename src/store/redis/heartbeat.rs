@@ -21,6 +21,7 @@ impl RedisStore {
 
     async fn shared_heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         let old_data = self.open().await?;
+        let (known_server, route) = (self.link.server(), self.link.route_number());
         let country = self.damaged_country().clone();
         let mut keys = self.keys.all_shared();
         keys.push(self.keys.format());
@@ -32,12 +33,15 @@ impl RedisStore {
             .arg(u8::from(is_active))
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
-            .arg(self.link.server())
+            .arg(&known_server)
             .arg(old_data.format(self.shards));
         let read = |answer: &[u8]| {
             opening::refusal(answer).map(Err).or_else(|| {
                 let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
-                self.link.heartbeat_answered(server, lost_writes_left);
+                if known_server != "-" && known_server != server {
+                    self.end_blocks_of_lost_server();
+                }
+                self.link.heartbeat_answered(server, lost_writes_left, route);
                 Some(Ok(shared_state))
             })
         };

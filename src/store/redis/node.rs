@@ -135,6 +135,11 @@ impl Node {
         state.failures += u32::from(connected.is_err());
     }
 
+    /// The number of the connection that is open or about to be.
+    pub(super) fn number(&self) -> u64 {
+        self.state().number
+    }
+
     /// The number of the open connection.
     pub(super) fn open_number(&self) -> Option<u64> {
         let state = self.state();

@@ -40,6 +40,19 @@ impl RedisStore {
         }
     }
 
+    /// The place of an unanswered admission with this token, or another one.
+    pub(super) async fn place_of(&self, token: u64, quota: Quota) -> Result<Taken, StoreError> {
+        let kept = self.held_places().take_kept(token, self.local_time());
+        match kept {
+            Some(place) => Ok(Taken::Place(place)),
+            None => self.take_place(quota).await,
+        }
+    }
+
+    pub(super) fn keep_place(&self, token: u64, place: Place) {
+        self.held_places().keep(token, place, self.local_time());
+    }
+
     async fn lease_next_block(&self, quota: Quota) -> Result<(), StoreError> {
         let (call, answer) = self.lease_places(quota).await?;
         self.held_places().answered(&call, &answer);
@@ -90,6 +103,11 @@ impl RedisStore {
             .arg(self.settings().pack())
             .arg(Packer::new().u32(quota.count).u48(millis(quota.window)).done());
         self.run("free_places", &call, |answer| Unpacker::new(answer).u48().map(Duration::from_millis)).await
+    }
+
+    /// Another server may not know of the blocks that the last one leased.
+    pub(super) fn end_blocks_of_lost_server(&self) {
+        self.held_places().end_all(self.local_time());
     }
 
     /// Gives back the unused places of blocks that have ended, if no lease will.

@@ -4,7 +4,7 @@
 //! counted from before the call that leased it, so every use comes before the end that `places.lua` counts it to. A process
 //! that dies loses the places that it has leased and not used: at most a hundredth of the cap, until the window is over.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,10 @@ const PUT_BACK_WITHIN: Duration = Duration::from_secs(10);
 const REPEATED_FOR: Duration = Duration::from_secs(30);
 /// Two blocks at a time are at most a hundredth of the cap.
 const BLOCKS_IN_CAP: u32 = 200;
-const PLACES_MAX: u32 = 500;
+const PLACES_MAX: u32 = 50;
 const ENDED_MAX: usize = 64;
+/// Places of admissions without an answer.
+const KEPT_MAX: usize = 1_024;
 
 pub(super) type BlockId = [u8; 8];
 
@@ -32,6 +34,8 @@ pub struct Place {
     /// The end of its block; a refund names it.
     pub until: UnixMillis,
     block: BlockId,
+    /// By this process's clock.
+    valid_until: Duration,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -118,6 +122,8 @@ pub(super) struct Places {
     size: u32,
     quota: Option<Quota>,
     calls: u64,
+    /// By the fencing token of the admission that got no answer: its repetition uses the same place.
+    kept: HashMap<u64, Place>,
     /// The number of the call that was refused last, and its answer.
     refusal: Option<(u64, Duration)>,
 }
@@ -130,7 +136,20 @@ impl Places {
         let block = self.current.as_mut()?;
         block.used += 1;
         let is_half_used = block.leased > 3 && block.used == block.leased.div_ceil(2);
-        Some((Place { until: block.until, block: block.id }, is_half_used && !has_next))
+        let place = Place { until: block.until, block: block.id, valid_until: block.valid_until };
+        Some((place, is_half_used && !has_next))
+    }
+
+    /// Keeps the place of an admission that may have used it. Beyond the bound it counts as used.
+    pub(super) fn keep(&mut self, token: u64, place: Place, now: Duration) {
+        self.kept.retain(|_, kept| now < kept.valid_until);
+        if self.kept.len() < KEPT_MAX {
+            self.kept.insert(token, place);
+        }
+    }
+
+    pub(super) fn take_kept(&mut self, token: u64, now: Duration) -> Option<Place> {
+        self.kept.remove(&token).filter(|place| now < place.valid_until)
     }
 
     /// Gives back a place that was not used.
@@ -192,15 +211,18 @@ impl Places {
         self.call(pending.id, pending.wanted, quota)
     }
 
-    /// A call that only gives back, if something is to be given back and no block is in use: a lease gives back as well.
+    /// A call that only gives back, if something is to be given back. While a block is in use the next lease may do that, so the
+    /// call waits until no place comes back any more.
     pub(super) fn begin_return(&mut self, now: Duration) -> Option<LeaseCall> {
         self.end_blocks(now);
-        let is_due = self.current.is_none() && self.ended.iter().any(|ended| ended.used < ended.counted);
+        let is_idle = self.current.is_none();
+        let is_due =
+            self.ended.iter().any(|ended| ended.used < ended.counted && (is_idle || now >= ended.forget_at));
         let quota = self.quota.filter(|_| is_due)?;
         Some(self.call([0; 8], 0, quota))
     }
 
-    /// Ends all blocks, as the process ends.
+    /// Ends all blocks: the process ends, or the store may have lost them.
     pub(super) fn end_all(&mut self, now: Duration) {
         let blocks = [self.current.take(), self.next.take()];
         for block in blocks.into_iter().flatten() {

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult, Value, from_redis_value};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{Address, Sentinels};
 use super::node::{Failed, NoServer, Node, connect_to, timed_out};
@@ -25,6 +25,9 @@ const SENTINEL_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The time between two looks for a newer master.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The answers of the last Sentinels are waited for so long.
+const LATE_ANSWERS: Duration = Duration::from_millis(100);
 
 /// One Sentinel's view of the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ pub(super) fn master(names: Sentinels) -> Arc<Node> {
 impl Known {
     async fn connect_to_master(self: &Arc<Self>) -> RedisResult<MultiplexedConnection> {
         let mut error = RedisError::from(NoServer::MasterUnknown);
-        for view in in_order(self.views(self.sentinels.len() / 2 + 1).await?) {
+        for view in in_order(self.views().await?) {
             if view.is_down {
                 error = NoServer::MasterDown.into();
                 continue;
@@ -107,20 +110,24 @@ impl Known {
     }
 
     async fn has_newer_master(&self) -> bool {
-        let Ok(views) = self.views(self.sentinels.len()).await else { return false };
+        let Ok(views) = self.views().await else { return false };
         let connected = self.connected.lock().expect("nothing panics while it holds the lock");
         connected.as_ref().is_some_and(|connected| views.iter().any(|view| view.replaces(connected)))
     }
 
-    /// The views of the Sentinels that answer, at most `enough`.
-    async fn views(&self, enough: usize) -> RedisResult<Vec<View>> {
+    /// The views of most Sentinels, and of the others that answer soon: only one may know of the latest failover.
+    async fn views(&self) -> RedisResult<Vec<View>> {
         let ask =
             |sentinel| async move { timeout(SENTINEL_TIMEOUT, view(sentinel, &self.names.master)).await };
         let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(ask).collect();
         let (mut answers, mut views, mut error) = (0, Vec::new(), None);
-        while answers < enough
-            && let Some(answer) = asked.next().await
-        {
+        let mut late = None;
+        loop {
+            let next = match late {
+                None => asked.next().await,
+                Some(until) => timeout_at(until, asked.next()).await.unwrap_or_default(),
+            };
+            let Some(answer) = next else { break };
             match answer {
                 Ok(Ok(view)) => {
                     answers += 1;
@@ -130,6 +137,9 @@ impl Known {
                 Ok(Err(problem)) if problem.code().is_some() => error = Some(problem),
                 Ok(Err(problem)) => error = error.or(Some(problem)),
                 Err(_) => error = error.or_else(|| Some(timed_out())),
+            }
+            if late.is_none() && answers * 2 > self.sentinels.len() {
+                late = Some(Instant::now() + LATE_ANSWERS);
             }
         }
         match error {

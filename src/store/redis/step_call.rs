@@ -87,7 +87,7 @@ impl<'s> Call<'s> {
         self.command.args_iter().skip(first).take(count).map(word).collect()
     }
 
-    /// From now on, until the process ends, all steps run as scripts.
+    /// From now on all steps run as scripts, until a server refuses that.
     async fn fall_back(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
         self.library.runs_as_scripts.store(true, Ordering::Relaxed);
         self.invoke_script(connection).await
@@ -109,6 +109,13 @@ impl<'s> Call<'s> {
                     redis::cmd("SCRIPT").arg("LOAD").arg(self.library.script_code(self.step)).to_owned();
                 connection.query_there::<String>(&load).await?;
                 connection.query(&command).await
+            }
+            Err(error) => {
+                // Another server than the one that allows only scripts: the next step asks anew.
+                if error.code() == Some("NOPERM") {
+                    self.library.runs_as_scripts.store(false, Ordering::Relaxed);
+                }
+                Err(error)
             }
             answer => answer,
         }

@@ -117,3 +117,31 @@ fn the_end_of_the_process_gives_back_all() {
     let call = places.begin_return(at(1)).expect("there is much");
     assert_eq!(call.returned, [([1; 8], 1), ([2; 8], 0), ([3; 8], 0)]);
 }
+
+#[test]
+fn the_repetition_of_an_unanswered_admission_uses_the_same_place_while_that_is_valid() {
+    let mut places = Places { size: 5, ..Places::default() };
+    lease(&mut places, 1, at(0));
+    for token in [7, 8] {
+        let place = take(&mut places, at(0)).expect("leased");
+        places.keep(token, place, at(0));
+    }
+    assert!(places.take_kept(7, at(54)).is_some());
+    assert_eq!(places.take_kept(7, at(54)), None, "it is taken once");
+    assert_eq!(places.take_kept(8, at(55)), None, "its block is not valid any more");
+}
+
+#[test]
+fn unused_places_go_back_although_another_block_is_in_use() {
+    let mut places = Places { size: 5, ..Places::default() };
+    lease(&mut places, 1, at(0));
+    take(&mut places, at(0)).expect("leased");
+    assert_eq!(take(&mut places, at(55)), None, "the block is not valid any more");
+    lease(&mut places, 2, at(55));
+    // The lease gave them back; these come later.
+    take(&mut places, at(55)).expect("leased");
+    places.end(*b"another1", 1, 5, at(55));
+    assert!(places.begin_return(at(64)).is_none(), "a place may come back");
+    let call = places.begin_return(at(65)).expect("it is due");
+    assert_eq!((call.wanted, call.returned), (0, vec![(*b"another1", 1)]));
+}
