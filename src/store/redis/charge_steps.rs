@@ -12,7 +12,7 @@ use super::charges::{Charge, Charged, MadeCharges, RecordedCharges};
 use super::keys::request_bytes;
 use super::library::Step;
 use super::pack::{Packer, Unpacker};
-use super::places::Taken;
+use super::places::{Place, Taken};
 use super::replies;
 use super::settings::{CallSettings, country_of, subject_limits};
 use crate::domain::keyed_digest::Digest16;
@@ -24,6 +24,9 @@ use crate::store::{
     Admission, AdmissionInput, CompletionAnswer, CompletionInput, Lease, LimitSubject, StoreError, Usage,
 };
 use crate::telemetry::events;
+
+/// The letters of an admission that has made the record.
+const NEW: [u8; 2] = [b'n', b'c'];
 
 /// A request and its recipient: a member of the logs.
 fn member(request_id: &RequestId, recipient: &Digest16) -> Vec<u8> {
@@ -42,11 +45,13 @@ impl RedisStore {
         let call = self.admission_call(input, &self.keys.of_lease(lease), settings).arg(made.pack(country));
         let read = |answer: &[u8]| {
             let (recorded, rest) = RecordedCharges::split(answer)?;
-            Some((replies::admission(rest, input)?, recorded))
+            let is_new = rest.first().is_some_and(|letter| NEW.contains(letter));
+            Some((replies::admission(rest, input)?, recorded, is_new))
         };
         match self.run("admit", &call, read).await {
-            Ok((admission, recorded)) => {
-                if let Some(place) = made.place.take_if(|place| !recorded.lists_place(place)) {
+            Ok((admission, recorded, is_new)) => {
+                let is_used = |place: &mut Place| is_new || place.is_kept && recorded.lists_place(place);
+                if let Some(place) = made.place.take_if(|place| !is_used(place)) {
                     self.put_back_place(place);
                 }
                 self.correct(lease, input.limits, &recorded, &made).await?;

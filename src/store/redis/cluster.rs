@@ -55,6 +55,8 @@ struct State {
     changes: u64,
     search: Option<Search>,
     searched: Option<Instant>,
+    /// Of the last search.
+    last_failure: Option<RedisError>,
 }
 
 /// The next thing to do after a refusal.
@@ -128,6 +130,12 @@ impl Cluster {
         Arc::clone(state.nodes.entry(address).or_insert_with_key(node))
     }
 
+    /// Of the search for the slots, or of the last attempt to reach a node.
+    pub(super) fn last_failure(&self) -> Option<RedisError> {
+        let state = self.state();
+        state.last_failure.clone().or_else(|| state.nodes.values().find_map(|node| node.last_failure()))
+    }
+
     /// See `Link::route_number`.
     pub(super) fn route_number(&self) -> u64 {
         let state = self.state();
@@ -152,6 +160,7 @@ impl Cluster {
             let found = cluster.found().await;
             let mut state = cluster.state();
             (state.search, state.searched) = (None, Some(Instant::now()));
+            state.last_failure = found.as_ref().err().cloned();
             found.map(|ranges| state.learn(ranges, &cluster.0.seeds))
         };
         let search = search.boxed().shared();

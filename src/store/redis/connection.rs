@@ -110,7 +110,7 @@ impl Link {
 
     /// Runs a step.
     pub(super) async fn run(&self, call: &impl Invoke) -> Result<Answer, StoreError> {
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut self.connection())).await;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.invoke(call)).await;
         if let Ok(Err(error)) = &answer
             && error.code() == Some(UNREADABLE)
         {
@@ -120,6 +120,26 @@ impl Link {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
         answered(answer).map(Answer::Bytes)
+    }
+
+    /// A connection that died while it was idle shows that at its next use. So a step is repeated once over a new one, as every
+    /// step can be.
+    async fn invoke(&self, call: &impl Invoke) -> RedisResult<Vec<u8>> {
+        match call.invoke(&mut self.connection()).await {
+            Err(error) if error.is_connection_dropped() && !error.is_connection_refusal() => {
+                call.invoke(&mut self.connection()).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The reason for which no server has been reached since the last connection, if an attempt has failed.
+    pub(super) fn connection_fault(&self) -> Option<StoreFault> {
+        let error = match &self.route {
+            Route::One(node) => node.last_failure(),
+            Route::Cluster(cluster) => cluster.last_failure(),
+        };
+        error.map(|error| failure::fault(&error))
     }
 
     /// Runs a command that only reads.

@@ -1,13 +1,30 @@
 //! The heartbeat: it reads the shared state, counts the worker, and notices another server.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::library::Step;
 use super::{RedisStore, opening, replies};
 use crate::domain::time::millis;
 use crate::store::retention::{ACTIVE_WORKER_FOR, LOST_WRITES_FOR};
-use crate::store::{SharedState, StoreError};
+use crate::store::{SharedState, StoreError, StoreFault};
+
+/// Its callers wait a little longer, so that they learn why there was no answer.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(450);
 
 impl RedisStore {
     pub(super) async fn beat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
+        match timeout(ANSWERED_WITHIN, self.beat_once(worker_id, is_active)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let fault = self.link.connection_fault();
+                Err(StoreError::Unavailable(fault.unwrap_or(StoreFault::NoAnswer)))
+            }
+        }
+    }
+
+    async fn beat_once(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         if !self.keys.are_sharded() {
             return self.shared_heartbeat(worker_id, is_active).await;
         }

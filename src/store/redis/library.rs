@@ -3,6 +3,7 @@
 //! Where a server does not allow functions, the same source runs as one script a step.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest as _, Sha256};
@@ -230,47 +231,59 @@ impl Step {
     }
 }
 
+#[derive(Default)]
 pub(super) struct Library {
-    /// For `FUNCTION LOAD`.
-    pub(super) code: String,
-    functions: [String; STEPS.len()],
-    scripts: [redis::Script; STEPS.len()],
-    /// Without its end, which names the step.
-    source: String,
     /// The server has no functions, or the user may not use them.
     pub(super) runs_as_scripts: AtomicBool,
 }
 
-impl Library {
-    pub(super) fn new() -> Library {
+/// The code of a library, made once.
+struct Code {
+    /// For `FUNCTION LOAD`.
+    library: String,
+    functions: [String; STEPS.len()],
+    scripts: [redis::Script; STEPS.len()],
+    /// Of a script, without its end, which names the step.
+    source: String,
+}
+
+static CODE: LazyLock<Code> = LazyLock::new(Code::new);
+
+impl Code {
+    fn new() -> Code {
         let source = SOURCES.concat() + GUARD;
         let name = format!("otpost_{}", &hex::encode(Sha256::digest(&source))[..12]);
         let functions = STEPS.map(|step| format!("{name}_{}", step.name().replace('.', "_")));
-        let mut code = format!("#!lua name={name}\n{source}");
+        let mut library = format!("#!lua name={name}\n{source}");
         for (step, function) in STEPS.iter().zip(&functions) {
             let step = step.name();
             writeln!(
-                code,
+                library,
                 "redis.register_function('{function}', function(keys, args) return guarded({step}, keys, args) end)"
             )
             .expect("a string takes all");
         }
         let scripts = STEPS.map(|step| redis::Script::new(&script_code(&source, step)));
-        Library { code, functions, scripts, source, runs_as_scripts: AtomicBool::new(false) }
+        Code { library, functions, scripts, source }
     }
+}
 
-    pub(super) fn function(&self, step: Step) -> &str {
-        &self.functions[step as usize]
-    }
+/// For `FUNCTION LOAD`.
+pub(super) fn code() -> &'static str {
+    &CODE.library
+}
 
-    pub(super) fn script(&self, step: Step) -> &redis::Script {
-        &self.scripts[step as usize]
-    }
+pub(super) fn function(step: Step) -> &'static str {
+    &CODE.functions[step as usize]
+}
 
-    /// For `SCRIPT LOAD`.
-    pub(super) fn script_code(&self, step: Step) -> String {
-        script_code(&self.source, step)
-    }
+pub(super) fn script_hash(step: Step) -> &'static str {
+    CODE.scripts[step as usize].get_hash()
+}
+
+/// For `SCRIPT LOAD`.
+pub(super) fn script(step: Step) -> String {
+    script_code(&CODE.source, step)
 }
 
 fn script_code(source: &str, step: Step) -> String {

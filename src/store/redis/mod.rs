@@ -93,7 +93,7 @@ impl RedisStore {
             keys: Keys::new(prefix, shards),
             shards,
             countries: Countries::default(),
-            library: Library::new(),
+            library: Library::default(),
             damaged_country: Mutex::default(),
             opening: Opening::default(),
             faults: FaultLog::default(),

@@ -46,6 +46,8 @@ struct State {
     number: u64,
     /// Attempts in a row that brought no steady connection.
     failures: u32,
+    /// Of the last attempt.
+    last_failure: Option<RedisError>,
 }
 
 enum Connection {
@@ -66,7 +68,7 @@ impl Node {
         address: Address,
         connect: impl Fn() -> BoxFuture<'static, RedisResult<MultiplexedConnection>> + Send + Sync + 'static,
     ) -> Arc<Node> {
-        let state = State { connection: Connection::None, number: 0, failures: 0 };
+        let state = State { connection: Connection::None, number: 0, failures: 0, last_failure: None };
         Arc::new(Node { address, connect: Box::new(connect), state: Mutex::new(state) })
     }
 
@@ -133,6 +135,11 @@ impl Node {
             Err(_) => Connection::None,
         };
         state.failures += u32::from(connected.is_err());
+        state.last_failure = connected.as_ref().err().cloned();
+    }
+
+    pub(super) fn last_failure(&self) -> Option<RedisError> {
+        self.state().last_failure.clone()
     }
 
     /// The number of the connection that is open or about to be.

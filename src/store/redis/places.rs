@@ -36,6 +36,8 @@ pub struct Place {
     block: BlockId,
     /// By this process's clock.
     valid_until: Duration,
+    /// An admission that got no answer may have used it.
+    pub(super) is_kept: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -136,7 +138,8 @@ impl Places {
         let block = self.current.as_mut()?;
         block.used += 1;
         let is_half_used = block.leased > 3 && block.used == block.leased.div_ceil(2);
-        let place = Place { until: block.until, block: block.id, valid_until: block.valid_until };
+        let place =
+            Place { until: block.until, block: block.id, valid_until: block.valid_until, is_kept: false };
         Some((place, is_half_used && !has_next))
     }
 
@@ -144,7 +147,7 @@ impl Places {
     pub(super) fn keep(&mut self, token: u64, place: Place, now: Duration) {
         self.kept.retain(|_, kept| now < kept.valid_until);
         if self.kept.len() < KEPT_MAX {
-            self.kept.insert(token, place);
+            self.kept.insert(token, Place { is_kept: true, ..place });
         }
     }
 

@@ -6,7 +6,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArg
 
 use super::connection::{Connection, Invoke};
 use super::keys::Key;
-use super::library::{Library, Step};
+use super::library::{self, Library, Step};
 use crate::domain::request_id::RequestId;
 
 /// More than most calls need, so that the buffer rarely grows.
@@ -43,7 +43,7 @@ pub(super) struct About<'s> {
 impl<'s> Call<'s> {
     pub(super) fn new(library: &'s Library, step: Step, keys: &[Key]) -> Call<'s> {
         let mut command = Cmd::with_capacity(ARGUMENTS, BYTES);
-        command.arg("FCALL").arg(library.function(step)).arg(keys.len());
+        command.arg("FCALL").arg(library::function(step)).arg(keys.len());
         for key in keys {
             command.arg(key.as_slice());
         }
@@ -94,9 +94,8 @@ impl<'s> Call<'s> {
     }
 
     async fn invoke_script(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
-        let script = self.library.script(self.step);
         let mut command = Cmd::with_capacity(ARGUMENTS, BYTES);
-        command.arg("EVALSHA").arg(script.get_hash());
+        command.arg("EVALSHA").arg(library::script_hash(self.step));
         for argument in self.command.args_iter().skip(2) {
             match argument {
                 redis::Arg::Simple(bytes) => command.arg(bytes),
@@ -105,8 +104,7 @@ impl<'s> Call<'s> {
         }
         match connection.query(&command).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let load =
-                    redis::cmd("SCRIPT").arg("LOAD").arg(self.library.script_code(self.step)).to_owned();
+                let load = redis::cmd("SCRIPT").arg("LOAD").arg(library::script(self.step)).to_owned();
                 connection.query_there::<String>(&load).await?;
                 connection.query(&command).await
             }
@@ -133,7 +131,7 @@ impl Invoke for Call<'_> {
             Err(error) if has_no_functions(&error) => return self.fall_back(connection).await,
             answer => return answer,
         }
-        let load = redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.code).to_owned();
+        let load = redis::cmd("FUNCTION").arg("LOAD").arg(library::code()).to_owned();
         match connection.query_there::<String>(&load).await {
             Err(error) if has_no_functions(&error) => self.fall_back(connection).await,
             // Another worker has loaded it in the meantime.
