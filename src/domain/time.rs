@@ -17,7 +17,7 @@ pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
     /// `None` if the text is no time, or lies before 1970. A fraction is cut to milliseconds, and a time after
-    /// [`MILLIS_MAX`], such as the usual "never" `9999-12-31T23:59:59Z`, is that.
+    /// `MILLIS_MAX`, such as the usual "never" `9999-12-31T23:59:59Z`, is that.
     pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
         let Rfc3339 { local, fraction, offset } = Rfc3339::parse(text.as_bytes())?;
         let seconds = match offset.to_timestamp(local) {
