@@ -350,7 +350,7 @@ struct Lossy {
 impl Lossy {
     async fn start() -> Lossy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("redis://{}", listener.local_addr().expect("bound"));
+        let url = redis_url().replacen(&server(), &listener.local_addr().expect("bound").to_string(), 1);
         let answers_left = Arc::new(AtomicI64::new(i64::MAX));
         let counter = Arc::clone(&answers_left);
         tokio::spawn(async move {
@@ -362,9 +362,15 @@ impl Lossy {
     }
 }
 
+/// Host and port of the tests' Redis, between its credentials and its database.
+fn server() -> String {
+    let url = redis_url();
+    let authority = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default().to_owned()
+}
+
 async fn forward(client: TcpStream, answers_left: Arc<AtomicI64>) {
-    let address = redis_url().trim_start_matches("redis://").to_owned();
-    let server = TcpStream::connect(address).await.expect("Redis listens");
+    let server = TcpStream::connect(server()).await.expect("Redis listens");
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
     let requests = tokio::io::copy(&mut from_client, &mut to_server);
