@@ -26,7 +26,7 @@ pub fn is_installed() -> bool {
 }
 
 /// Polls until there is an answer. The error has the last reason.
-async fn until<T>(
+pub async fn until<T>(
     what: &str,
     within: Duration,
     mut check: impl AsyncFnMut() -> Result<T, String>,
