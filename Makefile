@@ -46,6 +46,10 @@ segments: ## Hold the count of segments against the provider's own calculator (n
 chaos: ## A quarter of an hour of real faults: kills, restarts, freezes, cuts, failovers, a broken Twilio; ARGS="name" picks some
 	cargo test --locked --test chaos -- --long $(ARGS)
 
+.PHONY: engines
+engines: ## Test on RabbitMQ 3.10, 4.0 and 4.3, Redis 7 and 8, and Valkey 9, alone and in clusters (root, debootstrap, python3); ARGS="name" picks some
+	scripts/engines.sh $(ARGS)
+
 .PHONY: numbers
 numbers: ## Compare check-number with Google's library on thousands of numbers (needs python3); ARGS="--pace" tells times
 	cargo build --locked
@@ -97,7 +101,7 @@ format:
 	cargo fmt --check
 
 manifests:
-	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run)
+	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh scripts/engines.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run)
 	$(call where,docker compose version,docker compose config --quiet)
 	$(call where,kubectl version --client,kubectl kustomize k8s --output /dev/null)
 	$(call where,cargo deny --version,cargo deny --locked check licenses bans sources)

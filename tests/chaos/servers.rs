@@ -17,6 +17,8 @@ use super::wait::until_async;
 
 /// Debian's `rabbitmq-server` in the PATH insists on its own user; the script that it wraps does not.
 const RABBITMQ_SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// Names another program than these two.
+const RABBITMQ_SERVER: &str = "OTPOST_TEST_RABBITMQ_SERVER";
 const REDIS_STARTS_WITHIN: Duration = Duration::from_secs(20);
 const RABBITMQ_STARTS_WITHIN: Duration = Duration::from_secs(90);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -37,13 +39,22 @@ pub enum End {
 
 /// The programs that this machine lacks for the suite.
 pub fn missing() -> Vec<&'static str> {
-    let rabbit = if Path::new(RABBITMQ_SCRIPT).exists() { RABBITMQ_SCRIPT } else { "rabbitmq-server" };
-    ["redis-server", "epmd", rabbit].into_iter().filter(|program| which(program).is_none()).collect()
+    let missing = |program: &&str| which(program).is_none();
+    let mut missing: Vec<&str> = ["redis-server", "epmd"].into_iter().filter(missing).collect();
+    if which(rabbitmq_server()).is_none() {
+        missing.push("rabbitmq-server");
+    }
+    missing
 }
 
-fn which(program: &str) -> Option<PathBuf> {
+fn rabbitmq_server() -> PathBuf {
+    let fallback = if Path::new(RABBITMQ_SCRIPT).exists() { RABBITMQ_SCRIPT } else { "rabbitmq-server" };
+    std::env::var_os(RABBITMQ_SERVER).map_or_else(|| fallback.into(), PathBuf::from)
+}
+
+fn which(program: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.exists())
+    std::env::split_paths(&path).map(|folder| folder.join(&program)).find(|file| file.exists())
 }
 
 /// A server that can be taken down and started again, with what it keeps on disk. One fault at a time.
@@ -168,8 +179,7 @@ impl Server {
     }
 
     fn rabbitmq(&self) -> Command {
-        let program = if Path::new(RABBITMQ_SCRIPT).exists() { RABBITMQ_SCRIPT } else { "rabbitmq-server" };
-        let mut rabbit = command(program);
+        let mut rabbit = command(rabbitmq_server());
         let [names, distribution] = self.ports.map(|port| port.to_string());
         let none = self.folder.join("none");
         rabbit
