@@ -96,7 +96,7 @@ one() {
     done
     wrap "$broker" "$store" "$bin"
     local versions
-    versions="RabbitMQ $(version "$broker" rabbitmq-server), $(version "$store" "${store%-*}-server")"
+    versions="$(version "$broker" rabbitmq-server) + $(version "$store" "${store%-*}-server"),"
     case $name in
         cluster-of-three:*) suite "$name" "$versions" chaos --long rabbit_cluster ;;
         cluster-and-sentinel:*) suite "$name" "$versions" chaos --long redis_cluster redis_sentinel ;;

@@ -87,6 +87,10 @@ def in_text(known, text, where):
     return [leak for line in text.splitlines() for leak in known.search(line, where, known.named_in(line))]
 
 
+# Keys of the gateway itself: its format, and the minutes that have a list of awaited receipts. They name no recipient.
+LASTING = (b":format", b":due")
+
+
 def in_redis(known, gateway):
     """Keys and values. The keys of a recipient share a hash tag, and so its requests' codes are looked for in all."""
     entries = {
@@ -105,7 +109,7 @@ def in_redis(known, gateway):
         for tag in HASH_TAG.findall(text.split(" ")[0]):
             names |= names_of_tag[tag]
         found += known.search(text, "Redis", names)
-        if gateway.redis.ttl(key) == -1:
+        if gateway.redis.ttl(key) == -1 and not key.endswith(LASTING):
             found.append(f"no TTL on {text[:200]}")
     return found
 
