@@ -179,8 +179,8 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("chacha20poly1305", &["domain/encryption.rs"]),
     ("lapin", &["broker/rabbit/"]),
     ("lettre", &["provider/smtp/"]),
-    ("rustls_platform_verifier", &["provider/smtp/relay.rs"]),
-    ("tokio_rustls", &["provider/smtp/relay.rs"]),
+    ("rustls_native_certs", &["tls/"]),
+    ("tokio_rustls", &["provider/smtp/relay.rs", "store/redis/tls.rs"]),
     ("redis", &["store/redis/"]),
     (
         "reqwest",
