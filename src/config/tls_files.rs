@@ -64,10 +64,11 @@ impl Reader<'_> {
         self.tls_files(url, &REDIS)
     }
 
-    /// `None` without TLS. A file that is named for a connection in plain text is an error: it shows that TLS was wanted.
+    /// `None` without TLS, or for a process that does not connect. A file that is named for a connection in plain text is an error: it shows that TLS was wanted.
     fn tls_files(&mut self, url: Option<&SecretString>, names: &Names) -> Option<TlsFiles> {
         let [ca, certificate, key] = [names.ca, names.certificate, names.key].map(|name| self.file(name));
-        if !has_scheme(url?, names.scheme) {
+        let url = url.filter(|_| self.needs(names.url))?;
+        if !has_scheme(url, names.scheme) {
             let given = [(names.ca, &ca), (names.certificate, &certificate), (names.key, &key)];
             for (name, _) in given.into_iter().filter(|(_, file)| file.is_some()) {
                 let Names { url, scheme, .. } = names;

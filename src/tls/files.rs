@@ -13,6 +13,8 @@ use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::system_roots::SystemRoots;
+
 /// The PEM files of one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -59,23 +61,22 @@ type Bytes = Result<Zeroizing<Vec<u8>>, String>;
 
 /// The contents of the files at one time.
 pub(super) struct Material {
-    system: Vec<CertificateDer<'static>>,
+    system: Arc<SystemRoots>,
     ca: Option<Bytes>,
     client: Option<(Bytes, Bytes)>,
 }
 
 impl Material {
-    pub(super) fn read(files: &TlsFiles) -> Material {
+    pub(super) fn read(files: &TlsFiles, system: Arc<SystemRoots>) -> Material {
         Material {
-            // Roots that cannot be read are left out, as other clients do.
-            system: rustls_native_certs::load_native_certs().certs,
+            system,
             ca: files.ca.as_deref().map(read),
             client: files.client.as_ref().map(|(certificate, key)| (read(certificate), read(key))),
         }
     }
 
     pub(super) fn has_system_roots(&self) -> bool {
-        !self.system.is_empty()
+        !self.system.roots.is_empty()
     }
 
     /// Equal for equal contents.
@@ -92,13 +93,13 @@ impl Material {
                 Err(problem) => add(problem.as_bytes()),
             }
         }
-        self.system.iter().for_each(|root| add(root));
+        add(&self.system.fingerprint);
         digest.finalize().into()
     }
 
     pub(super) fn config(self) -> Result<ClientConfig, Vec<FileFault>> {
         let mut faults = Vec::new();
-        let roots = roots(self.system, self.ca).map_err(|fault| faults.push(fault)).ok();
+        let roots = roots(&self.system, self.ca).map_err(|fault| faults.push(fault)).ok();
         let client = self
             .client
             .and_then(|client| client_identity(client).map_err(|of_client| faults.extend(of_client)).ok());
@@ -120,9 +121,8 @@ impl Material {
 }
 
 /// The system's roots and those of the file.
-fn roots(system: Vec<CertificateDer<'static>>, ca: Option<Bytes>) -> Result<RootCertStore, FileFault> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(system);
+fn roots(system: &SystemRoots, ca: Option<Bytes>) -> Result<RootCertStore, FileFault> {
+    let mut roots = system.roots.clone();
     if let Some(ca) = ca {
         let fault = |problem| FileFault::new(TlsFile::Ca, problem);
         for root in certificates(ca).map_err(fault)? {

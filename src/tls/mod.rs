@@ -6,6 +6,7 @@
 
 pub mod fault;
 mod files;
+mod system_roots;
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 
 pub use self::files::{FileFault, TlsFile, TlsFiles};
 use self::files::{Fingerprint, Material};
+use self::system_roots::SystemRoots;
 
 /// The TLS configuration toward one server.
 #[derive(Clone)]
@@ -54,11 +56,13 @@ pub enum Look {
 /// Files that are being written are read until two readings agree.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
 const READINGS_MAX: u32 = 6;
+/// Less than the time between two readings.
+const ROOTS_AGE_MAX: Duration = Duration::from_millis(250);
 
 impl TlsClient {
     /// Reads the files and the system's roots.
     pub fn new(files: TlsFiles) -> Result<TlsClient, Vec<FileFault>> {
-        let material = Material::read(&files);
+        let material = Material::read(&files, SystemRoots::not_older_than(Duration::MAX));
         let seen = Seen {
             used: material.fingerprint(),
             has_system_roots: material.has_system_roots(),
@@ -112,8 +116,8 @@ impl TlsClient {
     /// Reading waits for a disk.
     async fn read(&self) -> Material {
         let files = self.0.files.clone();
-        let read = tokio::task::spawn_blocking(move || Material::read(&files));
-        read.await.expect("reading files does not panic")
+        let read = move || Material::read(&files, SystemRoots::not_older_than(ROOTS_AGE_MAX));
+        tokio::task::spawn_blocking(read).await.expect("reading files does not panic")
     }
 
     fn is_known(&self, fingerprint: Fingerprint) -> bool {

@@ -255,7 +255,7 @@ pub fn the_domain_is_pure(tree: &Tree) -> Vec<String> {
 }
 
 /// Types that hold a code or a key. A type that holds one of them cannot derive `Debug`: it does not compile.
-pub const SECRETS: [&str; 26] = [
+pub const SECRETS: [&str; 28] = [
     "ServerUrl",
     "Credentials",
     "EmailProvider",
@@ -282,6 +282,8 @@ pub const SECRETS: [&str; 26] = [
     "TwilioSettings",
     "Authentication",
     "JwtKey",
+    "TlsClient",
+    "Material",
 ];
 
 pub fn secrets_cannot_be_printed(tree: &Tree) -> Vec<String> {

@@ -86,7 +86,7 @@ async fn renewals(pki: &Pki, rabbit: &OwnRabbit) {
     let mut consumer = RabbitConsumer::start(settings, Channel::Sms);
     let connections = publisher.connected();
     let (mut published, mut consumed) = (0_usize, BTreeSet::new());
-    let mut redelivered = 0;
+    let (mut redelivered, mut held) = (0, Vec::new());
     let publish = async {
         for nth in 0.. {
             let id = format!("r{nth}");
@@ -99,7 +99,6 @@ async fn renewals(pki: &Pki, rabbit: &OwnRabbit) {
         }
     };
     let consume = async {
-        let mut held = Vec::new();
         while let Some(delivery) = consumer.next().await {
             redelivered += usize::from(delivery.properties.redelivered);
             consumed.insert(delivery.properties.correlation_id.clone().expect("it has one"));
@@ -125,6 +124,7 @@ async fn renewals(pki: &Pki, rabbit: &OwnRabbit) {
         () = publish => unreachable!("publishing goes on"),
         () = consume => unreachable!("consuming goes on"),
     }
+    held.drain(..).for_each(|delivery| delivery.settle(Settlement::Ack));
     let opened = rabbit.opened_connections();
     assert!(opened >= 3 * 5, "each renewal replaces three connections: {opened}");
     assert!(published > 100, "{published}");
