@@ -3,6 +3,7 @@
 //! Only this layer names adapters.
 
 pub(crate) mod brokers;
+mod certificates;
 pub mod config_check;
 mod descriptors;
 mod dev_banner;

@@ -7,7 +7,7 @@
 //! - [`domain`] has the checked values and every decision, as pure functions.
 //! - [`broker`], [`store`] and [`provider`] are the seams to RabbitMQ, Redis and Twilio, each with an adapter in memory.
 //! - [`text`] renders messages; [`http`] is the API, [`cli`] the commands; [`telemetry`] has logs and metrics.
-//! - [`config`] reads the settings; [`app`] wires everything.
+//! - [`config`] reads the settings; [`tls`] has certificates and roots; [`app`] wires everything.
 
 pub mod app;
 pub mod broker;
@@ -21,3 +21,4 @@ pub mod provider;
 pub mod store;
 pub mod telemetry;
 pub mod text;
+pub mod tls;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow};
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
+use super::certificates;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
 use crate::broker::rabbit::consumer::RabbitConsumer;
@@ -15,9 +16,8 @@ use crate::broker::rabbit::publish::RabbitPublisher;
 use crate::broker::rabbit::rpc::RabbitRpcClient;
 use crate::broker::rabbit::topology::{self, Declared};
 use crate::broker::{DeadLetters, Names, Publisher, RequestConsumer, RpcClient};
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::domain::channel::Channel;
-use crate::domain::server_url::InvalidUrl;
 
 /// Deliveries that the broker in memory hands to one consumer.
 const MEMORY_PREFETCH: usize = 64;
@@ -27,15 +27,24 @@ pub(super) enum Broker {
     Rabbit {
         settings: Box<RabbitSettings>,
         publisher: Arc<RabbitPublisher>,
-        /// Shows if the consumer of text messages is connected.
-        consuming: Mutex<Option<watch::Receiver<bool>>>,
+        /// Of the consumer of text messages.
+        consuming: Mutex<Option<Consuming>>,
     },
+}
+
+/// The connection of a consumer, for readiness.
+#[derive(Clone)]
+pub(super) struct Consuming {
+    pub(super) connected: watch::Receiver<bool>,
+    /// The fault of TLS for which there is none.
+    pub(super) fault: watch::Receiver<Option<String>>,
 }
 
 impl Broker {
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Broker> {
-        Ok(match rabbit_settings(settings).context("AMQP_URL")? {
+        Ok(match rabbit(settings)? {
             Some(rabbit) => {
+                certificates::watch(rabbit.tls(), certificates::AMQP);
                 let publisher = Arc::new(RabbitPublisher::start("results", rabbit.clone()));
                 Broker::Rabbit { settings: Box::new(rabbit), publisher, consuming: Mutex::default() }
             }
@@ -77,7 +86,7 @@ impl Broker {
                 // Readiness depends on text messages only.
                 if channel == Channel::Sms {
                     let mut consuming = consuming.lock().expect("nothing panics while it holds the lock");
-                    *consuming = Some(consumer.connected());
+                    *consuming = Some(Consuming { connected: consumer.connected(), fault: consumer.fault() });
                 }
                 Box::new(consumer)
             }
@@ -86,21 +95,32 @@ impl Broker {
 }
 
 /// `None` without `AMQP_URL`.
-pub(super) fn rabbit_settings(settings: &Settings) -> Result<Option<RabbitSettings>, InvalidUrl> {
+pub(super) fn rabbit_settings(settings: &Settings) -> Result<Option<RabbitSettings>, Vec<ConfigError>> {
     let Some(url) = &settings.amqp_url else {
         return Ok(None);
     };
     let names = Names::new(&settings.amqp_prefix);
-    RabbitSettings::new(url.expose_secret(), names, settings.prefetch).map(Some)
+    let rabbit = RabbitSettings::new(url.expose_secret(), names, settings.prefetch);
+    let rabbit = rabbit.map_err(|rule| vec![ConfigError::new("AMQP_URL", rule.to_string())])?;
+    Ok(Some(rabbit.with_tls(certificates::amqp_tls(settings)?)))
+}
+
+fn rabbit(settings: &Settings) -> anyhow::Result<Option<RabbitSettings>> {
+    rabbit_settings(settings).map_err(|errors| certificates::failed(&errors))
+}
+
+/// For a command that needs it.
+pub(super) fn required_rabbit(settings: &Settings) -> anyhow::Result<RabbitSettings> {
+    rabbit(settings)?.context("AMQP_URL must be set")
 }
 
 pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<Declared>> {
-    let rabbit = rabbit_settings(settings).context("AMQP_URL")?.context("AMQP_URL must be set")?;
+    let rabbit = required_rabbit(settings)?;
     topology::declare_topology(&rabbit).await.map_err(|error| rabbit_failed(&error))
 }
 
 pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn DeadLetters>> {
-    let rabbit = rabbit_settings(settings).context("AMQP_URL")?.context("AMQP_URL must be set")?;
+    let rabbit = required_rabbit(settings)?;
     let dead_letters = RabbitDeadLetters::open(&rabbit).await.map_err(|error| rabbit_failed(&error))?;
     Ok(Box::new(dead_letters))
 }

@@ -19,12 +19,8 @@ pub fn config_errors(settings: &Settings) -> Vec<ConfigError> {
 /// The same without the texts, for the command that checks the texts itself.
 pub(crate) fn config_errors_except_texts(settings: &Settings) -> Vec<ConfigError> {
     let mut errors = Vec::new();
-    if let Err(problem) = rabbit_settings(settings) {
-        errors.push(ConfigError::new("AMQP_URL", problem.to_string()));
-    }
-    if let Some(Err(problem)) = redis_settings(settings) {
-        errors.push(ConfigError::new("REDIS_URL", problem.to_string()));
-    }
+    errors.extend(rabbit_settings(settings).err().into_iter().flatten());
+    errors.extend(redis_settings(settings).and_then(Result::err).into_iter().flatten());
     if let Some(Err(problem)) = settings.jwt.as_ref().map(Tokens::new) {
         errors.push(ConfigError::new(problem.setting(), problem.to_string()));
     }

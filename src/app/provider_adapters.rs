@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::certificates;
 use crate::clock::Clock;
 use crate::config::{
     ConfigError, EmailProvider, EmailWebhook, SendGrid, Settings, SmsProvider, Smtp, Twilio, TwilioSender,
@@ -13,7 +14,7 @@ use crate::config::{
 use crate::domain::channel::Channel;
 use crate::provider::sendgrid::events::SendGridEvents;
 use crate::provider::sendgrid::{SendGridMail, SendGridSettings};
-use crate::provider::smtp::{SmtpProvider, SmtpSettings, SmtpSettingsError};
+use crate::provider::smtp::{SmtpProvider, SmtpSettings};
 use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
@@ -57,10 +58,8 @@ pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
     {
         error("SENDGRID_WEBHOOK_PUBLIC_KEY", problem.to_string());
     }
-    if let Some(EmailProvider::Smtp(smtp)) = &settings.email_provider
-        && let Err(problem) = smtp_provider(smtp, settings.provider_timeout)
-    {
-        error("SMTP_URL", problem.to_string());
+    if let Some(EmailProvider::Smtp(smtp)) = &settings.email_provider {
+        errors.extend(smtp_provider(smtp, settings.provider_timeout).err().into_iter().flatten());
     }
     errors
 }
@@ -90,7 +89,11 @@ pub(super) fn email_account(settings: &Settings) -> anyhow::Result<Option<Arc<dy
         Some(EmailProvider::SendGrid(sendgrid)) => {
             Some(Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, timeout))?))
         }
-        Some(EmailProvider::Smtp(smtp)) => Some(Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?)),
+        Some(EmailProvider::Smtp(smtp)) => {
+            let provider = smtp_provider(smtp, timeout).map_err(|errors| certificates::failed(&errors))?;
+            certificates::watch(provider.tls(), certificates::SMTP);
+            Some(Arc::new(provider))
+        }
         None => None,
     })
 }
@@ -200,6 +203,8 @@ fn sendgrid_settings(sendgrid: &SendGrid, timeout: Duration) -> SendGridSettings
     }
 }
 
-fn smtp_provider(smtp: &Smtp, timeout: Duration) -> Result<SmtpProvider, SmtpSettingsError> {
-    SmtpProvider::new(&SmtpSettings { url: smtp.url.clone(), from: smtp.from.clone(), timeout })
+fn smtp_provider(smtp: &Smtp, timeout: Duration) -> Result<SmtpProvider, Vec<ConfigError>> {
+    let (url, from, tls) = (smtp.url.clone(), smtp.from.clone(), certificates::smtp_tls(smtp)?);
+    let provider = SmtpProvider::new(&SmtpSettings { url, tls, from, timeout });
+    provider.map_err(|rule| vec![ConfigError::new("SMTP_URL", rule.to_string())])
 }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::brokers::rabbit_settings;
+use super::brokers::required_rabbit;
 use super::provider_adapters::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
 use super::stores::redis_store;
 use crate::broker::rabbit::health_check::RabbitHealthCheck;
@@ -14,7 +13,7 @@ use crate::config::Settings;
 use crate::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 
 pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
-    let rabbit = rabbit_settings(settings).context("AMQP_URL")?.context("AMQP_URL must be set")?;
+    let rabbit = required_rabbit(settings)?;
     Ok(Inspector {
         process: process_info(settings, "command", None),
         store: Arc::new(redis_store(settings)?),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
+use super::certificates;
 use crate::clock::Clock;
-use crate::config::Settings;
-use crate::domain::server_url::InvalidUrl;
+use crate::config::{ConfigError, Settings};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
@@ -15,17 +15,26 @@ use crate::store::redis::RedisStore;
 /// Redis, or a store in memory without `REDIS_URL`.
 pub(super) fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match settings.redis_url {
-        Some(_) => Arc::new(redis_store(settings)?),
+        Some(_) => {
+            let store = redis_store(settings)?;
+            certificates::watch(store.tls(), certificates::REDIS);
+            Arc::new(store)
+        }
         None => Arc::new(MemoryStore::new(Clock::System)),
     })
 }
 
 pub(crate) fn redis_store(settings: &Settings) -> anyhow::Result<RedisStore> {
-    redis_settings(settings).context("REDIS_URL must be set")?.context("REDIS_URL")
+    let store = redis_settings(settings).context("REDIS_URL must be set")?;
+    store.map_err(|errors| certificates::failed(&errors))
 }
 
 /// `None` without `REDIS_URL`. It does not connect yet.
-pub(super) fn redis_settings(settings: &Settings) -> Option<Result<RedisStore, InvalidUrl>> {
+pub(super) fn redis_settings(settings: &Settings) -> Option<Result<RedisStore, Vec<ConfigError>>> {
     let url = settings.redis_url.as_ref()?;
-    Some(RedisStore::connect(url.expose_secret(), &settings.redis_prefix, settings.redis_shards))
+    Some(certificates::redis_tls(settings).and_then(|tls| {
+        let store =
+            RedisStore::connect_with(url.expose_secret(), &settings.redis_prefix, settings.redis_shards, tls);
+        store.map_err(|rule| vec![ConfigError::new("REDIS_URL", rule.to_string())])
+    }))
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -165,12 +165,17 @@ impl Wiring {
         let (Broker::Rabbit { publisher, consuming, .. }, Some(gateway)) = (&self.broker, gateway) else {
             return Arc::new(|| Ok(()));
         };
-        let publishing = publisher.connected();
+        let (publishing, publisher_fault) = (publisher.connected(), publisher.fault());
         let consuming = consuming.lock().expect("nothing panics while it holds the lock").clone();
-        Arc::new(move || match (consuming.as_ref().is_some_and(|up| *up.borrow()), *publishing.borrow()) {
-            (true, true) => sending(&gateway.gate),
-            (false, _) => Err("not consuming: RabbitMQ is not connected, or refused our topology\n".into()),
-            (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n".into()),
+        Arc::new(move || match consuming.as_ref().filter(|consuming| *consuming.connected.borrow()) {
+            Some(_) if *publishing.borrow() => sending(&gateway.gate),
+            Some(_) => {
+                Err(not_connected("publishing", &publisher_fault, "not connected or blocks publishers"))
+            }
+            None => {
+                let fault = consuming.as_ref().map_or(&publisher_fault, |consuming| &consuming.fault);
+                Err(not_connected("consuming", fault, "not connected, or refused our topology"))
+            }
         })
     }
 
@@ -181,6 +186,14 @@ impl Wiring {
         if let Err(error) = self.store.close().await {
             events::store_not_closed(&error);
         }
+    }
+}
+
+/// Names the fault of TLS, or else the possible reasons.
+fn not_connected(what: &str, fault: &watch::Receiver<Option<String>>, reasons: &str) -> Cow<'static, str> {
+    match &*fault.borrow() {
+        Some(fault) => format!("not {what}: RabbitMQ is not connected: {fault}\n").into(),
+        None => format!("not {what}: RabbitMQ is {reasons}\n").into(),
     }
 }
 

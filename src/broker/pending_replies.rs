@@ -46,6 +46,11 @@ impl PendingReplies {
         Some(PendingReply { table: Arc::clone(self), correlation_id: correlation_id.to_owned(), id, reply })
     }
 
+    /// True if no caller waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().callers.is_empty()
+    }
+
     /// Hands a reply to all its callers: copies of one request have one result.
     pub(super) fn answer(&self, correlation_id: &str, body: &[u8]) {
         let mut table = self.lock();

@@ -29,6 +29,7 @@ impl Reader<'_> {
         let base_url = self.text(BASE_URL, "https://api.sendgrid.com");
         self.check_base_url(BASE_URL, &base_url);
         let smtp_url = self.smtp_url();
+        let ca_file = self.smtp_ca_file(by_smtp, smtp_url.as_deref());
         let webhook_key = self.text("SENDGRID_WEBHOOK_PUBLIC_KEY", "");
         let is_given = [API_KEY, SMTP_URL, FROM, PROVIDER].iter().any(|name| self.is_given(name));
         // In development a setting other than the credential requires nothing: e-mails are simulated.
@@ -45,7 +46,9 @@ impl Reader<'_> {
             (false, Some(from), Some(api_key), _) => {
                 Some(EmailProvider::SendGrid(SendGrid { api_key: api_key.into(), from, base_url }))
             }
-            (true, Some(from), _, Some(url)) => Some(EmailProvider::Smtp(Smtp { url: url.into(), from })),
+            (true, Some(from), _, Some(url)) => {
+                Some(EmailProvider::Smtp(Smtp { url: url.into(), ca_file, from }))
+            }
             _ => None,
         };
         // A process that sends nothing may know that workers send e-mails without holding the key.

@@ -15,6 +15,7 @@ mod settings;
 mod sms;
 mod templates;
 mod text_file;
+mod tls_files;
 mod tokens;
 mod twilio;
 mod validators;
@@ -30,6 +31,7 @@ pub use self::settings::{
     ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, Role, Settings, Shown, signing_secret,
 };
 pub use self::templates::TemplateText;
+pub use self::tls_files::{ClientFiles, TlsFiles};
 
 const ENVIRONMENT: &str = "ENVIRONMENT";
 

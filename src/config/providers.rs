@@ -1,5 +1,7 @@
 //! The settings of providers.
 
+use std::path::PathBuf;
+
 use secrecy::SecretString;
 
 use crate::domain::email_sender::Mailbox;
@@ -61,6 +63,8 @@ pub struct SendGrid {
 pub struct Smtp {
     /// Host, user and password.
     pub url: SecretString,
+    /// Roots that are trusted beside those of the system.
+    pub ca_file: Option<PathBuf>,
     pub from: Mailbox,
 }
 

@@ -63,11 +63,15 @@ impl<'a> Reader<'a> {
         let redis_prefix = self.prefix("REDIS_PREFIX", &amqp_prefix);
         let concurrency: u16 = self.number("WORKER_CONCURRENCY", 64, 1, 4_096);
         let email = self.email(development);
+        let (amqp_url, redis_url) = (self.amqp_url(development), self.redis_url(development));
+        let (amqp_tls, redis_tls) = (self.amqp_tls(amqp_url.as_ref()), self.redis_tls(redis_url.as_ref()));
         let (allowed_countries, allowed_shared_codes) = self.countries();
         let mut settings = Settings {
             environment,
-            amqp_url: self.amqp_url(development),
-            redis_url: self.redis_url(development),
+            amqp_url,
+            amqp_tls,
+            redis_url,
+            redis_tls,
             amqp_prefix,
             redis_prefix,
             redis_shards: self.parsed("REDIS_SHARDS", "1", Shards::RULE),

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::providers::{EmailProvider, EmailWebhook, SmsProvider};
 use super::templates::TemplateText;
+use super::tls_files::TlsFiles;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
@@ -104,9 +105,13 @@ pub struct Settings {
     pub environment: Environment,
     /// `None` for a command that needs no broker, or in memory.
     pub amqp_url: Option<SecretString>,
+    /// `None` without TLS.
+    pub amqp_tls: Option<TlsFiles>,
     pub amqp_prefix: String,
     /// `None` for a command that needs no store, or in memory.
     pub redis_url: Option<SecretString>,
+    /// `None` without TLS.
+    pub redis_tls: Option<TlsFiles>,
     pub redis_prefix: String,
     /// The shards that the recipients of Redis spread over.
     pub redis_shards: Shards,

@@ -4,6 +4,15 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::tls::fault::{ServerWords, TlsFault};
+
+const WORDS: ServerWords = ServerWords {
+    server: "Redis",
+    url: "REDIS_URL",
+    ca: "REDIS_CA_FILE",
+    client_certificate: Some("REDIS_CLIENT_CERT_FILE"),
+};
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreFault {
     NoAnswer,
@@ -13,9 +22,7 @@ pub enum StoreFault {
     ConnectionFailed(String),
     /// The answer is not in Redis' protocol.
     NotRedis,
-    Certificate(CertificateFault),
-    /// No TLS connection, for a reason that is not the server's certificate.
-    Tls,
+    Tls(TlsFault),
     Password,
     Database,
     Permission(MissingRight),
@@ -61,17 +68,6 @@ pub enum StoreFault {
     NotOpened,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CertificateFault {
-    UnknownIssuer,
-    WrongName,
-    Expired,
-    NotValidYet,
-    Unusable,
-    /// This machine's certificates of authorities cannot be read.
-    NoAuthorities,
-}
-
 /// The right that the user of Redis lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingRight {
@@ -92,13 +88,7 @@ impl StoreFault {
             StoreFault::NameLookup => "name_lookup",
             StoreFault::ConnectionFailed(_) => "connection_failed",
             StoreFault::NotRedis => "not_redis",
-            StoreFault::Certificate(CertificateFault::UnknownIssuer) => "certificate_issuer",
-            StoreFault::Certificate(CertificateFault::WrongName) => "certificate_name",
-            StoreFault::Certificate(CertificateFault::Expired) => "certificate_expired",
-            StoreFault::Certificate(CertificateFault::NotValidYet) => "certificate_not_valid_yet",
-            StoreFault::Certificate(CertificateFault::Unusable) => "certificate_unusable",
-            StoreFault::Certificate(CertificateFault::NoAuthorities) => "certificate_authorities",
-            StoreFault::Tls => "tls",
+            StoreFault::Tls(fault) => fault.as_str(),
             StoreFault::Password => "password",
             StoreFault::Database => "database",
             StoreFault::Permission(_) => "permission",
@@ -167,10 +157,7 @@ impl Display for StoreFault {
                 );
             }
             StoreFault::NotRedis => "the server is no Redis: correct scheme, host and port in REDIS_URL",
-            StoreFault::Certificate(fault) => return fault.fmt(f),
-            StoreFault::Tls => {
-                "no TLS connection: the port in REDIS_URL must have TLS, without certificates of clients"
-            }
+            StoreFault::Tls(fault) => return f.write_str(&fault.sentence(&WORDS)),
             StoreFault::Password => "wrong user or password: check the user and password in REDIS_URL",
             StoreFault::Database => {
                 "the database cannot be selected: correct its number in REDIS_URL, or raise `databases`"
@@ -237,29 +224,6 @@ impl StoreFault {
     }
 }
 
-impl Display for CertificateFault {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            CertificateFault::UnknownIssuer => {
-                "the issuer of Redis' certificate is unknown: name its CA's file in SSL_CERT_FILE"
-            }
-            CertificateFault::WrongName => {
-                "Redis' certificate is for another host: correct the host in REDIS_URL, or the certificate"
-            }
-            CertificateFault::Expired => {
-                "Redis' certificate has expired: renew it, or correct the clock here"
-            }
-            CertificateFault::NotValidYet => {
-                "Redis' certificate is not valid yet: correct the clock here, or the certificate"
-            }
-            CertificateFault::Unusable => "Redis' certificate cannot be used: replace it",
-            CertificateFault::NoAuthorities => {
-                "the certificates of authorities cannot be read: see SSL_CERT_FILE, and this machine's"
-            }
-        })
-    }
-}
-
 impl Display for MissingRight {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let what = match self {
@@ -274,6 +238,8 @@ impl Display for MissingRight {
 
 #[cfg(test)]
 mod tests {
+    use super::TlsFault;
+
     #[test]
     fn the_runbook_explains_every_reason() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbook.md");
@@ -283,8 +249,8 @@ mod tests {
         let labels = include_str!("fault.rs").split("fn as_str").nth(1).expect("the function");
         let labels = labels.split("fn may_pass").next().expect("a part");
         let labels: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
-        assert_eq!(labels.len(), 37, "{labels:?}");
-        for label in labels {
+        assert_eq!(labels.len(), 30, "{labels:?}");
+        for label in labels.into_iter().chain(TlsFault::ALL.map(TlsFault::as_str)) {
             assert!(section.contains(&format!("`{label}`")), "{label}");
         }
     }

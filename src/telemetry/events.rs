@@ -5,6 +5,7 @@
 //! masked form.
 
 mod broker;
+mod certificates;
 mod store;
 
 use std::fmt::Display;
@@ -15,11 +16,13 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 pub use self::broker::{
-    broker_blocked, broker_closed, broker_connected, broker_lost, broker_unblocked, result_unroutable,
-    topology_refused,
+    broker_blocked, broker_closed, broker_connected, broker_lost, broker_not_replaced, broker_unblocked,
+    result_unroutable, topology_refused,
 };
+pub use self::certificates::{certificates_refused, certificates_reloaded};
 pub use self::store::{
-    shared_key_damaged, store_available, store_call_unanswered, store_failed, store_unavailable,
+    shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
+    store_unavailable,
 };
 use super::metrics::{
     ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, observe,

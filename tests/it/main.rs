@@ -45,6 +45,7 @@ mod store_show;
 mod suppressions;
 mod texts;
 mod tidy;
+mod tls;
 mod tokens;
 mod twilio;
 mod verify;

@@ -59,7 +59,7 @@ impl FakeRelay {
     fn provider_at(&self, user: &str, timeout: Duration) -> SmtpProvider {
         let url = format!("smtp://{user}127.0.0.1:{}", self.port).into();
         let from = "Señal <codes@shop.example>".parse().expect("a sender");
-        SmtpProvider::new(&SmtpSettings { url, from, timeout }).expect("valid settings")
+        SmtpProvider::new(&SmtpSettings { url, tls: None, from, timeout }).expect("valid settings")
     }
 
     fn received(&self) -> Vec<String> {
@@ -291,7 +291,8 @@ async fn a_remote_relay_without_starttls_receives_nothing_of_an_email() {
     let url = format!("smtp://u:hunter2@0.0.0.0:{}", relay.port).into();
     let from = "codes@shop.example".parse().expect("a sender");
     let timeout = Duration::from_secs(5);
-    let provider = SmtpProvider::new(&SmtpSettings { url, from, timeout }).expect("valid settings");
+    let provider =
+        SmtpProvider::new(&SmtpSettings { url, tls: None, from, timeout }).expect("valid settings");
     assert_eq!(send(&provider).await, Err(SendFailure::refused(Scope::Account, None)));
     let text = provider.check_credentials().await.expect_err("no log-in").to_string();
     assert!(text.contains("offers no STARTTLS") && !text.contains("credentials"), "{text}");

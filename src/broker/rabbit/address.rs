@@ -20,6 +20,7 @@ pub(super) fn read(url: &str) -> Result<AMQPUri, InvalidUrl> {
     let Host { name: host, port } = url.one_host("")?.clone();
     let vhost = url.path()?.unwrap_or("/").to_owned();
     let scheme = if url.scheme == "amqps" { AMQPScheme::AMQPS } else { AMQPScheme::AMQP };
+    let has_credentials = url.credentials.is_some();
     let userinfo = match url.credentials {
         Some(known) if known.user.is_empty() => {
             return Err(InvalidUrl::new("must have a user beside its password, as user:password@host"));
@@ -28,12 +29,27 @@ pub(super) fn read(url: &str) -> Result<AMQPUri, InvalidUrl> {
         None => AMQPUserInfo::default(),
     };
     let port = port.unwrap_or_else(|| scheme.default_port());
-    Ok(AMQPUri {
-        scheme,
-        authority: AMQPAuthority { userinfo, host, port },
-        vhost,
-        query: parameters(&url.parameters)?,
-    })
+    let query = parameters(&url.parameters)?;
+    check_external(&query, &scheme, has_credentials)?;
+    Ok(AMQPUri { scheme, authority: AMQPAuthority { userinfo, host, port }, vhost, query })
+}
+
+/// SASL EXTERNAL takes the user from the client certificate.
+fn check_external(
+    query: &AMQPQueryString,
+    scheme: &AMQPScheme,
+    has_credentials: bool,
+) -> Result<(), InvalidUrl> {
+    if query.auth_mechanism != Some(SASLMechanism::External) {
+        return Ok(());
+    }
+    if *scheme != AMQPScheme::AMQPS {
+        return Err(InvalidUrl::new("must begin with amqps:// beside auth_mechanism=external"));
+    }
+    match has_credentials {
+        true => Err(InvalidUrl::new("must have no user and password beside auth_mechanism=external")),
+        false => Ok(()),
+    }
 }
 
 fn parameters(given: &[(String, String)]) -> Result<AMQPQueryString, InvalidUrl> {
@@ -68,11 +84,12 @@ fn number<T: TryFrom<u64>>(name: &str, value: &str, min: u64, max: u64) -> Resul
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(fault)
 }
 
-/// The others need a client certificate or an extension of the broker.
+/// The others need an extension of the broker.
 fn mechanism(value: &str) -> Result<SASLMechanism, InvalidUrl> {
     match value {
         "plain" => Ok(SASLMechanism::Plain),
         "amqplain" => Ok(SASLMechanism::AMQPlain),
-        _ => Err(InvalidUrl::new("must have auth_mechanism as plain or amqplain")),
+        "external" => Ok(SASLMechanism::External),
+        _ => Err(InvalidUrl::new("must have auth_mechanism as plain, amqplain or external")),
     }
 }

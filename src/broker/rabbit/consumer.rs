@@ -16,11 +16,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
-use super::acks::{self, SettledDelivery};
+use super::ack_writer::AckWriter;
+use super::acks::SettledDelivery;
 use super::error::{RabbitError, within};
 use super::reconnect::ReconnectBackoff;
-use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect, properties, topology};
+use super::tls::Certificates;
+use super::{RPC_TIMEOUT, RabbitSettings, close, connect, properties, topology};
 use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, Names, RequestConsumer, Settlement, Settler};
 use crate::domain::channel;
@@ -33,9 +36,14 @@ const CAUTION: Duration = Duration::from_secs(5);
 /// The longest time that a deleted exchange or binding stays away, and that a replaced one goes unnoticed.
 const DECLARE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A replaced session is closed after this time at the latest: then the broker redelivers what it has unsettled.
+const RETIRED_MAX: Duration = Duration::from_secs(600);
+const SETTLED_POLL: Duration = Duration::from_millis(100);
+
 pub struct RabbitConsumer {
     deliveries: mpsc::Receiver<Delivery>,
     consuming: watch::Receiver<bool>,
+    fault: watch::Receiver<Option<String>>,
     paused: watch::Sender<bool>,
     cancelled: CancellationToken,
     supervisor: JoinHandle<()>,
@@ -48,6 +56,7 @@ impl RabbitConsumer {
     pub fn start(settings: RabbitSettings, of: channel::Channel) -> RabbitConsumer {
         let (sender, deliveries) = mpsc::channel(usize::from(settings.prefetch));
         let (consuming_sender, consuming) = watch::channel(false);
+        let (fault_sender, fault) = watch::channel(None);
         let (paused, paused_receiver) = watch::channel(false);
         let cancelled = CancellationToken::new();
         let ended = CancellationToken::new();
@@ -57,17 +66,25 @@ impl RabbitConsumer {
             settings,
             deliveries: Some(sender),
             consuming: consuming_sender,
+            fault: fault_sender,
+            retired: TaskTracker::new(),
             paused: paused_receiver,
             cancelled: cancelled.clone(),
             ended: ended.clone(),
         };
         let supervisor = tokio::spawn(supervisor.run());
-        RabbitConsumer { deliveries, consuming, paused, cancelled, supervisor, ended: ended.drop_guard() }
+        let ended = ended.drop_guard();
+        RabbitConsumer { deliveries, consuming, fault, paused, cancelled, supervisor, ended }
     }
 
     /// True while consuming or paused, with the topology as declared; for readiness.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.consuming.clone()
+    }
+
+    /// The fault of TLS for which there is no connection, for readiness.
+    pub fn fault(&self) -> watch::Receiver<Option<String>> {
+        self.fault.clone()
     }
 }
 
@@ -109,6 +126,10 @@ struct Supervisor {
     /// `None` after a cancellation, when all deliveries are handed over.
     deliveries: Option<mpsc::Sender<Delivery>>,
     consuming: watch::Sender<bool>,
+    /// Of TLS, while not connected.
+    fault: watch::Sender<Option<String>>,
+    /// Replaced sessions with unsettled deliveries.
+    retired: TaskTracker,
     paused: watch::Receiver<bool>,
     /// No more deliveries; the buffer is still handed over.
     cancelled: CancellationToken,
@@ -119,6 +140,13 @@ struct Supervisor {
 impl Supervisor {
     /// Runs sessions until one ends in order.
     async fn run(mut self) {
+        self.run_sessions().await;
+        self.deliveries = None;
+        self.retired.close();
+        self.retired.wait().await;
+    }
+
+    async fn run_sessions(&mut self) {
         let mut backoff = ReconnectBackoff::new(ROLE, Some(self.of));
         let mut prefetch = self.settings.prefetch;
         loop {
@@ -126,6 +154,7 @@ impl Supervisor {
             let ended = self.session(prefetch).await;
             self.consuming.send_replace(false);
             let Err(error) = ended else { return };
+            self.fault.send_replace(error.tls_fault());
             // A message that lapin cannot parse ends each session that receives it. With a prefetch of 1 it does not raise
             // the delivery counts of others, until the broker dead-letters it.
             prefetch = if error.is_unparsable() { 1 } else { self.settings.prefetch };
@@ -146,47 +175,50 @@ impl Supervisor {
         }
     }
 
-    /// One connection, from connecting to its end. `Ok` if we ended it.
+    /// One connection, from connecting to its end, and those that replace it. `Ok` if we ended it.
     async fn session(&mut self, prefetch: u16) -> Result<(), RabbitError> {
         let paused = *self.paused.borrow();
-        let (session, consumer, settlements) = tokio::select! {
+        let mut opened = tokio::select! {
             biased;
             () = self.stopped() => return Ok(()),
             opened = Session::open(&self.settings, self.of, prefetch, paused) => opened?,
         };
-        self.consuming.send_replace(true);
-        events::broker_connected(ROLE, Some(self.of));
-        let (finish, batch_max) = (CancellationToken::new(), acks::batch_max(self.settings.prefetch));
-        let ended = {
-            let mut acks = pin!(acks::write_all(&session.channel, settlements, batch_max, finish.clone()));
+        loop {
+            self.consuming.send_replace(true);
+            self.fault.send_replace(None);
+            events::broker_connected(ROLE, Some(self.of));
+            let (session, mut consumer, settlements) = opened;
+            let mut acks = AckWriter::start(&session.channel, settlements, self.settings.prefetch);
             let ended = tokio::select! {
                 biased;
-                ended = self.hand_over(&session, consumer) => ended,
-                failed = &mut acks => failed,
+                ended = self.hand_over(&session, &mut consumer) => ended,
+                failed = acks.failure() => Err(failed),
             };
-            if ended.is_ok() {
-                finish.cancel();
-                // The broker redelivers what cannot be written in time.
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, acks).await;
-                tokio::time::sleep(SETTLE_GRACE).await;
+            if let Ok(Some(next)) = ended {
+                let deliveries = self.deliveries.clone();
+                self.retired.spawn(retire(session, consumer, acks, deliveries, self.ended.clone()));
+                opened = next;
+                continue;
             }
-            ended
-        };
-        session.link.lost.store(true, Ordering::Release);
-        close(&session.connection).await;
-        if ended.is_ok() {
-            events::broker_closed(ROLE, Some(self.of));
+            if ended.is_ok() {
+                acks.finish().await;
+                events::broker_closed(ROLE, Some(self.of));
+            }
+            session.close().await;
+            return ended.map(drop);
         }
-        ended
     }
 
-    /// Hands deliveries over until the consumer ends.
+    /// Hands deliveries over until the consumer ends, or another session is to replace this one.
     async fn hand_over(
         &mut self,
         session: &Session,
-        mut consumer: Option<Consumer>,
-    ) -> Result<(), RabbitError> {
+        consumer: &mut Option<Consumer>,
+    ) -> Result<Option<Opened>, RabbitError> {
         let mut failure = pin!(session.failure());
+        let settings = self.settings.clone();
+        let open = || Session::open(&settings, self.of, settings.prefetch, true);
+        let mut replacement = pin!(session.certificates.replacement(ROLE, Some(self.of), open));
         let names = self.settings.names.clone();
         let mut declared = pin!(session.declare_again(&names, self.of));
         let (cancelled, ended) = (self.cancelled.clone(), self.ended.clone());
@@ -198,7 +230,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 biased;
-                () = &mut ended => return Ok(()),
+                () = &mut ended => return Ok(None),
                 error = &mut failure => return Err(error),
                 () = &mut cancelled, if phase != Phase::Draining => {
                     phase = Phase::Draining;
@@ -208,6 +240,7 @@ impl Supervisor {
                         None => self.deliveries = None,
                     }
                 }
+                next = &mut replacement, if !matches!(phase, Phase::Pausing | Phase::Draining) => return Ok(Some(next)),
                 outcome = &mut declared, if phase != Phase::Draining => {
                     self.report_topology(&outcome);
                     declared.set(session.declare_again(&names, self.of));
@@ -217,7 +250,7 @@ impl Supervisor {
                     session.cancel().await?;
                 }
                 () = pause_is(&mut resuming, false), if phase == Phase::Paused => {
-                    consumer = Some(session.consume(&self.queue, prefetch).await?);
+                    *consumer = Some(session.consume(&self.queue, prefetch).await?);
                     caution_over.as_mut().reset(Instant::now() + CAUTION);
                     phase = self.consuming_with(prefetch);
                 }
@@ -229,7 +262,7 @@ impl Supervisor {
                 ended = session.hand_over(consumer.as_mut(), self.deliveries.as_ref()) => match (ended?, phase) {
                     ((), Phase::Draining) => self.deliveries = None,
                     ((), Phase::Pausing) => {
-                        consumer = None;
+                        *consumer = None;
                         phase = Phase::Paused;
                     }
                     ((), Phase::Consuming | Phase::Cautious | Phase::Paused) => {
@@ -273,6 +306,7 @@ struct Session {
     connection: Connection,
     channel: Channel,
     prefetch: u16,
+    certificates: Certificates,
     link: Arc<Link>,
     /// The number of consumers started so far.
     consumers: AtomicU32,
@@ -293,13 +327,15 @@ impl Session {
         prefetch: u16,
         paused: bool,
     ) -> Result<Opened, RabbitError> {
+        let certificates = Certificates::of(settings.tls.as_ref());
         let connection = connect(settings, ROLE).await?;
         let channel = topology::open(&connection).await?;
         topology::declare_for_consuming(&channel, &settings.names, of).await?;
         // The prefetch bounds this channel, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
-        let session = Session { connection, channel, prefetch, link, consumers: AtomicU32::new(0) };
+        let session =
+            Session { connection, channel, prefetch, certificates, link, consumers: AtomicU32::new(0) };
         let consumer = match paused {
             true => None,
             false => Some(session.consume(&settings.names.requests_of(of), prefetch).await?),
@@ -368,6 +404,12 @@ impl Session {
         std::future::pending().await
     }
 
+    /// The broker redelivers what is not settled.
+    async fn close(&self) {
+        self.link.lost.store(true, Ordering::Release);
+        close(&self.connection).await;
+    }
+
     fn delivery(&self, delivery: lapin::message::Delivery) -> Delivery {
         Delivery {
             properties: properties::incoming(&delivery.properties, delivery.redelivered),
@@ -376,6 +418,40 @@ impl Session {
             body: delivery.data,
         }
     }
+}
+
+/// Ends a session that another has replaced, over its own connection: once its deliveries are settled, or the consumer is
+/// closed.
+async fn retire(
+    session: Session,
+    mut consumer: Option<Consumer>,
+    mut acks: AckWriter,
+    deliveries: Option<mpsc::Sender<Delivery>>,
+    ended: CancellationToken,
+) {
+    let settled = async {
+        if consumer.is_some() {
+            session.cancel().await?;
+            session.hand_over(consumer.as_mut(), deliveries.as_ref()).await?;
+        }
+        drop(deliveries);
+        // Each unsettled delivery holds it, too.
+        while Arc::strong_count(&session.link) > 1 {
+            tokio::time::sleep(SETTLED_POLL).await;
+        }
+        Ok(())
+    };
+    let finished = tokio::select! {
+        biased;
+        () = ended.cancelled() => Ok(()),
+        failure = session.failure() => Err(failure),
+        failure = acks.failure() => Err(failure),
+        settled = tokio::time::timeout(RETIRED_MAX, settled) => settled.unwrap_or(Ok(())),
+    };
+    if finished.is_ok() {
+        acks.finish().await;
+    }
+    session.close().await;
 }
 
 fn consumer_tag(nth: u32) -> String {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
+use crate::tls::fault::{ServerWords, TlsFault};
+
 pub(super) const CONNECT: &str = "connect";
 
 /// Why a session with the broker ended, or a topology could not be declared.
@@ -14,7 +16,7 @@ pub enum RabbitError {
     #[error("no answer in time: {0}")]
     TimedOut(&'static str),
     /// Retry: the broker or the network failed.
-    #[error("{step}: {source}")]
+    #[error("{step}: {}", shown(source))]
     Failed { step: &'static str, source: lapin::Error },
     /// An operator has to act: a retry alone will not help.
     #[error(
@@ -44,6 +46,14 @@ impl RabbitError {
         match error.kind() {
             AMQPErrorKind::Soft(soft) => Some(soft.clone()),
             AMQPErrorKind::Hard(_) => None,
+        }
+    }
+
+    /// The sentence of a fault of TLS.
+    pub(super) fn tls_fault(&self) -> Option<String> {
+        match self {
+            RabbitError::Failed { source, .. } => tls_fault(source),
+            _ => None,
         }
     }
 
@@ -82,9 +92,32 @@ impl RabbitError {
     }
 }
 
-/// The system's text for errors of connecting and of name lookup. Of other errors, such as a certificate's, only the
-/// kind: their texts could name the host.
+const WORDS: ServerWords = ServerWords {
+    server: "RabbitMQ",
+    url: "AMQP_URL",
+    ca: "AMQP_CA_FILE",
+    client_certificate: Some("AMQP_CLIENT_CERT_FILE"),
+};
+
+fn tls_fault(error: &lapin::Error) -> Option<String> {
+    let ErrorKind::IOError(error) = error.kind() else { return None };
+    TlsFault::of(error).map(|fault| fault.sentence(&WORDS))
+}
+
+/// The texts of errors of a connection could name the host.
+fn shown(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::IOError(error) => unreached(error),
+        _ => error.to_string(),
+    }
+}
+
+/// The system's text for errors of connecting and of name lookup, a sentence for those of TLS, and of others only the kind:
+/// their texts could name the host.
 fn unreached(error: &std::io::Error) -> String {
+    if let Some(fault) = TlsFault::of(error) {
+        return fault.sentence(&WORDS);
+    }
     let text = error.to_string().to_lowercase();
     match error.raw_os_error().is_some() || text.starts_with("failed to lookup") {
         true => text.split(" (os error").next().unwrap_or_default().to_owned(),

@@ -6,6 +6,7 @@
 //!
 //! Every wait for the broker has a limit, and no error or log line holds the URL.
 
+mod ack_writer;
 mod acks;
 mod address;
 pub mod consumer;
@@ -16,6 +17,7 @@ mod properties;
 pub mod publish;
 mod reconnect;
 pub mod rpc;
+mod tls;
 pub mod topology;
 
 use std::time::Duration;
@@ -26,6 +28,7 @@ use lapin::{Connection, ConnectionProperties};
 use self::error::{CONNECT, RabbitError, within};
 use crate::broker::Names;
 use crate::domain::server_url::InvalidUrl;
+use crate::tls::TlsClient;
 
 /// It holds a password: no `Debug`.
 #[derive(Clone)]
@@ -33,12 +36,23 @@ pub struct RabbitSettings {
     uri: AMQPUri,
     names: Names,
     prefetch: u16,
+    /// Without it `amqps://` trusts the system's roots.
+    tls: Option<TlsClient>,
 }
 
 impl RabbitSettings {
     /// Reads an `amqp://` or `amqps://` URL. A prefetch of 0, which means "no limit" in AMQP, becomes 1.
     pub fn new(url: &str, names: Names, prefetch: u16) -> Result<RabbitSettings, InvalidUrl> {
-        Ok(RabbitSettings { uri: address::read(url)?, names, prefetch: prefetch.max(1) })
+        Ok(RabbitSettings { uri: address::read(url)?, names, prefetch: prefetch.max(1), tls: None })
+    }
+
+    /// Connections use this TLS. Not for `amqp://`.
+    pub fn with_tls(self, tls: Option<TlsClient>) -> RabbitSettings {
+        RabbitSettings { tls, ..self }
+    }
+
+    pub fn tls(&self) -> Option<&TlsClient> {
+        self.tls.as_ref()
     }
 }
 
@@ -56,7 +70,7 @@ const SETTLE_GRACE: Duration = Duration::from_millis(100);
 /// `role` is shown in the broker's list of connections.
 async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {
     let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
-    within(CONNECT, CONNECT_TIMEOUT, Connection::connect_uri(settings.uri.clone(), properties)).await
+    within(CONNECT, CONNECT_TIMEOUT, tls::open(settings.uri.clone(), properties, settings.tls.as_ref())).await
 }
 
 /// Failure changes nothing: the broker redelivers unsettled deliveries either way.

@@ -15,12 +15,13 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Connection, Event};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::{RabbitError, within};
 use super::properties::{Envelope, Routes};
 use super::reconnect::ReconnectBackoff;
+use super::tls::Certificates;
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
 use crate::broker::{HealthCheck, Outgoing, PublishError, Publisher, Target};
 use crate::telemetry::events;
@@ -29,6 +30,7 @@ use crate::telemetry::events;
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// A message waits this long for a connection.
 pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(1);
+const CONFIRMS_POLL: Duration = Duration::from_millis(50);
 /// The properties of outgoing messages are bounded and fit one such frame; a body is split. `lapin` buffers 32 frames in
 /// each direction.
 const FRAME_BYTES: u32 = 16_384;
@@ -39,6 +41,7 @@ pub struct RabbitPublisher {
     routes: Routes,
     session: watch::Receiver<Option<Arc<Session>>>,
     usable: watch::Receiver<bool>,
+    fault: watch::Receiver<Option<String>>,
     supervisor: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
     /// Ends the supervisor when the publisher is dropped.
@@ -52,16 +55,36 @@ impl RabbitPublisher {
         let routes = Routes::new(&settings.names);
         let (session_sender, session) = watch::channel(None);
         let (usable_sender, usable) = watch::channel(false);
+        let (fault_sender, fault) = watch::channel(None);
         let stop = CancellationToken::new();
-        let supervisor =
-            Supervisor { role, settings, session: session_sender, usable: usable_sender, stop: stop.clone() };
+        let supervisor = Supervisor {
+            role,
+            settings,
+            session: session_sender,
+            usable: usable_sender,
+            fault: fault_sender,
+            stop: stop.clone(),
+        };
         let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
-        RabbitPublisher { routes, session, usable, supervisor, _ended: stop.clone().drop_guard(), stop }
+        RabbitPublisher {
+            routes,
+            session,
+            usable,
+            fault,
+            supervisor,
+            _ended: stop.clone().drop_guard(),
+            stop,
+        }
     }
 
     /// True while the broker takes messages, for readiness.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.usable.clone()
+    }
+
+    /// The fault of TLS for which there is no connection, for readiness.
+    pub fn fault(&self) -> watch::Receiver<Option<String>> {
+        self.fault.clone()
     }
 
     /// Closes the connection. Open confirms fail.
@@ -108,9 +131,10 @@ impl Publisher for RabbitPublisher {
 #[async_trait]
 impl HealthCheck for RabbitPublisher {
     async fn check(&self) -> Result<(), String> {
+        let fault = || self.fault.borrow().as_ref().map(|fault| format!("not connected: {fault}"));
         match *self.usable.borrow() {
             true => Ok(()),
-            false => Err("not connected, or it blocks publishers".to_owned()),
+            false => Err(fault().unwrap_or_else(|| "not connected, or it blocks publishers".to_owned())),
         }
     }
 }
@@ -123,6 +147,7 @@ fn unaddressable(message: &Outgoing<'_>) -> Result<(), PublishError> {
 
 struct Session {
     connection: Connection,
+    certificates: Certificates,
     pipelined: Channel,
     /// Empty while a message is unconfirmed, so that a message that times out drops its channel.
     checked: Mutex<Option<Channel>>,
@@ -236,11 +261,24 @@ pub(super) async fn open_confirming(connection: &Connection) -> Result<Channel, 
     Ok(channel)
 }
 
+type Opened = (Arc<Session>, mpsc::Receiver<Problem>);
+
+/// Closes a session that another has replaced, once no message waits for its confirm.
+async fn retire(session: Arc<Session>) {
+    let until = Instant::now() + CONFIRM_TIMEOUT * 2;
+    while Arc::strong_count(&session) > 1 && Instant::now() < until {
+        sleep(CONFIRMS_POLL).await;
+    }
+    close(&session.connection).await;
+}
+
 struct Supervisor {
     role: &'static str,
     settings: RabbitSettings,
     session: watch::Sender<Option<Arc<Session>>>,
     usable: watch::Sender<bool>,
+    /// Of TLS, while not connected.
+    fault: watch::Sender<Option<String>>,
     stop: CancellationToken,
 }
 
@@ -251,6 +289,7 @@ impl Supervisor {
         loop {
             let started = Instant::now();
             let Err(error) = self.run_session().await else { return };
+            self.fault.send_replace(error.tls_fault());
             let delay = backoff.after(&error, started.elapsed());
             tokio::select! {
                 biased;
@@ -260,30 +299,42 @@ impl Supervisor {
         }
     }
 
-    /// One connection, from connecting to its end. `Ok` if we ended it.
+    /// One connection, from connecting to its end, and those that replace it. `Ok` if we ended it.
     async fn run_session(&self) -> Result<(), RabbitError> {
-        let (session, problems) = tokio::select! {
+        let mut opened = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(()),
             opened = self.open() => opened?,
         };
-        events::broker_connected(self.role, None);
-        let ended = self.supervise(&session, problems).await;
-        self.offer(None);
-        close(&session.connection).await;
-        if ended.is_ok() {
-            events::broker_closed(self.role, None);
+        loop {
+            events::broker_connected(self.role, None);
+            self.fault.send_replace(None);
+            let (session, problems) = opened;
+            let ended = self.supervise(&session, problems).await;
+            if let Ok(Some(next)) = ended {
+                opened = next;
+                self.offer(Some(&opened.0));
+                tokio::spawn(retire(session));
+                continue;
+            }
+            self.offer(None);
+            close(&session.connection).await;
+            if ended.is_ok() {
+                events::broker_closed(self.role, None);
+            }
+            return ended.map(drop);
         }
-        ended
     }
 
-    async fn open(&self) -> Result<(Arc<Session>, mpsc::Receiver<Problem>), RabbitError> {
+    async fn open(&self) -> Result<Opened, RabbitError> {
+        let certificates = Certificates::of(self.settings.tls.as_ref());
         let connection = connect(&self.settings, self.role).await?;
         self.declare(&connection).await?;
         let pipelined = open_confirming(&connection).await?;
         let (problems, receiver) = mpsc::channel(1);
         let session = Session {
             connection,
+            certificates,
             pipelined,
             checked: Mutex::new(None),
             confirmed: AtomicU64::new(0),
@@ -297,19 +348,21 @@ impl Supervisor {
         topology::declare_for_publishing(connection, &self.settings.names, self.role).await
     }
 
-    /// Offers the session to publishers until it breaks.
+    /// Offers the session to publishers until it breaks, or another is to replace it.
     async fn supervise(
         &self,
         session: &Arc<Session>,
         mut problems: mpsc::Receiver<Problem>,
-    ) -> Result<(), RabbitError> {
+    ) -> Result<Option<Opened>, RabbitError> {
+        let mut replacement = pin!(session.certificates.replacement(self.role, None, || self.open()));
         let mut events = pin!(session.connection.events_listener());
         self.offer(Some(session));
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return Ok(None),
                 event = events.next() => self.on_event(event, session)?,
+                next = &mut replacement => return Ok(Some(next)),
                 Some(problem) = problems.recv() => match problem {
                     Problem::Broken(error) => return Err(error),
                     Problem::TopologyMissing => self.declare(&session.connection).await?,

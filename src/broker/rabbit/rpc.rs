@@ -20,13 +20,14 @@ use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Confirmation, Connection, Consumer, Event};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, interval_at, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::{RabbitError, within};
 use super::properties::{Envelope, Routes, owned};
 use super::publish::{CONFIRM_TIMEOUT, SESSION_TIMEOUT, open_confirming};
 use super::reconnect::ReconnectBackoff;
+use super::tls::Certificates;
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
 use crate::broker::pending_replies::{PendingReplies, PendingReply};
 use crate::broker::{Outgoing, PublishError, RpcClient};
@@ -39,6 +40,9 @@ const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const CONSUMER_TAG: &str = "otpost-replies";
 /// Unconfirmed requests at once; further requests wait.
 const UNCONFIRMED_MAX: usize = 1_024;
+/// A replaced session is closed after this time at the latest. No caller waits longer.
+const RETIRED_MAX: Duration = Duration::from_secs(15);
+const RETIRED_LOOK: Duration = Duration::from_millis(200);
 
 pub struct RabbitRpcClient {
     routes: Routes,
@@ -146,38 +150,46 @@ impl Supervisor {
         }
     }
 
-    /// One connection, from connecting to its end. `Ok` if we ended it.
+    /// One connection, from connecting to its end, and those that replace it. `Ok` if we ended it.
     async fn run_session(&self) -> Result<(), RabbitError> {
-        let session = tokio::select! {
+        let mut opened = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(()),
             opened = Session::open(&self.settings) => opened?,
         };
-        events::broker_connected(ROLE, None);
-        let pending = Arc::new(PendingReplies::default());
-        let ended = self.serve(&session, &pending).await;
-        self.handle.send_replace(None);
-        pending.close();
-        close(&session.connection).await;
-        if ended.is_ok() {
-            events::broker_closed(ROLE, None);
+        loop {
+            events::broker_connected(ROLE, None);
+            let (requests, receiver) = mpsc::channel(UNCONFIRMED_MAX);
+            let mut work = Work::new(opened, receiver);
+            let handle = SessionHandle { requests, replies: Arc::clone(&work.pending) };
+            let ended = self.serve(&mut work, &handle).await;
+            if let Ok(Some(next)) = ended {
+                opened = next;
+                tokio::spawn(work.wind_up());
+                continue;
+            }
+            self.handle.send_replace(None);
+            work.end().await;
+            if ended.is_ok() {
+                events::broker_closed(ROLE, None);
+            }
+            return ended.map(drop);
         }
-        ended
     }
 
-    /// Publishes requests and hands replies over, until the session ends.
-    async fn serve(&self, session: &Session, pending: &Arc<PendingReplies>) -> Result<(), RabbitError> {
-        let (sender, mut requests) = mpsc::channel(UNCONFIRMED_MAX);
-        let handle = SessionHandle { requests: sender, replies: Arc::clone(pending) };
+    /// Publishes requests and hands replies over, until the session ends or another is to replace it.
+    async fn serve(&self, work: &mut Work, handle: &SessionHandle) -> Result<Option<Session>, RabbitError> {
+        let Work { session, pending, requests, unconfirmed } = work;
         let mut events = pin!(session.connection.events_listener());
         let mut replies = session.replies.clone();
-        let mut unconfirmed = Unconfirmed::default();
+        let open = || Session::open(&self.settings);
+        let mut replacement = pin!(session.certificates.replacement(ROLE, None, open));
         self.handle.send_replace(Some(handle.clone()));
         loop {
             let overdue = unconfirmed.overdue();
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return Ok(None),
                 event = events.next() => match event {
                     // A queue was refused, on a channel of its own.
                     Some(Event::Error(_)) if session.is_open() => {}
@@ -197,6 +209,7 @@ impl Supervisor {
                     }
                     Some(_) => {}
                 },
+                next = &mut replacement => return Ok(Some(next)),
                 reply = replies.next() => hand_over(pending, reply)?,
                 Some(first) = unconfirmed.confirms.next() => {
                     if unconfirmed.answer_batch(first)? == Batch::SomeReturned {
@@ -214,6 +227,53 @@ impl Supervisor {
     }
 }
 
+/// A session with its open requests.
+struct Work {
+    session: Session,
+    pending: Arc<PendingReplies>,
+    requests: mpsc::Receiver<Request>,
+    unconfirmed: Unconfirmed,
+}
+
+impl Work {
+    fn new(session: Session, requests: mpsc::Receiver<Request>) -> Work {
+        Work { session, pending: Arc::default(), requests, unconfirmed: Unconfirmed::default() }
+    }
+
+    /// Ends a session that another has replaced, once its callers have their replies.
+    async fn wind_up(mut self) {
+        let _ = timeout(RETIRED_MAX, self.answer_callers()).await;
+        self.end().await;
+    }
+
+    /// An error ends the session, as it would have ended without a successor.
+    async fn answer_callers(&mut self) -> Result<(), RabbitError> {
+        let Work { session, pending, requests, unconfirmed } = self;
+        let mut replies = session.replies.clone();
+        // A caller that took the session just now has not entered yet.
+        let mut looks = interval_at(Instant::now() + RETIRED_LOOK, RETIRED_LOOK);
+        loop {
+            tokio::select! {
+                biased;
+                reply = replies.next() => hand_over(pending, reply)?,
+                Some(first) = unconfirmed.confirms.next() => drop(unconfirmed.answer_batch(first)?),
+                Some(request) = requests.recv() => unconfirmed.publish(&session.channel, request),
+                _ = looks.tick() => {
+                    if pending.is_empty() && unconfirmed.requests.is_empty() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn end(self) {
+        let Work { session, pending, .. } = self;
+        pending.close();
+        close(&session.connection).await;
+    }
+}
+
 fn hand_over(pending: &PendingReplies, reply: Option<lapin::Result<Delivery>>) -> Result<(), RabbitError> {
     let delivery = match reply {
         Some(Ok(delivery)) => delivery,
@@ -228,12 +288,14 @@ fn hand_over(pending: &PendingReplies, reply: Option<lapin::Result<Delivery>>) -
 
 struct Session {
     connection: Connection,
+    certificates: Certificates,
     channel: Channel,
     replies: Consumer,
 }
 
 impl Session {
     async fn open(settings: &RabbitSettings) -> Result<Session, RabbitError> {
+        let certificates = Certificates::of(settings.tls.as_ref());
         let connection = connect(settings, ROLE).await?;
         let channel = open_confirming(&connection).await?;
         topology::declare_for_publishing(&connection, &settings.names, ROLE).await?;
@@ -242,7 +304,7 @@ impl Session {
         let replies =
             channel.basic_consume(REPLY_TO.into(), CONSUMER_TAG.into(), options, FieldTable::default());
         let replies = within("consume replies", RPC_TIMEOUT, replies).await?;
-        Ok(Session { connection, channel, replies })
+        Ok(Session { connection, certificates, channel, replies })
     }
 
     fn is_open(&self) -> bool {

@@ -5,6 +5,7 @@
 //!
 //! Replies: RFC 5321 §4.2.3 and §4.3.2, of a log-in RFC 4954 §6. Enhanced numbers: RFC 3463, RFC 5248.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::io;
 
@@ -12,6 +13,7 @@ use lettre::transport::smtp::Error;
 
 use super::replies::Unwritten;
 use crate::domain::send_failure::{Scope, SendFailure};
+use crate::tls::fault::{ServerWords, TlsFault};
 
 /// An invalid URL or sender: the rule, never the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +37,8 @@ pub enum SmtpSettingsError {
 pub(super) enum Fault {
     Library(Error),
     Connect(io::Error),
-    Tls,
+    /// `None`: the connection broke during the handshake.
+    Tls(Option<TlsFault>),
     NoStartTls,
     /// Bytes followed the `220` of STARTTLS.
     Injected,
@@ -118,7 +121,7 @@ pub(super) fn failure(step: Step, fault: &Fault) -> SendFailure {
         return match step {
             // Another attempt is no use.
             Step::Hello | Step::LogIn if fault.is_lack() => SendFailure::refused(Scope::Account, None),
-            _ => SendFailure::NotConnected { detail: detail(fault).to_owned() },
+            _ => SendFailure::NotConnected { detail: detail(fault).into_owned() },
         };
     };
     match class(step, reply_code, enhanced(reply_code, &fault.text())) {
@@ -179,13 +182,23 @@ fn enhanced(reply_code: u16, text: &str) -> Option<(u16, u16)> {
     (kind == reply_code / 100).then_some(found)
 }
 
+const WORDS: ServerWords =
+    ServerWords { server: "the mail server", url: "SMTP_URL", ca: "SMTP_CA_FILE", client_certificate: None };
+
 /// The failed step, in words that name no address.
-pub(super) fn detail(fault: &Fault) -> &'static str {
+pub(super) fn detail(fault: &Fault) -> Cow<'static, str> {
+    match fault {
+        Fault::Tls(Some(fault)) => fault.sentence(&WORDS).into(),
+        fault => step_in_words(fault).into(),
+    }
+}
+
+fn step_in_words(fault: &Fault) -> &'static str {
     let error = match fault {
         Fault::Library(error) => error,
         Fault::Connect(error) if error.kind() == io::ErrorKind::TimedOut => return TIMED_OUT,
         Fault::Connect(_) => return "no connection, or it broke before the answer",
-        Fault::Tls => return "the TLS handshake failed",
+        Fault::Tls(_) => return "the TLS handshake failed",
         Fault::NoStartTls => return LACKING,
         Fault::Injected => return UNASKED,
         Fault::OtherReply => return "the mail server sent another reply than the step has",

@@ -38,12 +38,15 @@ use crate::provider::{
     Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
     ProviderMessage, WRONG_CHANNEL,
 };
+use crate::tls::TlsClient;
 
 /// Everything needed to hand e-mails to a relay. It holds a secret, hence no `Debug`.
 pub struct SmtpSettings {
     /// `smtps://user:password@host:465` for TLS from the first byte; `smtp://user:password@host:587` for
     /// STARTTLS before anything else.
     pub url: SecretString,
+    /// Without it, the relay's certificate must be trusted by this machine.
+    pub tls: Option<TlsClient>,
     pub from: Mailbox,
     /// The limit of one exchange, from connecting to the last answer.
     pub timeout: Duration,
@@ -73,10 +76,15 @@ impl SmtpProvider {
     /// For a relay. Nothing connects yet.
     pub fn new(settings: &SmtpSettings) -> Result<SmtpProvider, SmtpSettingsError> {
         let from = settings.from.address();
-        let relay = Relay::parse(&settings.url, domain(from.as_str()))?;
+        let relay = Relay::parse(&settings.url, domain(from.as_str()), settings.tls.as_ref())?;
         let address = from.as_str().parse().map_err(|_| SmtpSettingsError::From)?;
         let from = HeaderMailbox::new(settings.from.name().map(str::to_owned), address);
         Ok(SmtpProvider { relay, from, timeout: settings.timeout, idle: Mutex::default() })
+    }
+
+    /// `None` without TLS.
+    pub fn tls(&self) -> Option<&TlsClient> {
+        self.relay.tls()
     }
 
     /// A connection after `MAIL FROM`, `RCPT TO` and `DATA`, ready for the text.
@@ -188,7 +196,7 @@ impl Provider for SmtpProvider {
                 Ok(Accepted { message_id: Some(message_id), segments: None, verification_sid: None })
             }
             Ok(Err(fault)) if surely_not_taken(&fault) => Err(failure(Step::Text, &fault)),
-            Ok(Err(fault)) => Err(in_doubt(detail(&fault))),
+            Ok(Err(fault)) => Err(in_doubt(&detail(&fault))),
             Err(_) => Err(in_doubt(TIMED_OUT)),
         }
     }
@@ -207,7 +215,7 @@ impl Provider for SmtpProvider {
                     CredentialError::Refused { status: reply, provider_code: None }
                 }
                 (SendFailure::Refused { .. }, None) => CredentialError::UnsupportedLogin(lacks(step)),
-                _ => unanswered(detail(&fault)),
+                _ => unanswered(&detail(&fault)),
             }),
             Err(_) => Err(unanswered(TIMED_OUT)),
         }

@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -10,10 +9,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
 use lettre::transport::smtp::commands::Starttls;
 use lettre::transport::smtp::extension::{ClientId, Extension};
 use percent_encoding::percent_decode_str;
-use rustls::ClientConfig;
-use rustls::crypto;
 use rustls::pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -23,6 +19,8 @@ use url::Url;
 
 use super::errors::{Fault, SmtpSettingsError, Step};
 use super::replies::{Lent, ReplyStream};
+use crate::tls::TlsClient;
+use crate::tls::fault::TlsFault;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Ports of RFC 8314 and RFC 6409.
@@ -51,39 +49,42 @@ enum Security {
 }
 
 struct Tls {
-    connector: TlsConnector,
+    client: TlsClient,
     /// The name that the certificate must have.
     server: ServerName<'static>,
 }
 
 impl Tls {
-    /// The certificate must be trusted by this machine.
-    fn new(host: &str) -> Result<Tls, SmtpSettingsError> {
+    /// The certificate must be trusted by `given`, or without it by this machine.
+    fn new(host: &str, given: Option<TlsClient>) -> Result<Tls, SmtpSettingsError> {
         let server = ServerName::try_from(host.to_owned()).map_err(|_| SmtpSettingsError::Url)?;
-        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(|config| config.with_platform_verifier())
-            .map_err(|_| SmtpSettingsError::Authorities)?
-            .with_no_client_auth();
-        Ok(Tls { connector: TlsConnector::from(Arc::new(config)), server })
+        let client = match given {
+            Some(client) => client,
+            None => TlsClient::of_system().map_err(|_| SmtpSettingsError::Authorities)?,
+        };
+        Ok(Tls { client, server })
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
-        self.connector.connect(self.server.clone(), stream).await.map_err(|_| Fault::Tls)
+        let connector = TlsConnector::from(self.client.config());
+        connector.connect(self.server.clone(), stream).await.map_err(|error| Fault::Tls(TlsFault::of(&error)))
     }
 }
 
 impl Relay {
-    /// Reads the URL of a relay. `name` is a domain of ours.
-    pub(super) fn parse(url: &SecretString, name: &str) -> Result<Relay, SmtpSettingsError> {
+    /// Reads the URL of a relay. `name` is a domain of ours. Without `given`, TLS trusts the system's roots.
+    pub(super) fn parse(
+        url: &SecretString,
+        name: &str,
+        given: Option<&TlsClient>,
+    ) -> Result<Relay, SmtpSettingsError> {
         let url = Url::parse(url.expose_secret()).map_err(|_| SmtpSettingsError::Url)?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(SmtpSettingsError::Url)?;
         let host = host.trim_matches(['[', ']']);
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(SmtpSettingsError::Rest);
         }
-        let tls = || Tls::new(host);
+        let tls = || Tls::new(host, given.cloned());
         let (security, port) = match url.scheme() {
             "smtps" => (Security::Tls(tls()?), PORT_TLS),
             "smtp" if is_loopback(host) => (Security::Loopback, PORT_SUBMISSION),
@@ -97,6 +98,13 @@ impl Relay {
             credentials: credentials(&url)?,
             name: ClientId::Domain(name.to_owned()),
         })
+    }
+
+    pub(super) fn tls(&self) -> Option<&TlsClient> {
+        match &self.security {
+            Security::Tls(tls) | Security::StartTls(tls) => Some(&tls.client),
+            Security::Loopback => None,
+        }
     }
 
     /// A connection that can send e-mails. The caller bounds the time.
@@ -173,7 +181,7 @@ mod tests {
     use super::*;
 
     fn relay(url: &str) -> Result<Relay, SmtpSettingsError> {
-        Relay::parse(&url.into(), "shop.example")
+        Relay::parse(&url.into(), "shop.example", None)
     }
 
     #[track_caller]

@@ -2,12 +2,15 @@
 //!
 //! The client's parser overlooks `?db=`, its `#insecure` turns the check of certificates off, and it knows only one server.
 
+use std::time::Duration;
+
 use redis::io::tcp::TcpSettings;
 use redis::{
     ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, RedisResult,
 };
 
 use crate::domain::server_url::{Credentials, InvalidUrl, ServerUrl, whole_number};
+use crate::tls::TlsClient;
 
 /// As in the settings' reader.
 const SCHEMES: [&str; 6] =
@@ -16,6 +19,9 @@ const SCHEMES: [&str; 6] =
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 const SEVERAL: &str = "; redis+cluster:// and redis+sentinel:// take several";
+
+/// The kernel gives a connection up whose data is not acknowledged for so long.
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A name or an address, and a port.
 pub(super) type Address = (String, u16);
@@ -39,13 +45,14 @@ pub(super) struct Sentinels {
 /// The way to connect to a server, once its address is known. It holds a password: no `Debug`.
 #[derive(Clone)]
 pub(super) struct Access {
-    tls: bool,
+    /// `None`: plain TCP.
+    pub(super) tls: Option<TlsClient>,
     redis: RedisConnectionInfo,
     tcp: TcpSettings,
 }
 
 impl Access {
-    fn new(tls: bool, credentials: Option<&Credentials>, database: i64) -> Access {
+    fn new(tls: Option<TlsClient>, credentials: Option<&Credentials>, database: i64) -> Access {
         let mut redis = RedisConnectionInfo::default().set_db(database);
         if let Some(known) = credentials {
             redis = redis.set_password(&known.password);
@@ -53,26 +60,26 @@ impl Access {
                 redis = redis.set_username(&known.user);
             }
         }
-        let user_timeout = std::time::Duration::from_secs(3);
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(user_timeout);
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(USER_TIMEOUT);
         Access { tls, redis, tcp }
     }
 
+    /// TLS is no part of it: `tls.rs` makes it.
     pub(super) fn to(&self, (host, port): &Address) -> RedisResult<ConnectionInfo> {
-        let (host, port) = (host.clone(), *port);
-        let address = match self.tls {
-            true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-            false => ConnectionAddr::Tcp(host, port),
-        };
-        let info = address.into_connection_info()?;
+        let info = ConnectionAddr::Tcp(host.clone(), *port).into_connection_info()?;
         Ok(info.set_redis_settings(self.redis.clone()).set_tcp_settings(self.tcp.clone()))
     }
 }
 
-pub(super) fn read(url: &str) -> Result<Servers, InvalidUrl> {
+/// Without `given`, TLS trusts the system's roots.
+pub(super) fn read(url: &str, given: Option<TlsClient>) -> Result<Servers, InvalidUrl> {
     let url = ServerUrl::parse(url, &SCHEMES)?;
     let (scheme, form) = url.scheme.split_once('+').unwrap_or((url.scheme, ""));
-    let tls = scheme == "rediss";
+    let tls = match given {
+        _ if scheme != "rediss" => None,
+        None => Some(TlsClient::of_system().map_err(|fault| InvalidUrl::new(fault.problem))?),
+        given => given,
+    };
     let servers = match form {
         "sentinel" => sentinels(&url, tls),
         "cluster" => cluster(&url, tls),
@@ -94,7 +101,7 @@ impl Servers {
     }
 }
 
-fn one(url: &ServerUrl, tls: bool) -> Result<Servers, InvalidUrl> {
+fn one(url: &ServerUrl, tls: Option<TlsClient>) -> Result<Servers, InvalidUrl> {
     let host = url.one_host(SEVERAL)?;
     if !url.parameters.is_empty() {
         return Err(InvalidUrl::new("must have no parameters; a database is the path, as redis://host/1"));
@@ -103,7 +110,7 @@ fn one(url: &ServerUrl, tls: bool) -> Result<Servers, InvalidUrl> {
     Ok(Servers::One((host.name.clone(), host.port.unwrap_or(PORT)), access))
 }
 
-fn cluster(url: &ServerUrl, tls: bool) -> Result<Servers, InvalidUrl> {
+fn cluster(url: &ServerUrl, tls: Option<TlsClient>) -> Result<Servers, InvalidUrl> {
     if !url.parameters.is_empty() {
         return Err(InvalidUrl::new("must have no parameters"));
     }
@@ -116,7 +123,7 @@ fn cluster(url: &ServerUrl, tls: bool) -> Result<Servers, InvalidUrl> {
     })
 }
 
-fn sentinels(url: &ServerUrl, tls: bool) -> Result<Servers, InvalidUrl> {
+fn sentinels(url: &ServerUrl, tls: Option<TlsClient>) -> Result<Servers, InvalidUrl> {
     let (master, path) = match url.segments() {
         [master] if !master.is_empty() => (master, ""),
         [master, path] if !master.is_empty() => (master, path.as_str()),
@@ -129,7 +136,7 @@ fn sentinels(url: &ServerUrl, tls: bool) -> Result<Servers, InvalidUrl> {
     let credentials = sentinel_credentials(&url.parameters)?;
     Ok(Servers::Sentinels(Sentinels {
         sentinels: url.all_hosts(SENTINEL_PORT)?,
-        sentinel_access: Access::new(tls, credentials.as_ref(), 0),
+        sentinel_access: Access::new(tls.clone(), credentials.as_ref(), 0),
         master: master.clone(),
         access: Access::new(tls, url.credentials.as_ref(), database(path)?),
     }))
@@ -170,6 +177,10 @@ fn database(path: &str) -> Result<i64, InvalidUrl> {
 mod tests {
     use super::*;
 
+    fn read(url: &str) -> Result<Servers, InvalidUrl> {
+        super::read(url, None)
+    }
+
     fn address(host: &str, port: u16) -> Address {
         (host.to_owned(), port)
     }
@@ -185,17 +196,14 @@ mod tests {
             panic!("one server")
         };
         let info = access.to(&server).expect("valid");
-        let wanted = ConnectionAddr::TcpTls {
-            host: "2001:db8::1".to_owned(),
-            port: 6380,
-            insecure: false,
-            tls_params: None,
-        };
+        let wanted = ConnectionAddr::Tcp("2001:db8::1".to_owned(), 6380);
         assert_eq!((info.addr(), login(&info)), (&wanted, (None, Some("p@"), 15)));
+        assert!(access.tls.is_some());
         let Ok(Servers::One(server, access)) = read("REDIS://u:p@host") else { panic!("one server") };
         let info = access.to(&server).expect("valid");
         let wanted = ConnectionAddr::Tcp("host".to_owned(), 6379);
         assert_eq!((info.addr(), login(&info)), (&wanted, (Some("u"), Some("p"), 0)));
+        assert!(access.tls.is_none());
     }
 
     #[test]
@@ -206,7 +214,7 @@ mod tests {
         };
         assert_eq!(nodes, [address("h1", 7000), address("h2", 6379), address("::1", 7001)]);
         let info = access.to(&nodes[2]).expect("valid");
-        assert!(matches!(info.addr(), ConnectionAddr::TcpTls { insecure: false, .. }));
+        assert!(access.tls.is_some());
         assert_eq!(login(&info), (Some("u"), Some("a,b"), 0));
     }
 

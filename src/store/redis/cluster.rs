@@ -18,7 +18,9 @@ use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::address::{Access, Address};
-use super::node::{Failed, NoServer, Node, timed_out};
+use super::no_server::NoServer;
+use super::node::{Failed, Node, timed_out};
+use crate::tls::TlsClient;
 
 /// A step that was refused is not repeated later than this, so that the cause reaches the caller in time.
 const REPEATED_FOR: Duration = Duration::from_millis(1_100);
@@ -71,6 +73,10 @@ enum Next {
 impl Cluster {
     pub(super) fn new(seeds: Vec<Address>, access: Access) -> Cluster {
         Cluster(Arc::new(Shape { seeds, access, state: Mutex::default() }))
+    }
+
+    pub(super) fn tls(&self) -> Option<&TlsClient> {
+        self.0.access.tls.as_ref()
     }
 
     /// Sends a command to the primary of its key. Also returns the node that answered last.

@@ -11,11 +11,13 @@ use redis::{Cmd, FromRedisValue, RedisResult, from_redis_value};
 use super::address::{self, Servers};
 use super::cluster::Cluster;
 use super::failure;
-use super::node::{NoServer, Node};
+use super::no_server::NoServer;
+use super::node::Node;
 use super::sentinel;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
 use crate::store::{StoreError, StoreFault};
+use crate::tls::TlsClient;
 
 /// Includes a reconnection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -88,8 +90,8 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub(super) fn open(url: &str) -> Result<Link, InvalidUrl> {
-        let route = match address::read(url)? {
+    pub(super) fn open(url: &str, tls: Option<TlsClient>) -> Result<Link, InvalidUrl> {
+        let route = match address::read(url, tls)? {
             Servers::One(server, access) => Route::One(Node::at(server, &access)),
             Servers::Sentinels(sentinels) => Route::One(sentinel::master(sentinels)),
             Servers::Cluster { nodes, access } => Route::Cluster(Cluster::new(nodes, access)),
@@ -102,6 +104,13 @@ impl Link {
             heartbeat_route: Mutex::default(),
             opened: Instant::now(),
         })
+    }
+
+    pub(super) fn tls(&self) -> Option<&TlsClient> {
+        match &self.route {
+            Route::One(node) => node.tls(),
+            Route::Cluster(cluster) => cluster.tls(),
+        }
     }
 
     fn connection(&self) -> Connection<'_> {

@@ -1,14 +1,12 @@
 //! The client's errors as reasons. An error's message stays here: it could hold a value, a user or an address.
 
-use std::error::Error;
 use std::io;
-use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
-use rustls::CertificateError;
 
-use super::node::NoServer;
-use crate::store::fault::{CertificateFault, MissingRight, StoreFault};
+use super::no_server::{NoServer, io_error};
+use crate::store::fault::{MissingRight, StoreFault};
+use crate::tls::fault::TlsFault;
 
 /// The longest error code of a server that is shown.
 const CODE_LENGTH_MAX: usize = 24;
@@ -77,11 +75,6 @@ fn missing_right(detail: &str) -> MissingRight {
     }
 }
 
-/// The error behind a client's error of a connection.
-fn cause(error: &RedisError) -> Option<&Arc<dyn Error + Send + Sync>> {
-    error.source()?.downcast_ref()
-}
-
 fn connection_fault(error: &RedisError) -> StoreFault {
     if let Some(none) = NoServer::of(error) {
         return match none {
@@ -91,18 +84,15 @@ fn connection_fault(error: &RedisError) -> StoreFault {
             NoServer::SlotUnserved => StoreFault::ClusterDown,
         };
     }
-    let cause = cause(error);
-    match cause.map(|cause| cause.downcast_ref::<io::Error>()) {
-        Some(Some(io)) => io_fault(io),
-        // The client could not prepare TLS.
-        Some(None) => StoreFault::Certificate(CertificateFault::NoAuthorities),
+    match io_error(error) {
+        Some(io) => io_fault(io),
         None => StoreFault::ConnectionFailed(error.category().to_owned()),
     }
 }
 
 fn io_fault(error: &io::Error) -> StoreFault {
-    if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return tls_fault(tls);
+    if let Some(fault) = TlsFault::of(error) {
+        return StoreFault::Tls(fault);
     }
     let text = error.to_string().to_lowercase();
     match error.kind() {
@@ -115,21 +105,4 @@ fn io_fault(error: &io::Error) -> StoreFault {
         }
         kind => StoreFault::ConnectionFailed(kind.to_string()),
     }
-}
-
-fn tls_fault(error: &rustls::Error) -> StoreFault {
-    let rustls::Error::InvalidCertificate(fault) = error else {
-        return StoreFault::Tls;
-    };
-    StoreFault::Certificate(match fault {
-        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            CertificateFault::WrongName
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => CertificateFault::Expired,
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            CertificateFault::NotValidYet
-        }
-        _ => CertificateFault::Unusable,
-    })
 }

@@ -13,6 +13,7 @@ mod fault_log;
 mod heartbeat;
 mod keys;
 mod library;
+mod no_server;
 mod node;
 mod opening;
 mod pack;
@@ -30,6 +31,7 @@ mod shard_servers;
 mod shard_state;
 mod show;
 mod step_call;
+mod tls;
 mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +69,7 @@ use crate::domain::server_url::InvalidUrl;
 use crate::domain::shards::Shards;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
+use crate::tls::TlsClient;
 
 pub struct RedisStore {
     link: Link,
@@ -87,8 +90,18 @@ pub struct RedisStore {
 impl RedisStore {
     /// Connects at the first step, so that a gateway can start while Redis is down.
     pub fn connect(url: &str, prefix: &str, shards: Shards) -> Result<RedisStore, InvalidUrl> {
+        RedisStore::connect_with(url, prefix, shards, None)
+    }
+
+    /// Connections use this TLS, if the URL asks for TLS.
+    pub fn connect_with(
+        url: &str,
+        prefix: &str,
+        shards: Shards,
+        tls: Option<TlsClient>,
+    ) -> Result<RedisStore, InvalidUrl> {
         Ok(RedisStore {
-            link: Link::open(url)?,
+            link: Link::open(url, tls)?,
             shard_servers: ShardServers::new(shards.count().into()),
             keys: Keys::new(prefix, shards),
             shards,
@@ -100,6 +113,11 @@ impl RedisStore {
             places: SharedPlaces::default(),
             time: AtomicU64::new(0),
         })
+    }
+
+    /// `None` without TLS.
+    pub fn tls(&self) -> Option<&TlsClient> {
+        self.link.tls()
     }
 
     /// Sets the time of every later step. For tests of windows and expiry.

@@ -6,17 +6,19 @@
 //!   server that was left without such a search.
 //! - A server that is stopped in mid-air keeps its connections open. So a missing answer breaks the connection, too.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
-use super::address::{Access, Address};
+use super::address::{Access, Address, USER_TIMEOUT};
+use super::failure;
+use super::tls::{self, Open};
+use crate::telemetry::events;
+use crate::tls::TlsClient;
 
 /// Covers the name lookup, TLS, and the login.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
@@ -27,16 +29,20 @@ const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_millis(400);
 /// A connection that breaks sooner counts as a failed attempt.
 const STEADY: Duration = Duration::from_secs(1);
+/// A connection that works is kept while one with newer certificates cannot be made.
+const REPLACE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 const COMMANDS_QUEUED_MAX: usize = 512;
 
-type Connected = RedisResult<(MultiplexedConnection, u64)>;
+type Connected = RedisResult<(Open, u64)>;
 type Attempt = Shared<BoxFuture<'static, Connected>>;
-type Connect = dyn Fn() -> BoxFuture<'static, RedisResult<MultiplexedConnection>> + Send + Sync;
+type Connect = dyn Fn() -> BoxFuture<'static, RedisResult<Open>> + Send + Sync;
 
 pub(super) struct Node {
     /// As the connection was asked for; of a master the first one.
     pub(super) address: Address,
     connect: Box<Connect>,
+    /// The certificates of new connections; `None` without TLS.
+    tls: Option<TlsClient>,
     state: Mutex<State>,
 }
 
@@ -48,12 +54,16 @@ struct State {
     failures: u32,
     /// Of the last attempt.
     last_failure: Option<RedisError>,
+    /// The certificates of the connection that is open or about to be.
+    certificates: u64,
+    /// The open connection is not replaced again before.
+    replace_not_before: Option<Instant>,
 }
 
 enum Connection {
     None,
     Attempt(Attempt),
-    Open(MultiplexedConnection, Instant),
+    Open(Open, Instant),
 }
 
 /// A command without an answer that could be used.
@@ -66,25 +76,37 @@ pub(super) struct Failed {
 impl Node {
     pub(super) fn new(
         address: Address,
-        connect: impl Fn() -> BoxFuture<'static, RedisResult<MultiplexedConnection>> + Send + Sync + 'static,
+        tls: Option<TlsClient>,
+        connect: impl Fn() -> BoxFuture<'static, RedisResult<Open>> + Send + Sync + 'static,
     ) -> Arc<Node> {
-        let state = State { connection: Connection::None, number: 0, failures: 0, last_failure: None };
-        Arc::new(Node { address, connect: Box::new(connect), state: Mutex::new(state) })
+        let state = State {
+            connection: Connection::None,
+            number: 0,
+            failures: 0,
+            last_failure: None,
+            certificates: 0,
+            replace_not_before: None,
+        };
+        Arc::new(Node { address, connect: Box::new(connect), tls, state: Mutex::new(state) })
     }
 
     /// A node that is always at this address.
     pub(super) fn at(address: Address, access: &Access) -> Arc<Node> {
         let (access, place) = (access.clone(), address.clone());
-        Node::new(address, move || {
+        Node::new(address, access.tls.clone(), move || {
             let (access, place) = (access.clone(), place.clone());
             async move { connect_to(&place, &access).await }.boxed()
         })
     }
 
+    pub(super) fn tls(&self) -> Option<&TlsClient> {
+        self.tls.as_ref()
+    }
+
     pub(super) async fn send(self: &Arc<Self>, command: &Cmd) -> Result<Value, Failed> {
         let failed = |is_sent| move |error| Failed { error, is_sent };
-        let (mut connection, number) = self.connection().await.map_err(failed(false))?;
-        let answer = connection.send_packed_command(command).await.and_then(Value::extract_error);
+        let (mut open, number) = self.connection().await.map_err(failed(false))?;
+        let answer = open.connection.send_packed_command(command).await.and_then(Value::extract_error);
         if let Err(error) = &answer
             && leaves(error)
         {
@@ -103,7 +125,11 @@ impl Node {
         let attempt = {
             let mut state = self.state();
             match &state.connection {
-                Connection::Open(connection, _) => return Ok((connection.clone(), state.number)),
+                Connection::Open(open, _) => {
+                    let connected = (open.clone(), state.number);
+                    self.replace_if_old(&mut state);
+                    return Ok(connected);
+                }
                 Connection::Attempt(attempt) => attempt.clone(),
                 Connection::None => self.begin(&mut state),
             }
@@ -114,13 +140,15 @@ impl Node {
     /// Begins an attempt. It goes on when the step that needed it has given up.
     fn begin(self: &Arc<Self>, state: &mut State) -> Attempt {
         state.number += 1;
+        state.certificates = self.newest_certificates();
+        state.replace_not_before = None;
         let (node, number, wait) = (Arc::clone(self), state.number, wait_after(state.failures));
         let attempt = async move {
             tokio::time::sleep(wait).await;
             let connected = tokio::time::timeout(ATTEMPT_TIMEOUT, (node.connect)()).await;
             let connected = connected.unwrap_or_else(|_| Err(timed_out()));
             node.connected(&connected);
-            connected.map(|connection| (connection, number))
+            connected.map(|open| (open, number))
         };
         let attempt = attempt.boxed().shared();
         state.connection = Connection::Attempt(attempt.clone());
@@ -128,10 +156,39 @@ impl Node {
         attempt
     }
 
-    fn connected(&self, connected: &RedisResult<MultiplexedConnection>) {
+    fn newest_certificates(&self) -> u64 {
+        self.tls.as_ref().map_or(0, TlsClient::generation)
+    }
+
+    /// Begins to make a connection with newer certificates, if there are any. The old one stays in use until then.
+    fn replace_if_old(self: &Arc<Self>, state: &mut State) {
+        let newest = self.newest_certificates();
+        let is_due = state.replace_not_before.is_none_or(|time| time <= Instant::now());
+        if state.certificates != newest && is_due {
+            state.replace_not_before = Some(Instant::now() + REPLACE_AGAIN_AFTER);
+            tokio::spawn(Arc::clone(self).replace(state.number, newest));
+        }
+    }
+
+    async fn replace(self: Arc<Self>, number: u64, certificates: u64) {
+        let connected = tokio::time::timeout(ATTEMPT_TIMEOUT, (self.connect)()).await;
+        match connected.unwrap_or_else(|_| Err(timed_out())) {
+            Ok(open) => {
+                let mut state = self.state();
+                if state.number == number && matches!(state.connection, Connection::Open(..)) {
+                    state.number += 1;
+                    (state.certificates, state.replace_not_before) = (certificates, None);
+                    state.connection = Connection::Open(open, Instant::now());
+                }
+            }
+            Err(error) => events::store_not_replaced(&failure::fault(&error), REPLACE_AGAIN_AFTER),
+        }
+    }
+
+    fn connected(&self, connected: &RedisResult<Open>) {
         let mut state = self.state();
         state.connection = match connected {
-            Ok(connection) => Connection::Open(connection.clone(), Instant::now()),
+            Ok(open) => Connection::Open(open.clone(), Instant::now()),
             Err(_) => Connection::None,
         };
         state.failures += u32::from(connected.is_err());
@@ -186,50 +243,24 @@ fn leaves(error: &RedisError) -> bool {
         || matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"))
 }
 
-pub(super) async fn connect_to(address: &Address, access: &Access) -> RedisResult<MultiplexedConnection> {
+pub(super) async fn connect_to(address: &Address, access: &Access) -> RedisResult<Open> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
         .set_pipeline_buffer_size(COMMANDS_QUEUED_MAX);
-    Client::open(access.to(address)?)?.get_multiplexed_async_connection_with_config(&config).await
+    let info = access.to(address)?;
+    match &access.tls {
+        Some(tls) => {
+            let connected = tls::connect(address, info.redis_settings(), tls.config(), USER_TIMEOUT, config);
+            tokio::time::timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(timed_out()))
+        }
+        None => {
+            let connected = Client::open(info)?;
+            Ok(connected.get_multiplexed_async_connection_with_config(&config).await?.into())
+        }
+    }
 }
 
 pub(super) fn timed_out() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
-}
-
-/// A search for a server that ended without one. The texts name no host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoServer {
-    #[error("no Sentinel knows a master of the name in REDIS_URL")]
-    MasterUnknown,
-    #[error("the Sentinels hold the master for down, and have chosen no other yet")]
-    MasterDown,
-    #[error("the Sentinels name a server that is no master")]
-    NotMaster,
-    #[error("the slot of REDIS_PREFIX is moving")]
-    SlotMoving,
-    #[error("no node of the Redis Cluster serves the slot of REDIS_PREFIX")]
-    SlotUnserved,
-}
-
-impl From<NoServer> for RedisError {
-    fn from(none: NoServer) -> RedisError {
-        std::io::Error::other(none).into()
-    }
-}
-
-impl NoServer {
-    pub(super) fn of(error: &RedisError) -> Option<NoServer> {
-        if error.kind() != ErrorKind::Io {
-            return None;
-        }
-        io_error(error)?.get_ref()?.downcast_ref().copied()
-    }
-}
-
-/// The error of a connection that is behind a client's error.
-pub(super) fn io_error(error: &RedisError) -> Option<&std::io::Error> {
-    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
-    cause.and_then(|cause| cause.downcast_ref())
 }

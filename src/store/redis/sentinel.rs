@@ -18,7 +18,9 @@ use redis::{RedisError, RedisResult, Value, from_redis_value};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{Address, Sentinels};
-use super::node::{Failed, NoServer, Node, connect_to, timed_out};
+use super::no_server::NoServer;
+use super::node::{Failed, Node, connect_to, timed_out};
+use super::tls::Open;
 
 /// A Sentinel that answers later is not waited for, as the master must still be reached in the rest of the attempt.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(400);
@@ -62,7 +64,7 @@ pub(super) fn master(names: Sentinels) -> Arc<Node> {
         is_watching: AtomicBool::new(false),
     });
     let connecting = Arc::clone(&known);
-    let node = Node::new(first, move || {
+    let node = Node::new(first, known.names.access.tls.clone(), move || {
         let known = Arc::clone(&connecting);
         async move { known.connect_to_master().await }.boxed()
     });
@@ -71,7 +73,7 @@ pub(super) fn master(names: Sentinels) -> Arc<Node> {
 }
 
 impl Known {
-    async fn connect_to_master(self: &Arc<Self>) -> RedisResult<MultiplexedConnection> {
+    async fn connect_to_master(self: &Arc<Self>) -> RedisResult<Open> {
         let mut error = RedisError::from(NoServer::MasterUnknown);
         for view in in_order(self.views().await?) {
             if view.is_down {
@@ -79,17 +81,17 @@ impl Known {
                 continue;
             }
             let connected = async {
-                let mut connection = connect_to(&view.master, &self.names.access).await?;
-                is_master(&mut connection).await?.then_some(connection).ok_or(NoServer::NotMaster.into())
+                let mut open = connect_to(&view.master, &self.names.access).await?;
+                is_master(&mut open.connection).await?.then_some(open).ok_or(NoServer::NotMaster.into())
             };
             match connected.await {
-                Ok(connection) => {
+                Ok(open) => {
                     *self.connected.lock().expect("nothing panics while it holds the lock") = Some(view);
                     // Not before the first connection, as only then there is a runtime.
                     if !self.is_watching.swap(true, Ordering::Relaxed) {
                         tokio::spawn(Arc::clone(self).watch());
                     }
-                    return Ok(connection);
+                    return Ok(open);
                 }
                 Err(problem) => error = problem,
             }

@@ -26,6 +26,17 @@ pub fn broker_lost(role: &'static str, channel: Option<Channel>, error: &impl Di
     warn!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker connection lost");
 }
 
+/// The old connection stays in use.
+pub fn broker_not_replaced(
+    role: &'static str,
+    channel: Option<Channel>,
+    error: &impl Display,
+    retry_in: Duration,
+) {
+    let retry_in_ms = millis(retry_in);
+    warn!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker takes no new certificates");
+}
+
 pub fn broker_closed(role: &'static str, channel: Option<Channel>) {
     METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
     info!(role, channel = channel.map(Channel::as_str), "broker connection closed");

@@ -46,6 +46,12 @@ pub fn store_available(failures: u64, seconds: u64) {
     warn!(failures, seconds, "store is available again");
 }
 
+/// The old connection stays in use.
+pub fn store_not_replaced(fault: &impl Display, retry_in: Duration) {
+    let retry_in_ms = millis(retry_in);
+    warn!(%fault, retry_in_ms, "store takes no new certificates");
+}
+
 /// `key` is the key's name without its prefix. It holds no number.
 pub fn shared_key_damaged(channel: Channel, key: &str) {
     let channel = channel.as_str();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::smtp::{SmtpProvider, SmtpSettings};
+use otpost::tls::{TlsClient, TlsFiles};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -117,11 +118,15 @@ const REFUSING: &[(&str, Answer)] = &[("greeting", Bytes(b"")), (".", Say("554 5
 
 impl Relay {
     async fn send(&self) -> Result<(), SendFailure> {
+        self.send_with(None).await
+    }
+
+    async fn send_with(&self, tls: Option<TlsClient>) -> Result<(), SendFailure> {
         // The address leads to this machine, but is no written loopback address, so it counts as remote.
         let url = format!("smtp://0.0.0.0:{}", self.port).into();
         let from = "codes@shop.example".parse().expect("a sender");
         let timeout = Duration::from_secs(5);
-        let provider = SmtpProvider::new(&SmtpSettings { url, from, timeout }).expect("valid settings");
+        let provider = SmtpProvider::new(&SmtpSettings { url, tls, from, timeout }).expect("valid settings");
         send(&provider).await.map(drop)
     }
 
@@ -195,9 +200,23 @@ async fn a_relay_that_refuses_tls_gets_no_email() {
     }
 }
 
+const UNTRUSTED: &str =
+    "the certificate of the mail server has an unknown issuer: name the issuer's file in SMTP_CA_FILE";
+
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_gets_no_email() {
     let relay = start(USUAL, &[]).await;
-    let untrusted = SendFailure::NotConnected { detail: "the TLS handshake failed".to_owned() };
+    let untrusted = SendFailure::NotConnected { detail: UNTRUSTED.to_owned() };
     assert_eq!(relay.send().await, Err(untrusted));
+}
+
+#[tokio::test]
+async fn a_private_root_makes_a_relay_trusted() {
+    let relay = start(USUAL, &[("greeting", Bytes(b""))]).await;
+    let trusting =
+        |file: &str| TlsClient::new(TlsFiles { ca: Some(file.into()), client: None }).expect("a file");
+    let other = CERTIFICATE.replace("relay.", "redis.");
+    let untrusted = SendFailure::NotConnected { detail: UNTRUSTED.to_owned() };
+    assert_eq!(relay.send_with(Some(trusting(&other))).await, Err(untrusted));
+    assert_eq!(relay.send_with(Some(trusting(CERTIFICATE))).await, Ok(()));
 }

@@ -1,16 +1,17 @@
 //! Redis does not answer, or refuses: each cause has its reason, here of a step and in `binary.rs` as operators see it.
 
 mod binary;
-mod server;
+pub mod server;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
 use otpost::domain::shards::Shards;
-use otpost::store::fault::{CertificateFault, MissingRight};
+use otpost::store::fault::MissingRight;
 use otpost::store::redis::RedisStore;
 use otpost::store::{SharedState, Store as _, StoreError, StoreFault};
+use otpost::tls::fault::TlsFault;
 
 use self::server::{OwnRedis, TLS, key};
 use crate::contract::broker::patiently;
@@ -237,19 +238,19 @@ async fn errors_of_a_server_are_named_and_nothing_of_their_text_is_shown() {
 async fn faults_of_tls_are_named() {
     for (certificate, host, more, trusts, expected) in [
         ("redis.certificate.pem", "127.0.0.1", &["--tls-auth-clients", "no"], "relay.certificate.pem", {
-            StoreFault::Certificate(CertificateFault::UnknownIssuer)
+            StoreFault::Tls(TlsFault::UnknownIssuer)
         }),
         ("redis.certificate.pem", "localhost", &["--tls-auth-clients", "no"], "redis.certificate.pem", {
-            StoreFault::Certificate(CertificateFault::WrongName)
+            StoreFault::Tls(TlsFault::WrongName)
         }),
         ("redis.expired.pem", "127.0.0.1", &["--tls-auth-clients", "no"], "redis.expired.pem", {
-            StoreFault::Certificate(CertificateFault::Expired)
+            StoreFault::Tls(TlsFault::Expired)
         }),
         ("redis.not-valid-yet.pem", "127.0.0.1", &["--tls-auth-clients", "no"], "redis.not-valid-yet.pem", {
-            StoreFault::Certificate(CertificateFault::NotValidYet)
+            StoreFault::Tls(TlsFault::NotValidYet)
         }),
         ("redis.certificate.pem", "127.0.0.1", &["--tls-auth-clients", "yes"], "redis.certificate.pem", {
-            StoreFault::Tls
+            StoreFault::Tls(TlsFault::ClientCertificateRequired)
         }),
     ] {
         let Some(server) = OwnRedis::start(&[&[TLS, certificate], &more[..]].concat()) else { return };

@@ -46,6 +46,20 @@ impl OwnRedis {
         OwnRedis::spawn(command, port, folder)
     }
 
+    /// A server that also takes TLS, with a client certificate, at the second port.
+    pub fn with_client_certificates([key, certificate, ca]: &[String; 3]) -> Option<(OwnRedis, u16)> {
+        install_crypto();
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
+        let [port, tls_port] = listeners.map(|listener| listener.local_addr().expect("it is bound").port());
+        let folder = std::env::temp_dir().join(unique("redis"));
+        fs::create_dir(&folder).expect("a folder can be made");
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]);
+        command.args(["--tls-port", &tls_port.to_string(), "--tls-auth-clients", "yes"]);
+        command.args(["--tls-key-file", key, "--tls-cert-file", certificate, "--tls-ca-cert-file", ca]);
+        Some((OwnRedis::spawn(command, port, folder)?, tls_port))
+    }
+
     fn spawn(mut command: Command, port: u16, folder: PathBuf) -> Option<OwnRedis> {
         let process = command.current_dir(&folder).stdout(Stdio::piped()).spawn();
         let Ok(mut process) = process else {

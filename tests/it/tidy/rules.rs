@@ -179,8 +179,8 @@ pub const HOMES: [(&str, &[&str]); 22] = [
     ("chacha20poly1305", &["domain/encryption.rs"]),
     ("lapin", &["broker/rabbit/"]),
     ("lettre", &["provider/smtp/"]),
-    ("rustls_platform_verifier", &["provider/smtp/relay.rs"]),
-    ("tokio_rustls", &["provider/smtp/relay.rs"]),
+    ("rustls_native_certs", &["tls/"]),
+    ("tokio_rustls", &["provider/smtp/relay.rs", "store/redis/tls.rs"]),
     ("redis", &["store/redis/"]),
     (
         "reqwest",
@@ -255,7 +255,7 @@ pub fn the_domain_is_pure(tree: &Tree) -> Vec<String> {
 }
 
 /// Types that hold a code or a key. A type that holds one of them cannot derive `Debug`: it does not compile.
-pub const SECRETS: [&str; 26] = [
+pub const SECRETS: [&str; 28] = [
     "ServerUrl",
     "Credentials",
     "EmailProvider",
@@ -282,6 +282,8 @@ pub const SECRETS: [&str; 26] = [
     "TwilioSettings",
     "Authentication",
     "JwtKey",
+    "TlsClient",
+    "Material",
 ];
 
 pub fn secrets_cannot_be_printed(tree: &Tree) -> Vec<String> {

@@ -1,0 +1,143 @@
+//! A real RabbitMQ that takes its users from client certificates (SASL EXTERNAL), and certificates that are renewed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use otpost::broker::rabbit::RabbitSettings;
+use otpost::broker::rabbit::consumer::RabbitConsumer;
+use otpost::broker::rabbit::health_check::RabbitHealthCheck;
+use otpost::broker::rabbit::publish::RabbitPublisher;
+use otpost::broker::rabbit::rpc::RabbitRpcClient;
+use otpost::broker::rabbit::topology::declare_topology;
+use otpost::broker::{
+    HealthCheck as _, Names, Outgoing, Publisher as _, RequestConsumer as _, RpcClient as _,
+};
+use otpost::broker::{Settlement, Target};
+use otpost::domain::channel::Channel;
+use otpost::domain::time::UnixMillis;
+use otpost::tls::{Look, TlsClient};
+
+use super::own_rabbit::OwnRabbit;
+use super::pki::Pki;
+use crate::contract::broker::patiently;
+
+fn settings(rabbit: &OwnRabbit, tls: TlsClient) -> RabbitSettings {
+    let settings = RabbitSettings::new(&rabbit.url(), Names::new("tls"), 8).expect("a URL");
+    settings.with_tls(Some(tls))
+}
+
+fn scene() -> Option<(Pki, OwnRabbit)> {
+    let pki = Pki::new()?;
+    for authority in ["private", "other"] {
+        pki.authority(authority);
+    }
+    pki.issue("private", "server", "localhost");
+    pki.issue("private", "client", "otpost");
+    pki.issue("private", "unknown", "unknown");
+    pki.issue("other", "stranger", "otpost");
+    let rabbit = OwnRabbit::start(&pki)?;
+    Some((pki, rabbit))
+}
+
+fn request(id: &str) -> Outgoing<'_> {
+    Outgoing {
+        target: Target::Requests(Channel::Sms),
+        body: b"{}",
+        message_id: id,
+        correlation_id: Some(id),
+        at: UnixMillis(1),
+        traceparent: None,
+    }
+}
+
+/// One server for all, as it takes seconds to start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_takes_the_user_from_the_certificate_and_renewals_lose_nothing() {
+    let Some((pki, rabbit)) = scene() else { return };
+    log_ins(&pki, &rabbit).await;
+    renewals(&pki, &rabbit).await;
+}
+
+async fn log_ins(pki: &Pki, rabbit: &OwnRabbit) {
+    let check = async |authority, client| {
+        let tls = pki.client(authority, client);
+        RabbitHealthCheck::new(settings(rabbit, tls)).check().await
+    };
+    assert_eq!(check("private", Some("client")).await, Ok(()));
+    for (authority, client, words) in [
+        ("private", Some("unknown"), "ACCESS_REFUSED"),
+        ("private", Some("stranger"), "RabbitMQ refuses our client certificate"),
+        ("private", None, "RabbitMQ requires a client certificate: set AMQP_CLIENT_CERT_FILE"),
+        ("other", Some("client"), "has an unknown issuer: name the issuer's file in AMQP_CA_FILE"),
+    ] {
+        let refusal = check(authority, client).await.expect_err("refused");
+        assert!(refusal.contains(words), "{refusal}");
+        assert!(!refusal.contains("127.0.0.1"), "{refusal}");
+    }
+}
+
+/// Requests are published, and consumed with results to callers, while the certificate is renewed again and again.
+async fn renewals(pki: &Pki, rabbit: &OwnRabbit) {
+    let tls = pki.client("private", Some("client"));
+    let settings = settings(rabbit, tls.clone());
+    declare_topology(&settings).await.expect("declared");
+    let publisher = RabbitPublisher::start("results", settings.clone());
+    let rpc_client = RabbitRpcClient::start(settings.clone());
+    let mut consumer = RabbitConsumer::start(settings, Channel::Sms);
+    let connections = publisher.connected();
+    let (mut published, mut consumed) = (0_usize, BTreeSet::new());
+    let (mut redelivered, mut held) = (0, Vec::new());
+    let publish = async {
+        for nth in 0.. {
+            let id = format!("r{nth}");
+            match nth % 2 {
+                0 => publisher.publish(request(&id)).await.expect("confirmed"),
+                _ => drop(rpc_client.request(request(&id), Duration::ZERO).await.expect("confirmed")),
+            }
+            published += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let consume = async {
+        while let Some(delivery) = consumer.next().await {
+            redelivered += usize::from(delivery.properties.redelivered);
+            consumed.insert(delivery.properties.correlation_id.clone().expect("it has one"));
+            // Some are settled later, over a connection that has been replaced meanwhile.
+            held.push(delivery);
+            if held.len() > 6 {
+                held.drain(..).for_each(|delivery| delivery.settle(Settlement::Ack));
+            }
+        }
+    };
+    let renew = async {
+        for nth in 0..5 {
+            let name = format!("renewed-{nth}");
+            pki.issue("private", &name, "otpost");
+            pki.replace("client", &name);
+            assert_eq!(tls.look().await, Look::Reloaded);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            assert!(*connections.borrow(), "publishers stay connected");
+        }
+    };
+    tokio::select! {
+        () = patiently(renew) => {}
+        () = publish => unreachable!("publishing goes on"),
+        () = consume => unreachable!("consuming goes on"),
+    }
+    held.drain(..).for_each(|delivery| delivery.settle(Settlement::Ack));
+    let opened = rabbit.opened_connections();
+    assert!(opened >= 3 * 5, "each renewal replaces three connections: {opened}");
+    assert!(published > 100, "{published}");
+    let drained = async {
+        while consumed.len() < published {
+            let delivery = consumer.next().await.expect("more");
+            redelivered += usize::from(delivery.properties.redelivered);
+            consumed.insert(delivery.properties.correlation_id.clone().expect("it has one"));
+            delivery.settle(Settlement::Ack);
+        }
+    };
+    patiently(drained).await;
+    assert_eq!(redelivered, 0, "no connection was lost with deliveries");
+    Box::new(consumer).close().await;
+    publisher.close().await;
+}
