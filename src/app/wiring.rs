@@ -165,12 +165,15 @@ impl Wiring {
         let (Broker::Rabbit { publisher, consuming, .. }, Some(gateway)) = (&self.broker, gateway) else {
             return Arc::new(|| Ok(()));
         };
-        let publishing = publisher.connected();
+        let (publishing, blocked) = (publisher.connected(), publisher.blocked());
         let consuming = consuming.lock().expect("nothing panics while it holds the lock").clone();
         Arc::new(move || match (consuming.as_ref().is_some_and(|up| *up.borrow()), *publishing.borrow()) {
             (true, true) => sending(&gateway.gate),
             (false, _) => Err("not consuming: RabbitMQ is not connected, or refused our topology\n".into()),
-            (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n".into()),
+            (true, false) if *blocked.borrow() => {
+                Err("not publishing: RabbitMQ blocks publishers (memory or disk alarm)\n".into())
+            }
+            (true, false) => Err("not publishing: RabbitMQ is not connected\n".into()),
         })
     }
 

@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::acks::{self, SettledDelivery};
+use super::connect::connect;
 use super::error::{RabbitError, within};
+use super::hosts::Hosts;
 use super::reconnect::ReconnectBackoff;
-use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect, properties, topology};
+use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, properties, topology};
 use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, Names, RequestConsumer, Settlement, Settler};
 use crate::domain::channel;
@@ -58,6 +60,7 @@ impl RabbitConsumer {
             deliveries: Some(sender),
             consuming: consuming_sender,
             paused: paused_receiver,
+            is_unanswered: false,
             cancelled: cancelled.clone(),
             ended: ended.clone(),
         };
@@ -110,6 +113,8 @@ struct Supervisor {
     deliveries: Option<mpsc::Sender<Delivery>>,
     consuming: watch::Sender<bool>,
     paused: watch::Receiver<bool>,
+    /// The last repeated declaration had no answer.
+    is_unanswered: bool,
     /// No more deliveries; the buffer is still handed over.
     cancelled: CancellationToken,
     /// The consumer was closed or dropped.
@@ -120,16 +125,17 @@ impl Supervisor {
     /// Runs sessions until one ends in order.
     async fn run(mut self) {
         let mut backoff = ReconnectBackoff::new(ROLE, Some(self.of));
+        let mut hosts = self.settings.hosts();
         let mut prefetch = self.settings.prefetch;
         loop {
             let started = Instant::now();
-            let ended = self.session(prefetch).await;
+            let ended = self.session(&mut hosts, prefetch).await;
             self.consuming.send_replace(false);
             let Err(error) = ended else { return };
             // A message that lapin cannot parse ends each session that receives it. With a prefetch of 1 it does not raise
             // the delivery counts of others, until the broker dead-letters it.
             prefetch = if error.is_unparsable() { 1 } else { self.settings.prefetch };
-            let delay = backoff.after(&error, started.elapsed());
+            let delay = backoff.after(&error, started.elapsed(), &mut hosts);
             tokio::select! {
                 biased;
                 () = self.stopped() => return,
@@ -147,15 +153,15 @@ impl Supervisor {
     }
 
     /// One connection, from connecting to its end. `Ok` if we ended it.
-    async fn session(&mut self, prefetch: u16) -> Result<(), RabbitError> {
+    async fn session(&mut self, hosts: &mut Hosts, prefetch: u16) -> Result<(), RabbitError> {
         let paused = *self.paused.borrow();
         let (session, consumer, settlements) = tokio::select! {
             biased;
             () = self.stopped() => return Ok(()),
-            opened = Session::open(&self.settings, self.of, prefetch, paused) => opened?,
+            opened = Session::open(&self.settings, hosts, self.of, prefetch, paused) => opened?,
         };
         self.consuming.send_replace(true);
-        events::broker_connected(ROLE, Some(self.of));
+        events::broker_connected(ROLE, Some(self.of), session.place.as_deref());
         let (finish, batch_max) = (CancellationToken::new(), acks::batch_max(self.settings.prefetch));
         let ended = {
             let mut acks = pin!(acks::write_all(&session.channel, settlements, batch_max, finish.clone()));
@@ -209,7 +215,7 @@ impl Supervisor {
                     }
                 }
                 outcome = &mut declared, if phase != Phase::Draining => {
-                    self.report_topology(&outcome);
+                    self.report_topology(session, &outcome);
                     declared.set(session.declare_again(&names, self.of));
                 }
                 () = pause_is(&mut pausing, true), if matches!(phase, Phase::Consuming | Phase::Cautious) => {
@@ -240,13 +246,26 @@ impl Supervisor {
         }
     }
 
-    /// Requests in flight are not disturbed where an object was refused: only readiness changes.
-    fn report_topology(&self, outcome: &Result<(), RabbitError>) {
-        let is_declared = outcome.is_ok();
-        match outcome {
-            Err(error) => events::topology_refused(ROLE, Some(self.of), error, Some(DECLARE_INTERVAL)),
-            Ok(()) if !*self.consuming.borrow() => events::broker_connected(ROLE, Some(self.of)),
-            Ok(()) => {}
+    /// Requests in flight are not disturbed where an object was refused: only readiness changes. A declaration that the
+    /// broker did not answer changes nothing: it is repeated, and the loss of the connection is noticed elsewhere.
+    fn report_topology(&mut self, session: &Session, outcome: &Result<(), RabbitError>) {
+        let is_declared = match outcome {
+            Err(error) if error.is_refusal() => {
+                events::topology_refused(ROLE, Some(self.of), error, Some(DECLARE_INTERVAL));
+                false
+            }
+            Err(error) if self.is_unanswered => {
+                return events::declaration_unanswered(ROLE, Some(self.of), error, DECLARE_INTERVAL);
+            }
+            Err(error) => {
+                self.is_unanswered = true;
+                return events::declaration_retried(ROLE, Some(self.of), error, DECLARE_INTERVAL);
+            }
+            Ok(()) => true,
+        };
+        self.is_unanswered = false;
+        if is_declared && !*self.consuming.borrow() {
+            events::broker_connected(ROLE, Some(self.of), session.place.as_deref());
         }
         self.consuming.send_if_modified(|consuming| std::mem::replace(consuming, is_declared) != is_declared);
     }
@@ -271,6 +290,8 @@ enum Phase {
 
 struct Session {
     connection: Connection,
+    /// The place of its host in `AMQP_URL`.
+    place: Option<String>,
     channel: Channel,
     prefetch: u16,
     link: Arc<Link>,
@@ -289,17 +310,19 @@ struct Link {
 impl Session {
     async fn open(
         settings: &RabbitSettings,
+        hosts: &mut Hosts,
         of: channel::Channel,
         prefetch: u16,
         paused: bool,
     ) -> Result<Opened, RabbitError> {
-        let connection = connect(settings, ROLE).await?;
+        let connection = connect(settings, hosts, ROLE).await?;
+        let place = hosts.place();
         let channel = topology::open(&connection).await?;
         topology::declare_for_consuming(&channel, &settings.names, of).await?;
         // The prefetch bounds this channel, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
-        let session = Session { connection, channel, prefetch, link, consumers: AtomicU32::new(0) };
+        let session = Session { connection, place, channel, prefetch, link, consumers: AtomicU32::new(0) };
         let consumer = match paused {
             true => None,
             false => Some(session.consume(&settings.names.requests_of(of), prefetch).await?),

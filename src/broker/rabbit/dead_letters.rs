@@ -13,10 +13,11 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 
+use super::connect::connect;
 use super::error::{RabbitError, within};
 use super::properties::{self, Routes, count, owned};
 use super::publish::{open_confirming, send};
-use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect};
+use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close};
 use crate::broker::{DeadLetter, DeadLetters, DeadLettersError, Outgoing, PublishError};
 use crate::domain::time::UnixMillis;
 
@@ -37,7 +38,7 @@ pub struct RabbitDeadLetters {
 impl RabbitDeadLetters {
     /// Connects, once.
     pub async fn open(settings: &RabbitSettings) -> Result<RabbitDeadLetters, RabbitError> {
-        let connection = connect(settings, "dead letters").await?;
+        let connection = connect(settings, &mut settings.hosts(), "dead letters").await?;
         let reading = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         let (routes, queue) = (Routes::new(&settings.names), settings.names.dead_letters());
         Ok(RabbitDeadLetters {

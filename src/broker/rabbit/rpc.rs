@@ -23,11 +23,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::connect::connect;
 use super::error::{RabbitError, within};
+use super::hosts::Hosts;
 use super::properties::{Envelope, Routes, owned};
 use super::publish::{CONFIRM_TIMEOUT, SESSION_TIMEOUT, open_confirming};
 use super::reconnect::ReconnectBackoff;
-use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
+use super::{RPC_TIMEOUT, RabbitSettings, close, topology};
 use crate::broker::pending_replies::{PendingReplies, PendingReply};
 use crate::broker::{Outgoing, PublishError, RpcClient};
 use crate::telemetry::events;
@@ -43,6 +45,7 @@ const UNCONFIRMED_MAX: usize = 1_024;
 pub struct RabbitRpcClient {
     routes: Routes,
     session: watch::Receiver<Option<SessionHandle>>,
+    blocked: watch::Receiver<bool>,
     /// Ends the supervisor when the client is dropped.
     _ended: DropGuard,
 }
@@ -66,10 +69,12 @@ impl RabbitRpcClient {
     pub fn start(settings: RabbitSettings) -> RabbitRpcClient {
         let routes = Routes::new(&settings.names);
         let (handle_sender, session) = watch::channel(None);
+        let (blocked_sender, blocked) = watch::channel(false);
         let stop = CancellationToken::new();
-        let supervisor = Supervisor { settings, handle: handle_sender, stop: stop.clone() };
+        let supervisor =
+            Supervisor { settings, handle: handle_sender, blocked: blocked_sender, stop: stop.clone() };
         tokio::spawn(supervisor.run());
-        RabbitRpcClient { routes, session, _ended: stop.drop_guard() }
+        RabbitRpcClient { routes, session, blocked, _ended: stop.drop_guard() }
     }
 
     async fn session(&self) -> Result<SessionHandle, PublishError> {
@@ -77,6 +82,7 @@ impl RabbitRpcClient {
         let open = changes.wait_for(Option::is_some);
         match timeout(SESSION_TIMEOUT, open).await {
             Ok(Ok(session)) => Ok(session.clone().expect("waited for one")),
+            Ok(Err(_)) | Err(_) if *self.blocked.borrow() => Err(PublishError::Blocked),
             Ok(Err(_)) | Err(_) => Err(PublishError::NotTaken("not connected".to_owned())),
         }
     }
@@ -127,17 +133,18 @@ impl SessionHandle {
 struct Supervisor {
     settings: RabbitSettings,
     handle: watch::Sender<Option<SessionHandle>>,
+    blocked: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
 impl Supervisor {
     /// Runs sessions until the client is dropped.
     async fn run(self) {
-        let mut backoff = ReconnectBackoff::new(ROLE, None);
+        let (mut backoff, mut hosts) = (ReconnectBackoff::new(ROLE, None), self.settings.hosts());
         loop {
             let started = Instant::now();
-            let Err(error) = self.run_session().await else { return };
-            let delay = backoff.after(&error, started.elapsed());
+            let Err(error) = self.run_session(&mut hosts).await else { return };
+            let delay = backoff.after(&error, started.elapsed(), &mut hosts);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -147,16 +154,17 @@ impl Supervisor {
     }
 
     /// One connection, from connecting to its end. `Ok` if we ended it.
-    async fn run_session(&self) -> Result<(), RabbitError> {
+    async fn run_session(&self, hosts: &mut Hosts) -> Result<(), RabbitError> {
         let session = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(()),
-            opened = Session::open(&self.settings) => opened?,
+            opened = Session::open(&self.settings, hosts) => opened?,
         };
-        events::broker_connected(ROLE, None);
+        events::broker_connected(ROLE, None, hosts.place().as_deref());
         let pending = Arc::new(PendingReplies::default());
         let ended = self.serve(&session, &pending).await;
         self.handle.send_replace(None);
+        self.blocked.send_replace(false);
         pending.close();
         close(&session.connection).await;
         if ended.is_ok() {
@@ -188,11 +196,13 @@ impl Supervisor {
                     // While blocked, lapin would queue every message in memory without a limit.
                     Some(Event::ConnectionBlocked(reason)) => {
                         events::broker_blocked(ROLE, &reason);
+                        self.blocked.send_replace(true);
                         self.handle.send_replace(None);
                     }
                     Some(Event::ConnectionUnblocked) => {
                         events::broker_unblocked(ROLE);
                         unconfirmed.restart_timeouts();
+                        self.blocked.send_replace(false);
                         self.handle.send_replace(Some(handle.clone()));
                     }
                     Some(_) => {}
@@ -233,8 +243,8 @@ struct Session {
 }
 
 impl Session {
-    async fn open(settings: &RabbitSettings) -> Result<Session, RabbitError> {
-        let connection = connect(settings, ROLE).await?;
+    async fn open(settings: &RabbitSettings, hosts: &mut Hosts) -> Result<Session, RabbitError> {
+        let connection = connect(settings, hosts, ROLE).await?;
         let channel = open_confirming(&connection).await?;
         topology::declare_for_publishing(&connection, &settings.names, ROLE).await?;
         // Direct replies are consumed without acknowledgements.

@@ -1,0 +1,229 @@
+//! Connects to one of the hosts of `AMQP_URL`.
+//!
+//! A round tries each host once. A name may have several addresses: each is an attempt of its own. A frozen server takes
+//! TCP connections and never answers, so an attempt has a limit. `lapin` connects in a thread of its own, which would wait
+//! for as long as the server is silent: an attempt that is given up closes its socket.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::tcp::TLSConfig;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::RabbitSettings;
+use super::address::TCP_CONNECT_TIMEOUT_MS;
+use super::error::{CONNECT, RabbitError, within};
+use super::hosts::Hosts;
+use crate::telemetry::events;
+
+/// TCP, TLS and the AMQP handshake together, to an only address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same, if there is another address to try.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One round. `role` is shown in the broker's list of connections.
+pub(super) async fn connect(
+    settings: &RabbitSettings,
+    hosts: &mut Hosts,
+    role: &'static str,
+) -> Result<Connection, RabbitError> {
+    let mut failures = Vec::new();
+    for _ in 0..hosts.count() {
+        match connect_to_host(settings, hosts, role).await {
+            Ok(connection) => {
+                for (host, error) in &failures {
+                    events::broker_host_failed(role, *host, error);
+                }
+                return Ok(connection);
+            }
+            Err(error) => {
+                failures.push((hosts.number(), error));
+                hosts.skip();
+            }
+        }
+    }
+    Err(RabbitError::of_round(failures))
+}
+
+async fn connect_to_host(
+    settings: &RabbitSettings,
+    hosts: &mut Hosts,
+    role: &'static str,
+) -> Result<Connection, RabbitError> {
+    let (name, port) = hosts.current().clone();
+    let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name.as_str(), port))).await;
+    let found = found.map_err(|_| RabbitError::TimedOut(CONNECT))?.map_err(unreached)?;
+    let addresses = hosts.in_order(found);
+    let is_only = settings.hosts.len() == 1 && addresses.len() == 1;
+    let limit = if is_only { CONNECT_TIMEOUT } else { NEXT_ADDRESS_AFTER };
+    let mut last_error = unreached(io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        match attempt(settings.uri_of(&name, port), address, limit, role).await {
+            Ok(connection) => {
+                hosts.connected_to(address);
+                return Ok(connection);
+            }
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
+
+fn unreached(error: io::Error) -> RabbitError {
+    RabbitError::Failed { step: CONNECT, source: error.into() }
+}
+
+async fn attempt(
+    uri: AMQPUri,
+    address: SocketAddr,
+    limit: Duration,
+    role: &'static str,
+) -> Result<Connection, RabbitError> {
+    let tcp_limit = Duration::from_millis(uri.query.connection_timeout.unwrap_or(TCP_CONNECT_TIMEOUT_MS));
+    let runtime =
+        lapin::runtime::default_runtime().map_err(|source| RabbitError::Failed { step: CONNECT, source })?;
+    let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
+    let attempt = Attempt::default();
+    let socket = Arc::clone(&attempt.0);
+    let connecting = Connection::connector(
+        uri,
+        runtime,
+        async move |uri, runtime| {
+            let stream = timeout(tcp_limit, AsyncTcpStream::connect(&runtime, address));
+            let stream = socket.cancelled.run_until_cancelled(stream).await.ok_or_else(given_up)?;
+            let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                socket.keep(plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
+            }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                AMQPScheme::AMQPS => Ok(stream.into_tls(&uri.authority.host, TLSConfig::default()).await?),
+            }
+        },
+        properties,
+    );
+    let connected = within(CONNECT, limit, connecting).await?;
+    attempt.succeed();
+    Ok(connected)
+}
+
+fn given_up() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}
+
+/// Dropping it ends the attempt.
+#[derive(Default)]
+struct Attempt(Arc<AttemptSocket>);
+
+#[derive(Default)]
+struct AttemptSocket {
+    cancelled: CancellationToken,
+    /// The socket of the attempt once more, while it has not succeeded.
+    socket: Mutex<Option<TcpStream>>,
+}
+
+impl Attempt {
+    fn succeed(self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.0.cancelled.cancel();
+        if let Some(socket) = self.0.take() {
+            // It fails if the peer has closed it.
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+impl AttemptSocket {
+    fn keep(&self, socket: TcpStream) -> io::Result<()> {
+        let mut kept = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.cancelled.is_cancelled() {
+            return Err(given_up());
+        }
+        *kept = Some(socket);
+        Ok(())
+    }
+
+    fn take(&self) -> Option<TcpStream> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::broker::Names;
+
+    async fn silent() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        (listener, address)
+    }
+
+    fn uri(address: SocketAddr) -> AMQPUri {
+        let url = format!("amqp://u:p@{address}/");
+        RabbitSettings::new(&url, Names::new("t"), 1).expect("a valid URL").uri
+    }
+
+    /// Reads until the client closes the connection.
+    async fn read_to_end(listener: &TcpListener) -> Vec<u8> {
+        let accepted = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.expect("closed");
+            bytes
+        };
+        timeout(Duration::from_secs(30), accepted).await.expect("closed in time")
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_a_silent_server_does_not_answer_is_given_up_with_its_socket() {
+        let (listener, address) = silent().await;
+        let connected = attempt(uri(address), address, Duration::from_millis(300), "test").await;
+        assert!(matches!(connected, Err(RabbitError::TimedOut(CONNECT))));
+        assert_eq!(read_to_end(&listener).await, b"AMQP\0\0\x09\x01");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_whose_caller_goes_away_closes_its_socket() {
+        let (listener, address) = silent().await;
+        let long = Duration::from_secs(600);
+        let caller =
+            tokio::spawn(async move { attempt(uri(address), address, long, "test").await.map(drop) });
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.read_exact(&mut [0; 8]).await.expect("the protocol header");
+        caller.abort();
+        let closed = timeout(Duration::from_secs(30), stream.read(&mut [0; 8])).await;
+        assert_eq!(closed.expect("closed in time").expect("closed"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_round_names_each_host_by_its_number() {
+        let (listener, closed) = silent().await;
+        drop(listener);
+        let (_listener, silent) = silent().await;
+        let url = format!("amqp://u:p@{closed},{silent}/?connection_timeout=1000");
+        let settings = RabbitSettings::new(&url, Names::new("t"), 1).expect("a valid URL");
+        let began = Instant::now();
+        let error = connect(&settings, &mut settings.hosts(), "test").await.err().expect("no broker");
+        assert!(began.elapsed() < CONNECT_TIMEOUT, "{:?}", began.elapsed());
+        let text = "answers on no host: host 1 cannot be reached: connection refused; host 2 cannot be reached: \
+                    no answer in time";
+        assert_eq!((error.in_words().as_str(), error.to_string().as_str()), (text, text));
+    }
+}
