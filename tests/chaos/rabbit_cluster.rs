@@ -30,12 +30,13 @@ pub struct ClusterNode {
 }
 
 impl RabbitCluster {
-    /// Starts the nodes and joins them. `config` is the `rabbitmq.conf` of each.
-    pub async fn start(folder: &Path, config: &str) -> Result<RabbitCluster, String> {
+    /// Starts the nodes and joins them. `CHAOS_RABBITMQ_CONF` has lines for the `rabbitmq.conf` of each, divided by `;`.
+    pub async fn start(folder: &Path) -> Result<RabbitCluster, String> {
+        let config = std::env::var("CHAOS_RABBITMQ_CONF").unwrap_or_default().replace(';', "\n");
         let root = std::env::var_os("CHAOS_RABBITMQ_ROOT").map(PathBuf::from);
         let folder = match &root {
             Some(root) => root.join("tmp").join(format!("chaos-{}", free_ports::<1>()[0])),
-            None => folder.join("rabbit-cluster"),
+            None => folder.to_owned(),
         };
         fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         fs::write(folder.join("enabled_plugins"), "[].").map_err(|error| error.to_string())?;
@@ -56,7 +57,7 @@ impl RabbitCluster {
                 root: root.clone(),
             };
             fs::create_dir_all(&seat.folder).map_err(|error| error.to_string())?;
-            fs::write(seat.folder.join("rabbitmq.conf"), config).map_err(|error| error.to_string())?;
+            fs::write(seat.folder.join("rabbitmq.conf"), &config).map_err(|error| error.to_string())?;
             nodes.push(ClusterNode { seat, process: Mutex::default() });
         }
         let cluster = RabbitCluster { nodes, folder, is_outside: root.is_some(), _names: names };
