@@ -268,7 +268,7 @@ impl Line {
             confirms.push(timeout(ANSWER_WITHIN, published).await.map_err(drop)?.map_err(drop)?);
         }
         let mut kept = VecDeque::new();
-        let mut broken = false;
+        let (mut broken, mut is_refused) = (false, false);
         for confirm in confirms {
             let publication = window.pop_front().expect("one publication for each confirm");
             let confirmed = match broken {
@@ -277,8 +277,13 @@ impl Line {
             };
             match confirmed {
                 Some(Confirmation::Ack(None)) => self.confirmed(&publication),
-                // Returned, because the queue is gone, or refused: published again.
-                Some(_) => kept.push_back(publication),
+                // Returned, because the queue is gone: published again.
+                Some(Confirmation::Ack(Some(_))) => kept.push_back(publication),
+                // RabbitMQ 3.10 goes on to refuse on a channel that was opened while a queue had no leader.
+                Some(_) => {
+                    is_refused = true;
+                    kept.push_back(publication);
+                }
                 None => {
                     broken = true;
                     kept.push_back(publication);
@@ -286,7 +291,7 @@ impl Line {
             }
         }
         *window = kept;
-        if broken { Err(()) } else { Ok(()) }
+        if broken || is_refused { Err(()) } else { Ok(()) }
     }
 
     fn confirmed(&self, publication: &Publication) {

@@ -1,11 +1,14 @@
 //! Connects to one of the hosts of `AMQP_URL`.
 //!
 //! A round tries each host once. A name may have several addresses: each is an attempt of its own. A frozen server takes
-//! TCP connections and never answers, so an attempt has a limit. `lapin` connects in a thread of its own, which would wait
-//! for as long as the server is silent: an attempt that is given up closes its socket.
+//! TCP connections and never answers, so an attempt has a limit.
+//!
+//! `lapin` runs a connection in a thread of its own, and keeps it open if it is dropped while the broker owes an answer. Such
+//! a connection would go on to receive messages that no handler gets. So we keep its socket and close that.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,10 +19,10 @@ use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::RabbitSettings;
 use super::address::TCP_CONNECT_TIMEOUT_MS;
 use super::error::{CONNECT, RabbitError, within};
 use super::hosts::Hosts;
+use super::{CLOSE_TIMEOUT, RabbitSettings, SUCCESS};
 use crate::telemetry::events;
 
 /// TCP, TLS and the AMQP handshake together, to an only address.
@@ -33,13 +36,15 @@ pub(super) async fn connect(
     settings: &RabbitSettings,
     hosts: &mut Hosts,
     role: &'static str,
-) -> Result<Connection, RabbitError> {
+) -> Result<OpenConnection, RabbitError> {
     let mut failures = Vec::new();
     for _ in 0..hosts.count() {
         match connect_to_host(settings, hosts, role).await {
             Ok(connection) => {
                 for (host, error) in &failures {
-                    events::broker_host_failed(role, *host, error);
+                    if hosts.may_report(*host) {
+                        events::broker_host_failed(role, *host, error);
+                    }
                 }
                 return Ok(connection);
             }
@@ -56,7 +61,7 @@ async fn connect_to_host(
     settings: &RabbitSettings,
     hosts: &mut Hosts,
     role: &'static str,
-) -> Result<Connection, RabbitError> {
+) -> Result<OpenConnection, RabbitError> {
     let (name, port) = hosts.current().clone();
     let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name.as_str(), port))).await;
     let found = found.map_err(|_| RabbitError::TimedOut(CONNECT))?.map_err(unreached)?;
@@ -85,19 +90,19 @@ async fn attempt(
     address: SocketAddr,
     limit: Duration,
     role: &'static str,
-) -> Result<Connection, RabbitError> {
+) -> Result<OpenConnection, RabbitError> {
     let tcp_limit = Duration::from_millis(uri.query.connection_timeout.unwrap_or(TCP_CONNECT_TIMEOUT_MS));
     let runtime =
         lapin::runtime::default_runtime().map_err(|source| RabbitError::Failed { step: CONNECT, source })?;
     let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
-    let attempt = Attempt::default();
-    let socket = Arc::clone(&attempt.0);
+    let guard = SocketGuard::default();
+    let socket = Arc::clone(&guard.0);
     let connecting = Connection::connector(
         uri,
         runtime,
         async move |uri, runtime| {
             let stream = timeout(tcp_limit, AsyncTcpStream::connect(&runtime, address));
-            let stream = socket.cancelled.run_until_cancelled(stream).await.ok_or_else(given_up)?;
+            let stream = socket.given_up.run_until_cancelled(stream).await.ok_or_else(given_up)?;
             let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             if let AsyncTcpStream::Plain(plain) = &stream {
                 socket.keep(plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
@@ -109,54 +114,69 @@ async fn attempt(
         },
         properties,
     );
-    let connected = within(CONNECT, limit, connecting).await?;
-    attempt.succeed();
-    Ok(connected)
+    let connection = within(CONNECT, limit, connecting).await?;
+    Ok(OpenConnection { connection, socket: guard })
 }
 
 fn given_up() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
 
-/// Dropping it ends the attempt.
-#[derive(Default)]
-struct Attempt(Arc<AttemptSocket>);
-
-#[derive(Default)]
-struct AttemptSocket {
-    cancelled: CancellationToken,
-    /// The socket of the attempt once more, while it has not succeeded.
-    socket: Mutex<Option<TcpStream>>,
+/// Failure changes nothing: the broker redelivers unsettled deliveries either way.
+pub(super) async fn close(connection: &OpenConnection) {
+    let _ = within("close", CLOSE_TIMEOUT, connection.close(SUCCESS, "OK".into())).await;
+    connection.socket.shut();
 }
 
-impl Attempt {
-    fn succeed(self) {
-        self.0.take();
+/// Dropping it closes the socket, whatever `lapin` still waits for.
+pub(super) struct OpenConnection {
+    connection: Connection,
+    socket: SocketGuard,
+}
+
+impl Deref for OpenConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
     }
 }
 
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        self.0.cancelled.cancel();
-        if let Some(socket) = self.0.take() {
+#[derive(Default)]
+struct SocketGuard(Arc<SocketState>);
+
+#[derive(Default)]
+struct SocketState {
+    given_up: CancellationToken,
+    /// The socket of the connection once more.
+    socket: Mutex<Option<TcpStream>>,
+}
+
+impl SocketGuard {
+    fn shut(&self) {
+        self.0.given_up.cancel();
+        let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(socket) = socket {
             // It fails if the peer has closed it.
-            let _ = socket.shutdown(std::net::Shutdown::Both);
+            let _ = socket.shutdown(Shutdown::Both);
         }
     }
 }
 
-impl AttemptSocket {
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
+impl SocketState {
     fn keep(&self, socket: TcpStream) -> io::Result<()> {
         let mut kept = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.cancelled.is_cancelled() {
+        if self.given_up.is_cancelled() {
             return Err(given_up());
         }
         *kept = Some(socket);
         Ok(())
-    }
-
-    fn take(&self) -> Option<TcpStream> {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

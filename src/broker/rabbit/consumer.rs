@@ -11,18 +11,18 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer, Event};
+use lapin::{Channel, Consumer, Event};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::acks::{self, SettledDelivery};
-use super::connect::connect;
+use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
 use super::hosts::Hosts;
 use super::reconnect::ReconnectBackoff;
-use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, properties, topology};
+use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, properties, topology};
 use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, Names, RequestConsumer, Settlement, Settler};
 use crate::domain::channel;
@@ -289,7 +289,7 @@ enum Phase {
 }
 
 struct Session {
-    connection: Connection,
+    connection: OpenConnection,
     /// The place of its host in `AMQP_URL`.
     place: Option<String>,
     channel: Channel,

@@ -9,11 +9,11 @@ use futures_util::stream::FuturesUnordered;
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, Event};
 
-use super::connect::connect;
+use super::RabbitSettings;
+use super::connect::{OpenConnection, close, connect};
 use super::error::RabbitError;
 use super::hosts::Hosts;
 use super::publish::{BLOCKS, open_confirming};
-use super::{RabbitSettings, close};
 use crate::broker::HealthCheck;
 
 const ROLE: &str = "status";
@@ -29,7 +29,7 @@ impl RabbitHealthCheck {
     }
 
     /// Tries all hosts at once: the caller waits for less than a frozen one may take.
-    async fn first_connection(&self) -> Result<Connection, RabbitError> {
+    async fn first_connection(&self) -> Result<OpenConnection, RabbitError> {
         let attempt = |mut host: Hosts| async move {
             let connected = connect(&self.0, &mut host, ROLE).await;
             connected.map_err(|error| (host.number(), error))

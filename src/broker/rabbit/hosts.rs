@@ -3,10 +3,14 @@
 //! Each connection has an order of its own, random at first, so that many processes spread over the hosts. A connection
 //! stays with its host until that fails; then the host is tried after all others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 /// A name may have many addresses; trying them all would take too long.
 const ADDRESSES_MAX: usize = 8;
 
@@ -22,23 +26,24 @@ pub(super) struct Hosts {
     connected: Option<SocketAddr>,
     /// The address whose connection was lost last.
     lost: Option<SocketAddr>,
+    /// When each host that failed was reported.
+    reported: BTreeMap<usize, Instant>,
 }
 
 impl Hosts {
     pub(super) fn in_random_order(hosts: &Arc<[Host]>) -> Hosts {
         let mut order: VecDeque<usize> = (0..hosts.len()).collect();
         fastrand::shuffle(order.make_contiguous());
-        Hosts { hosts: Arc::clone(hosts), order, connected: None, lost: None }
+        Hosts::of(hosts, order)
     }
 
     /// Each host alone.
     pub(super) fn each(hosts: &Arc<[Host]>) -> impl Iterator<Item = Hosts> {
-        (0..hosts.len()).map(|host| Hosts {
-            hosts: Arc::clone(hosts),
-            order: VecDeque::from([host]),
-            connected: None,
-            lost: None,
-        })
+        (0..hosts.len()).map(|host| Hosts::of(hosts, VecDeque::from([host])))
+    }
+
+    fn of(hosts: &Arc<[Host]>, order: VecDeque<usize>) -> Hosts {
+        Hosts { hosts: Arc::clone(hosts), order, connected: None, lost: None, reported: BTreeMap::new() }
     }
 
     /// The number of hosts to try.
@@ -68,6 +73,15 @@ impl Hosts {
 
     pub(super) fn connected_to(&mut self, address: SocketAddr) {
         self.connected = Some(address);
+    }
+
+    /// A host that is away for long fails at each reconnect.
+    pub(super) fn may_report(&mut self, number: usize) -> bool {
+        let is_due = self.reported.get(&number).is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
+        if is_due {
+            self.reported.insert(number, Instant::now());
+        }
+        is_due
     }
 
     /// The connection to the current host broke.

@@ -18,16 +18,15 @@ mod hosts;
 mod properties;
 pub mod publish;
 mod reconnect;
+mod refusals;
 pub mod rpc;
 pub mod topology;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::Connection;
 use lapin::uri::AMQPUri;
 
-use self::error::within;
 use self::hosts::{Host, Hosts};
 use crate::broker::Names;
 use crate::domain::server_url::InvalidUrl;
@@ -69,11 +68,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Under load RabbitMQ passes acknowledgements to a quorum queue a moment later, and loses them if the connection closes
 /// meanwhile. AMQP does not confirm acknowledgements.
 const SETTLE_GRACE: Duration = Duration::from_millis(100);
-
-/// Failure changes nothing: the broker redelivers unsettled deliveries either way.
-async fn close(connection: &Connection) {
-    let _ = within("close", CLOSE_TIMEOUT, connection.close(SUCCESS, "OK".into())).await;
-}
 
 /// AMQP's reply code for an orderly end.
 const SUCCESS: u16 = 200;

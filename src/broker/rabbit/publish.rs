@@ -18,12 +18,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::connect::connect;
+use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
 use super::hosts::Hosts;
 use super::properties::{Envelope, Routes};
 use super::reconnect::ReconnectBackoff;
-use super::{RPC_TIMEOUT, RabbitSettings, close, topology};
+use super::refusals::Refusals;
+use super::{RPC_TIMEOUT, RabbitSettings, topology};
 use crate::broker::{HealthCheck, Outgoing, PublishError, Publisher, Target};
 use crate::telemetry::events;
 
@@ -164,12 +165,13 @@ fn unaddressable(message: &Outgoing<'_>) -> Result<(), PublishError> {
 }
 
 struct Session {
-    connection: Connection,
+    connection: OpenConnection,
     pipelined: Channel,
-    /// Empty while a message is unconfirmed, so that a message that times out drops its channel.
+    /// Empty while a message is unconfirmed, and after a refusal: a message that times out drops its channel.
     checked: Mutex<Option<Channel>>,
     confirmed: AtomicU64,
     timed_out: AtomicU64,
+    refusals: Refusals,
     problems: mpsc::Sender<Problem>,
 }
 
@@ -193,12 +195,18 @@ impl Session {
         match self.unless_blocked(confirmed).await {
             Ok(Confirmation::Ack(returned)) => {
                 self.confirmed.fetch_add(1, Ordering::Relaxed);
+                self.refusals.taken();
                 if let Some(returned) = returned {
                     report_return(&returned);
                 }
                 Ok(())
             }
-            Ok(_) => Err(PublishError::NotTaken("refused".to_owned())),
+            Ok(_) => {
+                if self.refusals.refused() {
+                    self.report(Problem::Broken(RabbitError::Ended("the broker refuses every message")));
+                }
+                Err(PublishError::NotTaken("refused".to_owned()))
+            }
             Err(error) => {
                 let unconfirmed = PublishError::Unconfirmed(error.to_string());
                 if self.is_broken_by(&error, confirmed_before) {
@@ -260,7 +268,8 @@ impl Session {
             _ => confirming_channel(&self.connection).await.map_err(publish_failed)?,
         };
         let confirmation = publish(&channel, envelope, body).await.map_err(publish_failed)?;
-        *slot = Some(channel);
+        // A channel that was refused once may be refused for ever.
+        *slot = Some(channel).filter(|_| confirmation.is_ack());
         Ok(confirmation)
     }
 
@@ -357,6 +366,7 @@ impl Supervisor {
             checked: Mutex::new(None),
             confirmed: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
+            refusals: Refusals::default(),
             problems,
         };
         Ok((Arc::new(session), receiver))

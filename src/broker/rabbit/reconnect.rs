@@ -24,7 +24,7 @@ pub(super) struct ReconnectBackoff {
 const DELAY_MIN: Duration = Duration::from_millis(100);
 /// Half of the longest wait: the jitter adds up to as much again.
 const DELAY_MAX: Duration = Duration::from_secs(2);
-/// While the broker is away, a line is repeated after this long.
+/// While no session lasts, a line is repeated after this long.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Processes that start at once on a fresh broker need a few tries.
 const QUIET_DECLARATIONS: u32 = 5;
@@ -51,17 +51,17 @@ impl ReconnectBackoff {
             true => UNPARSABLE_DELAY,
             false => self.delays.next().unwrap_or(DELAY_MAX),
         };
-        self.log(error, delay, hosts);
+        self.log(error, delay, lived < STEADY, hosts);
         if error.blames_host() {
             hosts.lose();
         }
         delay
     }
 
-    fn log(&mut self, error: &RabbitError, delay: Duration, hosts: &Hosts) {
+    fn log(&mut self, error: &RabbitError, delay: Duration, was_short: bool, hosts: &Hosts) {
         let (role, channel) = (self.role, self.channel);
         self.declarations = if error.is_declaration_race() { self.declarations + 1 } else { 0 };
-        let is_known = self.logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL);
+        let is_known = was_short && self.logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL);
         match error {
             RabbitError::Refused { .. } | RabbitError::Forbidden { .. } => {
                 events::topology_refused(role, channel, error, Some(delay));
@@ -69,9 +69,7 @@ impl ReconnectBackoff {
             _ if (1..=QUIET_DECLARATIONS).contains(&self.declarations) => {
                 events::declaration_retried(role, channel, error, delay);
             }
-            _ if error.is_of_connecting() && is_known => {
-                events::broker_still_lost(role, channel, error, delay)
-            }
+            _ if is_known && !error.is_unparsable() => events::broker_still_lost(role, channel, error, delay),
             _ => {
                 self.logged = Some(Instant::now());
                 // A round names its hosts itself.

@@ -18,18 +18,19 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Confirmation, Connection, Consumer, Event};
+use lapin::{Channel, Confirmation, Consumer, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::connect::connect;
+use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
 use super::hosts::Hosts;
 use super::properties::{Envelope, Routes, owned};
 use super::publish::{CONFIRM_TIMEOUT, SESSION_TIMEOUT, open_confirming};
 use super::reconnect::ReconnectBackoff;
-use super::{RPC_TIMEOUT, RabbitSettings, close, topology};
+use super::refusals::Refusals;
+use super::{RPC_TIMEOUT, RabbitSettings, topology};
 use crate::broker::pending_replies::{PendingReplies, PendingReply};
 use crate::broker::{Outgoing, PublishError, RpcClient};
 use crate::telemetry::events;
@@ -237,7 +238,7 @@ fn hand_over(pending: &PendingReplies, reply: Option<lapin::Result<Delivery>>) -
 }
 
 struct Session {
-    connection: Connection,
+    connection: OpenConnection,
     channel: Channel,
     replies: Consumer,
 }
@@ -268,6 +269,7 @@ struct Unconfirmed {
     confirms: FuturesUnordered<BoxFuture<'static, Confirm>>,
     requests: BTreeMap<u64, UnconfirmedRequest>,
     last_number: u64,
+    refusals: Refusals,
 }
 
 struct UnconfirmedRequest {
@@ -315,7 +317,12 @@ impl Unconfirmed {
                 returned.extend(owned(message.delivery.properties.message_id()));
             }
         }
+        let mut is_refused = false;
         for (number, acked) in confirmed {
+            match acked {
+                true => self.refusals.taken(),
+                false => is_refused = self.refusals.refused(),
+            }
             let Some(request) = self.requests.remove(&number) else { continue };
             let answer = match acked {
                 _ if returned.contains(&request.message_id) => Err(PublishError::Unroutable),
@@ -326,6 +333,9 @@ impl Unconfirmed {
             let _ = request.confirmed.send(answer);
         }
         self.reject_returned(&returned);
+        if is_refused {
+            return Err(RabbitError::Ended("the broker refuses every message"));
+        }
         Ok(if returned.is_empty() { Batch::AllRouted } else { Batch::SomeReturned })
     }
 

@@ -13,11 +13,11 @@ use lapin::{Channel, Connection, ExchangeKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::connect::connect;
+use super::connect::{close, connect};
 use super::error::{BIND_QUEUE, DECLARE_EXCHANGE, DECLARE_QUEUE, RabbitError, within};
 use super::hosts::Hosts;
 use super::reconnect::ReconnectBackoff;
-use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS, close};
+use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS};
 use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_key};
 use crate::domain::channel;
 use crate::telemetry::events;
