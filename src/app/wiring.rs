@@ -165,13 +165,15 @@ impl Wiring {
         let (Broker::Rabbit { publisher, consuming, .. }, Some(gateway)) = (&self.broker, gateway) else {
             return Arc::new(|| Ok(()));
         };
-        let (publishing, publisher_fault) = (publisher.connected(), publisher.fault());
+        let (publishing, blocked) = (publisher.connected(), publisher.blocked());
+        let publisher_fault = publisher.fault();
         let consuming = consuming.lock().expect("nothing panics while it holds the lock").clone();
         Arc::new(move || match consuming.as_ref().filter(|consuming| *consuming.connected.borrow()) {
             Some(_) if *publishing.borrow() => sending(&gateway.gate),
-            Some(_) => {
-                Err(not_connected("publishing", &publisher_fault, "not connected or blocks publishers"))
+            Some(_) if *blocked.borrow() => {
+                Err("not publishing: RabbitMQ blocks publishers (memory or disk alarm)\n".into())
             }
+            Some(_) => Err(not_connected("publishing", &publisher_fault, "not connected")),
             None => {
                 let fault = consuming.as_ref().map_or(&publisher_fault, |consuming| &consuming.fault);
                 Err(not_connected("consuming", fault, "not connected, or refused our topology"))

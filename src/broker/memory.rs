@@ -122,6 +122,11 @@ impl MemoryBroker {
             && state.consumers.iter().all(|consumer| consumer.taken.is_empty())
     }
 
+    /// As under a memory alarm.
+    pub fn block_publishers(&self, blocked: bool) {
+        self.lock().blocked = blocked;
+    }
+
     /// The next `count` publishes fail without effect.
     pub fn fail_next_publishes(&self, count: usize) {
         self.lock().failing = count;
@@ -162,6 +167,7 @@ struct State {
     results: Vec<mpsc::Sender<OwnedMessage>>,
     replies: HashMap<String, Reader>,
     dead: Vec<StoredDeadLetter>,
+    blocked: bool,
     failing: usize,
     losing_confirms: usize,
     failing_dead_letters: usize,
@@ -296,6 +302,9 @@ impl State {
     }
 
     fn publish(&mut self, message: Outgoing<'_>, reply_to: Option<&str>) -> Result<(), PublishError> {
+        if self.blocked {
+            return Err(PublishError::Blocked);
+        }
         if self.failing > 0 {
             self.failing -= 1;
             return Err(PublishError::NotTaken("failed on purpose".to_owned()));

@@ -216,8 +216,18 @@ pub enum PublishError {
     /// No connection, or the broker refused the message: it has surely not arrived. Worth a retry.
     #[error("the broker did not take the message: {0}")]
     NotTaken(String),
+    /// The broker is short of memory or disk space: the message has not arrived, but a reply still may. Worth a retry.
+    #[error("the broker blocks publishers (memory or disk alarm)")]
+    Blocked,
     #[error("no queue is bound for the message")]
     Unroutable,
+}
+
+impl PublishError {
+    /// The alarm has a log line of its own.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self, PublishError::Blocked)
+    }
 }
 
 /// The exchanges and queues of one gateway; each name starts with `AMQP_PREFIX`.

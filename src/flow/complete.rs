@@ -149,7 +149,7 @@ impl ChannelGateway {
         let mut backoff = None;
         while let Err(error) = self.publisher.publish(message).await {
             let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
-            events::publish_failed(&error, Some(wait));
+            events::publish_failed(&error, error.is_blocked(), Some(wait));
             handler.sleep(wait, CancelOn::DeliveryLost).await?;
         }
         Ok(())

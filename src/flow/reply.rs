@@ -47,6 +47,7 @@ impl Replies {
             };
             match tokio::time::timeout(PUBLISH_TIMEOUT, publisher.publish(message)).await {
                 Ok(Ok(())) => {}
+                Ok(Err(error)) if error.is_blocked() => events::reply_dropped(),
                 Ok(Err(_)) => events::reply_failed("not confirmed"),
                 Err(_) => events::reply_failed("not confirmed in time"),
             }

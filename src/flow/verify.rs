@@ -105,7 +105,7 @@ impl Verifier {
         let Err(error) = publish_verified(&*self.publisher, request, check.purpose, to, at).await else {
             return Ok(Verdict::Verified);
         };
-        events::publish_failed(&error, None);
+        events::publish_failed(&error, error.is_blocked(), None);
         retry_once("reopen", || self.store.reopen_challenge(check)).await?;
         Ok(Verdict::Unpublished)
     }

@@ -172,12 +172,18 @@ impl Api {
             Ok(None) | Err(PublishError::Unconfirmed(_)) => {}
             // A rejection charges no limit, so it keeps counting against the user.
             Ok(Some(result)) if result.status == Status::Rejected => remove(&counted[1..]),
-            Ok(Some(_)) | Err(PublishError::NotTaken(_) | PublishError::Unroutable) => remove(&counted),
+            Ok(Some(_))
+            | Err(PublishError::NotTaken(_) | PublishError::Blocked | PublishError::Unroutable) => {
+                remove(&counted);
+            }
         }
         result.map_err(|error| {
-            events::publish_failed(&error, None);
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue_unavailable")
-                .detail("the request could not be queued; try again")
+            events::publish_failed(&error, error.is_blocked(), None);
+            let detail = match error.is_blocked() {
+                true => "the broker is short of memory or disk space and takes no requests; try again later",
+                false => "the request could not be queued; try again",
+            };
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue_unavailable").detail(detail)
         })
     }
 

@@ -16,8 +16,8 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 pub use self::broker::{
-    broker_blocked, broker_closed, broker_connected, broker_lost, broker_not_replaced, broker_unblocked,
-    result_unroutable, topology_refused,
+    broker_blocked, broker_closed, broker_connected, broker_host_failed, broker_lost, broker_not_replaced,
+    broker_still_lost, broker_unblocked, declaration_retried, declaration_unanswered, result_unroutable, topology_refused,
 };
 pub use self::certificates::{certificates_refused, certificates_reloaded};
 pub use self::store::{
@@ -288,9 +288,19 @@ pub fn reply_failed(reason: &'static str) {
     warn!(reason, "reply was not delivered");
 }
 
-pub fn publish_failed(error: &impl Display, retry_in: Option<Duration>) {
-    METRICS.publish_failures.inc();
+/// The broker blocks publishers, which is logged once.
+pub fn reply_dropped() {
+    METRICS.replies_failed.inc();
+    debug!("reply was dropped");
+}
+
+/// While the broker blocks publishers, which is logged and measured once, the messages that wait are no news.
+pub fn publish_failed(error: &impl Display, is_blocked: bool, retry_in: Option<Duration>) {
     let retry_in_ms = retry_in.map(millis);
+    if is_blocked {
+        return debug!(%error, retry_in_ms, "message waits");
+    }
+    METRICS.publish_failures.inc();
     warn!(%error, retry_in_ms, "broker did not confirm a message");
 }
 

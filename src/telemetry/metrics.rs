@@ -54,6 +54,11 @@ pub(super) struct RoleLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct BlockedLabel {
+    pub(super) role: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct ClosedLabels {
     pub(super) channel: Word,
     pub(super) reason: Word,
@@ -100,6 +105,7 @@ pub(super) struct Metrics {
     pub(super) panics: Counter,
     pub(super) connected: Family<RoleLabel, Gauge>,
     pub(super) connections_lost: Family<RoleLabel, Counter>,
+    pub(super) blocked: Family<BlockedLabel, Gauge>,
     pub(super) http: Family<HttpLabels, Counter>,
     pub(super) http_seconds: Histogram,
     pub(super) forwarded_unreadable: Counter,
@@ -143,6 +149,7 @@ impl Metrics {
             panics: Counter::default(),
             connected: Family::default(),
             connections_lost: Family::default(),
+            blocked: Family::default(),
             http: Family::default(),
             http_seconds: Seconds.new_metric(),
             forwarded_unreadable: Counter::default(),
@@ -193,6 +200,7 @@ impl Metrics {
         r.register("panics", "Handlers that panicked", self.panics.clone());
         r.register("broker_connected", "1 while the broker is connected", self.connected.clone());
         r.register("broker_connections_lost", "Broker connections lost", self.connections_lost.clone());
+        r.register("broker_blocked", "1 while the broker blocks a publisher", self.blocked.clone());
         r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
         r.register_with_unit(
             "http_request",

@@ -51,6 +51,8 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     // lapin logs the payload of a returned message as a warning.
     let prints_payloads = target.starts_with("lapin::returned_messages");
+    // lapin logs as an error whatever ends a connection or a channel. Our own line judges it.
+    let is_repeated = target.starts_with("lapin") && *metadata.level() == Level::ERROR;
     let is_quiet = QUIET.iter().any(|name| target.starts_with(name));
-    !prints_payloads && (!is_quiet || *metadata.level() <= Level::INFO)
+    !prints_payloads && !is_repeated && (!is_quiet || *metadata.level() <= Level::INFO)
 }

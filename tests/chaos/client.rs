@@ -1,6 +1,7 @@
 //! The foreign service: it publishes requests until the broker has them, and reads every result.
 //!
-//! It speaks to RabbitMQ directly, not through a proxy, and outlives the server's restarts.
+//! It speaks to RabbitMQ directly, not through a proxy, and outlives the server's restarts. Of several nodes it takes the
+//! first that answers.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ use crate::history::{PublishedResult, Request};
 use crate::wait::{now_ms, until_async};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A frozen node takes connections and never answers.
+const NODE_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// The wait before the next connection after RabbitMQ did not answer.
 const RECONNECT_WAIT: Duration = Duration::from_millis(200);
 /// Messages on their way at once.
@@ -45,7 +48,7 @@ pub const EMAIL: &str = "send-email";
 
 /// A service that asks for codes.
 pub struct Client {
-    broker: SocketAddr,
+    brokers: Vec<SocketAddr>,
     prefix: String,
     publications: mpsc::UnboundedSender<Publication>,
     shared: Arc<Shared>,
@@ -76,15 +79,15 @@ struct Seen {
 
 impl Client {
     /// Connects, and waits until the reader of results is ready.
-    pub async fn start(broker: SocketAddr, prefix: &str) -> Result<Client, String> {
+    pub async fn start(brokers: Vec<SocketAddr>, prefix: &str) -> Result<Client, String> {
         let (publications, publishing) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
         let (ready, mut listening) = watch::channel(false);
-        let line = Line { broker, prefix: prefix.to_owned(), shared: Arc::clone(&shared) };
+        let line = Line { brokers: brokers.clone(), prefix: prefix.to_owned(), shared: Arc::clone(&shared) };
         let tasks = [tokio::spawn(line.clone().publish_all(publishing)), tokio::spawn(line.read_all(ready))];
         let waited = timeout(Duration::from_secs(30), listening.wait_for(|listening| *listening)).await;
         waited.map_err(|_| "results cannot be read".to_owned())?.map_err(|error| error.to_string())?;
-        Ok(Client { broker, prefix: prefix.to_owned(), publications, shared, tasks })
+        Ok(Client { brokers, prefix: prefix.to_owned(), publications, shared, tasks })
     }
 
     /// Publishes until the broker confirms the message.
@@ -140,7 +143,7 @@ impl Client {
     /// The number of messages in a queue of the gateway; an error if the queue is missing.
     pub async fn queued(&self, name: &str) -> Result<u32, String> {
         let asked = async {
-            let (connection, channel) = open(self.broker).await.map_err(|error| error.to_string())?;
+            let (connection, channel) = open(&self.brokers).await.map_err(|error| error.to_string())?;
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
             let queue = format!("{}.{name}", self.prefix);
             let queue = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
@@ -161,7 +164,7 @@ impl Client {
 
     /// Deletes a queue of the gateway, with what lies in it.
     pub async fn delete_queue(&self, name: &str) -> Result<(), String> {
-        let (connection, channel) = open(self.broker).await.map_err(|error| error.to_string())?;
+        let (connection, channel) = open(&self.brokers).await.map_err(|error| error.to_string())?;
         let queue = format!("{}.{name}", self.prefix);
         let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         let _ = connection.close(200, "done".into()).await;
@@ -195,12 +198,25 @@ impl Seen {
 /// The state of both tasks.
 #[derive(Clone)]
 struct Line {
-    broker: SocketAddr,
+    brokers: Vec<SocketAddr>,
     prefix: String,
     shared: Arc<Shared>,
 }
 
-async fn open(broker: SocketAddr) -> lapin::Result<(Connection, Channel)> {
+async fn open(brokers: &[SocketAddr]) -> lapin::Result<(Connection, Channel)> {
+    let mut opened = Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into());
+    for broker in brokers {
+        opened = timeout(NODE_ANSWERS_WITHIN, open_at(*broker))
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+        if opened.is_ok() {
+            break;
+        }
+    }
+    opened
+}
+
+async fn open_at(broker: SocketAddr) -> lapin::Result<(Connection, Channel)> {
     let url = Server::amqp_url(broker, "?heartbeat=5&connection_timeout=2000");
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
@@ -212,7 +228,7 @@ impl Line {
     async fn publish_all(self, mut publications: mpsc::UnboundedReceiver<Publication>) {
         let mut waiting = VecDeque::new();
         loop {
-            let opened = timeout(ANSWER_WITHIN, open(self.broker)).await;
+            let opened = timeout(2 * ANSWER_WITHIN, open(&self.brokers)).await;
             let Ok(Ok((_connection, channel))) = opened else {
                 sleep(RECONNECT_WAIT).await;
                 continue;
@@ -252,7 +268,7 @@ impl Line {
             confirms.push(timeout(ANSWER_WITHIN, published).await.map_err(drop)?.map_err(drop)?);
         }
         let mut kept = VecDeque::new();
-        let mut broken = false;
+        let (mut broken, mut is_refused) = (false, false);
         for confirm in confirms {
             let publication = window.pop_front().expect("one publication for each confirm");
             let confirmed = match broken {
@@ -261,8 +277,13 @@ impl Line {
             };
             match confirmed {
                 Some(Confirmation::Ack(None)) => self.confirmed(&publication),
-                // Returned, because the queue is gone, or refused: published again.
-                Some(_) => kept.push_back(publication),
+                // Returned, because the queue is gone: published again.
+                Some(Confirmation::Ack(Some(_))) => kept.push_back(publication),
+                // RabbitMQ 3.10 goes on to refuse on a channel that was opened while a queue had no leader.
+                Some(_) => {
+                    is_refused = true;
+                    kept.push_back(publication);
+                }
                 None => {
                     broken = true;
                     kept.push_back(publication);
@@ -270,7 +291,7 @@ impl Line {
             }
         }
         *window = kept;
-        if broken { Err(()) } else { Ok(()) }
+        if broken || is_refused { Err(()) } else { Ok(()) }
     }
 
     fn confirmed(&self, publication: &Publication) {
@@ -317,7 +338,7 @@ impl Line {
     }
 
     async fn subscribe(&self) -> lapin::Result<(Connection, Channel, Consumer)> {
-        let (connection, channel) = open(self.broker).await?;
+        let (connection, channel) = open(&self.brokers).await?;
         let queue = format!("{}.chaos", self.prefix);
         let mut quorum = FieldTable::default();
         quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));

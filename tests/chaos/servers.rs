@@ -13,12 +13,9 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::process::Process;
+use super::rabbit_node::{self, Seat};
 use super::wait::until_async;
 
-/// Debian's `rabbitmq-server` in the PATH insists on its own user; the script that it wraps does not.
-const RABBITMQ_SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-/// Names another program than these two.
-const RABBITMQ_SERVER: &str = "OTPOST_TEST_RABBITMQ_SERVER";
 const REDIS_STARTS_WITHIN: Duration = Duration::from_secs(20);
 const RABBITMQ_STARTS_WITHIN: Duration = Duration::from_secs(90);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -39,17 +36,9 @@ pub enum End {
 
 /// The programs that this machine lacks for the suite.
 pub fn missing() -> Vec<&'static str> {
-    let missing = |program: &&str| which(program).is_none();
-    let mut missing: Vec<&str> = ["redis-server", "epmd"].into_iter().filter(missing).collect();
-    if which(rabbitmq_server()).is_none() {
-        missing.push("rabbitmq-server");
-    }
-    missing
-}
-
-fn rabbitmq_server() -> PathBuf {
-    let fallback = if Path::new(RABBITMQ_SCRIPT).exists() { RABBITMQ_SCRIPT } else { "rabbitmq-server" };
-    std::env::var_os(RABBITMQ_SERVER).map_or_else(|| fallback.into(), PathBuf::from)
+    let rabbit = rabbit_node::program("rabbitmq-server");
+    let programs = [("redis-server", "redis-server"), ("epmd", "epmd"), ("rabbitmq-server", &rabbit)];
+    programs.into_iter().filter(|(_, program)| which(program).is_none()).map(|(name, _)| name).collect()
 }
 
 fn which(program: impl AsRef<Path>) -> Option<PathBuf> {
@@ -179,33 +168,17 @@ impl Server {
     }
 
     fn rabbitmq(&self) -> Command {
-        let mut rabbit = command(rabbitmq_server());
-        let [names, distribution] = self.ports.map(|port| port.to_string());
-        let none = self.folder.join("none");
-        rabbit
-            .env("HOME", &self.folder)
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("ERL_EPMD_PORT", names)
-            .env("ERL_CRASH_DUMP", self.folder.join("crash"))
-            // The script becomes the server, and needs no second program to stop it.
-            .env("RUNNING_UNDER_SYSTEMD", "true")
-            .env("RABBITMQ_NODENAME", format!("chaos-{}@localhost", self.address.port()))
-            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODE_PORT", self.address.port().to_string())
-            .env("RABBITMQ_DIST_PORT", distribution)
-            .env("RABBITMQ_CONF_ENV_FILE", &none)
-            .env("RABBITMQ_CONFIG_FILE", &none)
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", &none)
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("enabled_plugins"))
-            .env("RABBITMQ_MNESIA_BASE", self.folder.join("data"))
-            .env("RABBITMQ_LOG_BASE", self.folder.join("log"))
-            .env("RABBITMQ_LOGS", "-")
-            // Busy-waiting schedulers would take CPU time from the tested processes.
-            .env(
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 -kernel inet_dist_use_interface {127,0,0,1}",
-            );
-        rabbit
+        let [names_port, distribution_port] = self.ports;
+        let seat = Seat {
+            name: format!("chaos-{}@localhost", self.address.port()),
+            address: self.address,
+            names_port,
+            distribution_port,
+            home: self.folder.clone(),
+            folder: self.folder.clone(),
+            root: None,
+        };
+        seat.server()
     }
 }
 

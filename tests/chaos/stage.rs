@@ -2,6 +2,7 @@
 //!
 //! A stage is set up, gets traffic and faults, becomes idle, and is judged by its history.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as StdMutex;
 use std::sync::PoisonError;
@@ -39,6 +40,8 @@ pub struct Setup {
     pub code_life_minutes: u64,
     /// More settings of the workers.
     pub settings: Vec<(&'static str, String)>,
+    /// Nodes of RabbitMQ in place of the one that all scenarios share; `AMQP_URL` is then in the settings.
+    pub brokers: Vec<SocketAddr>,
     /// Any POST may have left its sender in doubt. Otherwise only a POST close to a fault may.
     pub silent_doubt: bool,
 }
@@ -46,7 +49,8 @@ pub struct Setup {
 impl Setup {
     pub fn new(name: &'static str, seed: u64) -> Setup {
         let settings = Vec::new();
-        Setup { name, seed, workers: 1, limit: 5, code_life_minutes: 10, settings, silent_doubt: false }
+        let (brokers, silent_doubt) = (Vec::new(), false);
+        Setup { name, seed, workers: 1, limit: 5, code_life_minutes: 10, settings, brokers, silent_doubt }
     }
 }
 
@@ -97,7 +101,11 @@ impl<'a> Stage<'a> {
         if !declared.status.success() {
             return Err(String::from_utf8_lossy(&declared.stderr).into_owned());
         }
-        let client = Client::start(servers.rabbit.address, &prefix).await?;
+        let brokers = match setup.brokers.as_slice() {
+            [] => vec![servers.rabbit.address],
+            nodes => nodes.to_vec(),
+        };
+        let client = Client::start(brokers, &prefix).await?;
         (0..setup.workers).for_each(|_| fleet.add());
         fleet.ready().await?;
         Ok(Stage {

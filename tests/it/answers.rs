@@ -316,6 +316,20 @@ async fn a_request_that_was_not_queued_is_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_to_a_blocking_broker_is_not_counted_and_the_answer_says_why() {
+    let world = World::new();
+    let server = server_of(&world);
+    world.broker.block_publishers(true);
+    for _ in 0..200 {
+        let problem = ask(&server, &alice()).await.expect_problem(503, "queue_unavailable");
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(detail.starts_with("the broker is short of memory or disk space"), "{detail}");
+    }
+    world.broker.block_publishers(false);
+    assert_eq!(ask(&server, &alice()).await.expect(202)["status"], "queued");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unconfirmed_request_is_counted_because_it_may_be_queued() {
     let world = World::new();
     let server = server_of(&world);

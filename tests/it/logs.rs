@@ -48,6 +48,7 @@ fn logged(filter: &str) -> Vec<String> {
         trace!(target: "h2::codec::framed_write", ?message, "frame");
         debug!(target: "redis::aio", ?message, "command");
         info!(target: "lapin::connection", ?message, "connected");
+        error!(target: "lapin::channel", ?message, "Connection closed");
         debug!(target: "otpost::telemetry::events", ?message, "ours");
     });
     let lines = recorder.0.lock().expect("no panic while the lock is held");

@@ -3,7 +3,8 @@
 
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 
-use crate::domain::server_url::{Host, InvalidUrl, ServerUrl, whole_number};
+use super::hosts::Host;
+use crate::domain::server_url::{InvalidUrl, ServerUrl, whole_number};
 
 /// Each side notices a silent peer after twice this time.
 pub(super) const HEARTBEAT_SECONDS: u16 = 10;
@@ -14,13 +15,14 @@ pub(super) const TCP_CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// leaves the buffers untouched until they are used; to one that the broker names it grows them, and writes 8 MiB of zeros.
 pub(super) const FRAME_BYTES: u32 = 131_072;
 
-/// Without credentials the user is `guest`, and without a path the virtual host is `/` (RabbitMQ's URI specification).
-pub(super) fn read(url: &str) -> Result<AMQPUri, InvalidUrl> {
+/// The settings for the first host, and all hosts. Without credentials the user is `guest`, and without a path the virtual
+/// host is `/` (RabbitMQ's URI specification).
+pub(super) fn read(url: &str) -> Result<(AMQPUri, Vec<Host>), InvalidUrl> {
     let url = ServerUrl::parse(url, &["amqp", "amqps"])?;
-    let Host { name: host, port } = url.one_host("")?.clone();
     let vhost = url.path()?.unwrap_or("/").to_owned();
     let scheme = if url.scheme == "amqps" { AMQPScheme::AMQPS } else { AMQPScheme::AMQP };
     let has_credentials = url.credentials.is_some();
+    let hosts = url.all_hosts(scheme.default_port())?;
     let userinfo = match url.credentials {
         Some(known) if known.user.is_empty() => {
             return Err(InvalidUrl::new("must have a user beside its password, as user:password@host"));
@@ -28,10 +30,11 @@ pub(super) fn read(url: &str) -> Result<AMQPUri, InvalidUrl> {
         Some(known) => AMQPUserInfo { username: known.user, password: known.password },
         None => AMQPUserInfo::default(),
     };
-    let port = port.unwrap_or_else(|| scheme.default_port());
     let query = parameters(&url.parameters)?;
     check_external(&query, &scheme, has_credentials)?;
-    Ok(AMQPUri { scheme, authority: AMQPAuthority { userinfo, host, port }, vhost, query })
+    let (host, port) = hosts[0].clone();
+    let authority = AMQPAuthority { userinfo, host, port };
+    Ok((AMQPUri { scheme, authority, vhost, query }, hosts))
 }
 
 /// SASL EXTERNAL takes the user from the client certificate.

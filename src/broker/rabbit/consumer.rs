@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer, Event};
+use lapin::{Channel, Consumer, Event};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,10 +20,12 @@ use tokio_util::task::TaskTracker;
 
 use super::ack_writer::AckWriter;
 use super::acks::SettledDelivery;
+use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
+use super::hosts::Hosts;
 use super::reconnect::ReconnectBackoff;
 use super::tls::Certificates;
-use super::{RPC_TIMEOUT, RabbitSettings, close, connect, properties, topology};
+use super::{RPC_TIMEOUT, RabbitSettings, properties, topology};
 use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, Names, RequestConsumer, Settlement, Settler};
 use crate::domain::channel;
@@ -69,6 +71,7 @@ impl RabbitConsumer {
             fault: fault_sender,
             retired: TaskTracker::new(),
             paused: paused_receiver,
+            is_unanswered: false,
             cancelled: cancelled.clone(),
             ended: ended.clone(),
         };
@@ -131,6 +134,8 @@ struct Supervisor {
     /// Replaced sessions with unsettled deliveries.
     retired: TaskTracker,
     paused: watch::Receiver<bool>,
+    /// The last repeated declaration had no answer.
+    is_unanswered: bool,
     /// No more deliveries; the buffer is still handed over.
     cancelled: CancellationToken,
     /// The consumer was closed or dropped.
@@ -148,17 +153,18 @@ impl Supervisor {
 
     async fn run_sessions(&mut self) {
         let mut backoff = ReconnectBackoff::new(ROLE, Some(self.of));
+        let mut hosts = self.settings.hosts();
         let mut prefetch = self.settings.prefetch;
         loop {
             let started = Instant::now();
-            let ended = self.session(prefetch).await;
+            let ended = self.session(&mut hosts, prefetch).await;
             self.consuming.send_replace(false);
             let Err(error) = ended else { return };
             self.fault.send_replace(error.tls_fault());
             // A message that lapin cannot parse ends each session that receives it. With a prefetch of 1 it does not raise
             // the delivery counts of others, until the broker dead-letters it.
             prefetch = if error.is_unparsable() { 1 } else { self.settings.prefetch };
-            let delay = backoff.after(&error, started.elapsed());
+            let delay = backoff.after(&error, started.elapsed(), &mut hosts);
             tokio::select! {
                 biased;
                 () = self.stopped() => return,
@@ -176,22 +182,22 @@ impl Supervisor {
     }
 
     /// One connection, from connecting to its end, and those that replace it. `Ok` if we ended it.
-    async fn session(&mut self, prefetch: u16) -> Result<(), RabbitError> {
+    async fn session(&mut self, hosts: &mut Hosts, prefetch: u16) -> Result<(), RabbitError> {
         let paused = *self.paused.borrow();
         let mut opened = tokio::select! {
             biased;
             () = self.stopped() => return Ok(()),
-            opened = Session::open(&self.settings, self.of, prefetch, paused) => opened?,
+            opened = Session::open(&self.settings, hosts, self.of, prefetch, paused) => opened?,
         };
         loop {
             self.consuming.send_replace(true);
             self.fault.send_replace(None);
-            events::broker_connected(ROLE, Some(self.of));
             let (session, mut consumer, settlements) = opened;
+            events::broker_connected(ROLE, Some(self.of), session.place.as_deref());
             let mut acks = AckWriter::start(&session.channel, settlements, self.settings.prefetch);
             let ended = tokio::select! {
                 biased;
-                ended = self.hand_over(&session, &mut consumer) => ended,
+                ended = self.hand_over(&session, &mut consumer, hosts) => ended,
                 failed = acks.failure() => Err(failed),
             };
             if let Ok(Some(next)) = ended {
@@ -214,11 +220,13 @@ impl Supervisor {
         &mut self,
         session: &Session,
         consumer: &mut Option<Consumer>,
+        hosts: &mut Hosts,
     ) -> Result<Option<Opened>, RabbitError> {
         let mut failure = pin!(session.failure());
         let settings = self.settings.clone();
-        let open = || Session::open(&settings, self.of, settings.prefetch, true);
-        let mut replacement = pin!(session.certificates.replacement(ROLE, Some(self.of), open));
+        let of = self.of;
+        let open = async || Session::open(&settings, hosts, of, settings.prefetch, true).await;
+        let mut replacement = pin!(session.certificates.replacement(ROLE, Some(of), open));
         let names = self.settings.names.clone();
         let mut declared = pin!(session.declare_again(&names, self.of));
         let (cancelled, ended) = (self.cancelled.clone(), self.ended.clone());
@@ -242,7 +250,7 @@ impl Supervisor {
                 }
                 next = &mut replacement, if !matches!(phase, Phase::Pausing | Phase::Draining) => return Ok(Some(next)),
                 outcome = &mut declared, if phase != Phase::Draining => {
-                    self.report_topology(&outcome);
+                    self.report_topology(session, &outcome);
                     declared.set(session.declare_again(&names, self.of));
                 }
                 () = pause_is(&mut pausing, true), if matches!(phase, Phase::Consuming | Phase::Cautious) => {
@@ -273,13 +281,26 @@ impl Supervisor {
         }
     }
 
-    /// Requests in flight are not disturbed where an object was refused: only readiness changes.
-    fn report_topology(&self, outcome: &Result<(), RabbitError>) {
-        let is_declared = outcome.is_ok();
-        match outcome {
-            Err(error) => events::topology_refused(ROLE, Some(self.of), error, Some(DECLARE_INTERVAL)),
-            Ok(()) if !*self.consuming.borrow() => events::broker_connected(ROLE, Some(self.of)),
-            Ok(()) => {}
+    /// Requests in flight are not disturbed where an object was refused: only readiness changes. A declaration that the
+    /// broker did not answer changes nothing: it is repeated, and the loss of the connection is noticed elsewhere.
+    fn report_topology(&mut self, session: &Session, outcome: &Result<(), RabbitError>) {
+        let is_declared = match outcome {
+            Err(error) if error.is_refusal() => {
+                events::topology_refused(ROLE, Some(self.of), error, Some(DECLARE_INTERVAL));
+                false
+            }
+            Err(error) if self.is_unanswered => {
+                return events::declaration_unanswered(ROLE, Some(self.of), error, DECLARE_INTERVAL);
+            }
+            Err(error) => {
+                self.is_unanswered = true;
+                return events::declaration_retried(ROLE, Some(self.of), error, DECLARE_INTERVAL);
+            }
+            Ok(()) => true,
+        };
+        self.is_unanswered = false;
+        if is_declared && !*self.consuming.borrow() {
+            events::broker_connected(ROLE, Some(self.of), session.place.as_deref());
         }
         self.consuming.send_if_modified(|consuming| std::mem::replace(consuming, is_declared) != is_declared);
     }
@@ -303,7 +324,9 @@ enum Phase {
 }
 
 struct Session {
-    connection: Connection,
+    connection: OpenConnection,
+    /// The place of its host in `AMQP_URL`.
+    place: Option<String>,
     channel: Channel,
     prefetch: u16,
     certificates: Certificates,
@@ -323,19 +346,21 @@ struct Link {
 impl Session {
     async fn open(
         settings: &RabbitSettings,
+        hosts: &mut Hosts,
         of: channel::Channel,
         prefetch: u16,
         paused: bool,
     ) -> Result<Opened, RabbitError> {
         let certificates = Certificates::of(settings.tls.as_ref());
-        let connection = connect(settings, ROLE).await?;
+        let connection = connect(settings, hosts, ROLE).await?;
+        let place = hosts.place();
         let channel = topology::open(&connection).await?;
         topology::declare_for_consuming(&channel, &settings.names, of).await?;
         // The prefetch bounds this channel, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
-        let session =
-            Session { connection, channel, prefetch, certificates, link, consumers: AtomicU32::new(0) };
+        let consumers = AtomicU32::new(0);
+        let session = Session { connection, place, channel, prefetch, certificates, link, consumers };
         let consumer = match paused {
             true => None,
             false => Some(session.consume(&settings.names.requests_of(of), prefetch).await?),

@@ -11,12 +11,13 @@ use lapin::options::{
     BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use lapin::{BasicProperties, Channel, Confirmation};
 
+use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
 use super::properties::{self, Routes, count, owned};
 use super::publish::{open_confirming, send};
-use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect};
+use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE};
 use crate::broker::{DeadLetter, DeadLetters, DeadLettersError, Outgoing, PublishError};
 use crate::domain::time::UnixMillis;
 
@@ -24,7 +25,7 @@ use crate::domain::time::UnixMillis;
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub struct RabbitDeadLetters {
-    connection: Connection,
+    connection: OpenConnection,
     reading: Channel,
     /// Opened for the first message.
     publishing: Option<Channel>,
@@ -37,7 +38,7 @@ pub struct RabbitDeadLetters {
 impl RabbitDeadLetters {
     /// Connects, once.
     pub async fn open(settings: &RabbitSettings) -> Result<RabbitDeadLetters, RabbitError> {
-        let connection = connect(settings, "dead letters").await?;
+        let connection = connect(settings, &mut settings.hosts(), "dead letters").await?;
         let reading = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         let (routes, queue) = (Routes::new(&settings.names), settings.names.dead_letters());
         Ok(RabbitDeadLetters {

@@ -8,6 +8,10 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use crate::tls::fault::{ServerWords, TlsFault};
 
 pub(super) const CONNECT: &str = "connect";
+pub(super) const DECLARE_EXCHANGE: &str = "declare an exchange";
+pub(super) const DECLARE_QUEUE: &str = "declare a queue";
+pub(super) const BIND_QUEUE: &str = "bind a queue";
+const DECLARATIONS: [&str; 3] = [DECLARE_EXCHANGE, DECLARE_QUEUE, BIND_QUEUE];
 
 /// Why a session with the broker ended, or a topology could not be declared.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +22,9 @@ pub enum RabbitError {
     /// Retry: the broker or the network failed.
     #[error("{step}: {}", shown(source))]
     Failed { step: &'static str, source: lapin::Error },
+    /// Retry: no host of several could be connected. With their numbers, in order.
+    #[error("{}", of_each(.0))]
+    NoHost(Vec<(usize, RabbitError)>),
     /// An operator has to act: a retry alone will not help.
     #[error(
         "an object exists with other arguments than our {wanted}: delete it once it is empty, or choose \
@@ -35,6 +42,45 @@ pub enum RabbitError {
 }
 
 impl RabbitError {
+    /// Of a round over all hosts, with their numbers.
+    pub(super) fn of_round(mut failures: Vec<(usize, RabbitError)>) -> RabbitError {
+        failures.sort_by_key(|(host, _)| *host);
+        match failures.pop() {
+            Some((_, error)) if failures.is_empty() => error,
+            Some(last) => {
+                failures.push(last);
+                RabbitError::NoHost(failures)
+            }
+            None => RabbitError::Ended("no host was tried"),
+        }
+    }
+
+    /// The connection was not opened: no host, or the only one, took it.
+    pub(super) fn is_of_connecting(&self) -> bool {
+        match self {
+            RabbitError::NoHost(_) | RabbitError::TimedOut(CONNECT) => true,
+            RabbitError::Failed { step, .. } => *step == CONNECT,
+            _ => false,
+        }
+    }
+
+    /// Another host may do better. An object that a host refuses is refused by all.
+    pub(super) fn blames_host(&self) -> bool {
+        let failed = matches!(self, RabbitError::Failed { .. } | RabbitError::TimedOut(_));
+        failed && !self.is_of_connecting() && !self.is_unparsable() && self.soft().is_none()
+    }
+
+    /// The declaration itself is right: RabbitMQ fails when several processes make the same objects at once.
+    pub(super) fn is_declaration_race(&self) -> bool {
+        let RabbitError::Failed { step, source } = self else {
+            return false;
+        };
+        let ErrorKind::ProtocolError(error) = source.kind() else {
+            return false;
+        };
+        DECLARATIONS.contains(step) && *error.kind() == AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR)
+    }
+
     /// An error that closes the channel and leaves the connection open.
     pub(super) fn soft(&self) -> Option<AMQPSoftError> {
         let RabbitError::Failed { source, .. } = self else {
@@ -90,6 +136,18 @@ impl RabbitError {
     pub(super) fn is_unparsable(&self) -> bool {
         matches!(self, RabbitError::Failed { source, .. } if matches!(source.kind(), ErrorKind::ParsingError(_)))
     }
+}
+
+/// The errors of several hosts; once, if they are the same.
+fn of_each(failures: &[(usize, RabbitError)]) -> String {
+    let words: Vec<String> = failures.iter().map(|(_, error)| error.in_words()).collect();
+    if words.windows(2).all(|two| two[0] == two[1])
+        && let Some(first) = words.first()
+    {
+        return format!("{first} (each of {} hosts)", words.len());
+    }
+    let numbered = failures.iter().zip(&words).map(|((host, _), words)| format!("host {host} {words}"));
+    format!("answers on no host: {}", numbered.collect::<Vec<_>>().join("; "))
 }
 
 const WORDS: ServerWords = ServerWords {

@@ -2,30 +2,34 @@
 //!
 //! Consumers and publishers have connections of their own, so that a blocked publisher cannot stop acknowledgements. The
 //! supervisor of a connection rebuilds connection, channel, topology and consumer whenever one of them ends, without a
-//! last attempt. `lapin`'s own recovery stays off: it can end up connected and silent.
+//! last attempt. `lapin`'s own recovery stays off: it can end up connected and silent. Each connection chooses among the
+//! hosts of `AMQP_URL` on its own.
 //!
 //! Every wait for the broker has a limit, and no error or log line holds the URL.
 
 mod ack_writer;
 mod acks;
 mod address;
+mod connect;
 pub mod consumer;
 pub mod dead_letters;
 pub mod error;
 pub mod health_check;
+mod hosts;
 mod properties;
 pub mod publish;
 mod reconnect;
+mod refusals;
 pub mod rpc;
 mod tls;
 pub mod topology;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
 
-use self::error::{CONNECT, RabbitError, within};
+use self::hosts::{Host, Hosts};
 use crate::broker::Names;
 use crate::domain::server_url::InvalidUrl;
 use crate::tls::TlsClient;
@@ -33,7 +37,9 @@ use crate::tls::TlsClient;
 /// It holds a password: no `Debug`.
 #[derive(Clone)]
 pub struct RabbitSettings {
+    /// For the first host.
     uri: AMQPUri,
+    hosts: Arc<[Host]>,
     names: Names,
     prefetch: u16,
     /// Without it `amqps://` trusts the system's roots.
@@ -43,7 +49,8 @@ pub struct RabbitSettings {
 impl RabbitSettings {
     /// Reads an `amqp://` or `amqps://` URL. A prefetch of 0, which means "no limit" in AMQP, becomes 1.
     pub fn new(url: &str, names: Names, prefetch: u16) -> Result<RabbitSettings, InvalidUrl> {
-        Ok(RabbitSettings { uri: address::read(url)?, names, prefetch: prefetch.max(1), tls: None })
+        let (uri, hosts) = address::read(url)?;
+        Ok(RabbitSettings { uri, hosts: hosts.into(), names, prefetch: prefetch.max(1), tls: None })
     }
 
     /// Connections use this TLS. Not for `amqp://`.
@@ -54,10 +61,19 @@ impl RabbitSettings {
     pub fn tls(&self) -> Option<&TlsClient> {
         self.tls.as_ref()
     }
+
+    /// For one connection, which keeps them.
+    fn hosts(&self) -> Hosts {
+        Hosts::in_random_order(&self.hosts)
+    }
+
+    fn uri_of(&self, host: &str, port: u16) -> AMQPUri {
+        let mut uri = self.uri.clone();
+        (uri.authority.host, uri.authority.port) = (host.to_owned(), port);
+        uri
+    }
 }
 
-/// TCP, TLS and the AMQP handshake together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// One synchronous AMQP method on an open connection.
 const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 /// An orderly close; the broker cleans up in any case.
@@ -66,17 +82,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Under load RabbitMQ passes acknowledgements to a quorum queue a moment later, and loses them if the connection closes
 /// meanwhile. AMQP does not confirm acknowledgements.
 const SETTLE_GRACE: Duration = Duration::from_millis(100);
-
-/// `role` is shown in the broker's list of connections.
-async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {
-    let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
-    within(CONNECT, CONNECT_TIMEOUT, tls::open(settings.uri.clone(), properties, settings.tls.as_ref())).await
-}
-
-/// Failure changes nothing: the broker redelivers unsettled deliveries either way.
-async fn close(connection: &Connection) {
-    let _ = within("close", CLOSE_TIMEOUT, connection.close(SUCCESS, "OK".into())).await;
-}
 
 /// AMQP's reply code for an orderly end.
 const SUCCESS: u16 = 200;
@@ -118,8 +123,24 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_share_credentials_virtual_host_and_parameters() {
+        let url = "amqps://u,v:p,q@h1:1,h2,[2001:DB8::1]:3/a%2Fb,c?heartbeat=3";
+        let settings = RabbitSettings::new(url, Names::new("t"), 1).expect("valid");
+        let host = |name: &str, port| (name.to_owned(), port);
+        assert_eq!(*settings.hosts, [host("h1", 1), host("h2", 5671), host("2001:db8::1", 3)]);
+        for (name, port) in settings.hosts.iter() {
+            let uri = settings.uri_of(name, *port);
+            assert_eq!((&uri.authority.host, uri.authority.port), (name, *port));
+            let user = &uri.authority.userinfo;
+            assert_eq!((&*user.username, &*user.password, &*uri.vhost), ("u,v", "p,q", "a/b,c"));
+            assert_eq!(uri.query.heartbeat, Some(3));
+        }
+    }
+
+    #[test]
     fn a_url_that_cannot_be_read_is_not_repeated_in_the_error() {
-        for url in ["", "http://user:secret@host", "amqp//secret", "amqp://user:secret@host:port"] {
+        let twice = "amqp://user:secret@one,two,one:5672";
+        for url in ["", "http://user:secret@host", "amqp//secret", "amqp://user:secret@host:port", twice] {
             let Err(error) = RabbitSettings::new(url, Names::new("t"), 1) else { panic!("accepted {url}") };
             assert!(!error.to_string().contains("secret"));
         }

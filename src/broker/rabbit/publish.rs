@@ -18,14 +18,19 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
+use super::hosts::Hosts;
 use super::properties::{Envelope, Routes};
 use super::reconnect::ReconnectBackoff;
+use super::refusals::Refusals;
 use super::tls::Certificates;
-use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
+use super::{RPC_TIMEOUT, RabbitSettings, topology};
 use crate::broker::{HealthCheck, Outgoing, PublishError, Publisher, Target};
 use crate::telemetry::events;
 
+/// For `otpost status`.
+pub(super) const BLOCKS: &str = "blocks publishers (memory or disk alarm)";
 /// To write a message and receive its confirm.
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// A message waits this long for a connection.
@@ -34,6 +39,7 @@ const CONFIRMS_POLL: Duration = Duration::from_millis(50);
 /// The properties of outgoing messages are bounded and fit one such frame; a body is split. `lapin` buffers 32 frames in
 /// each direction.
 const FRAME_BYTES: u32 = 16_384;
+const PUBLISH: &str = "publish";
 /// `lapin` remembers each message whose confirm timed out, for as long as the channel lives.
 const TIMED_OUT_MAX: u64 = 10_000;
 
@@ -42,6 +48,7 @@ pub struct RabbitPublisher {
     session: watch::Receiver<Option<Arc<Session>>>,
     usable: watch::Receiver<bool>,
     fault: watch::Receiver<Option<String>>,
+    blocked: watch::Receiver<bool>,
     supervisor: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
     /// Ends the supervisor when the publisher is dropped.
@@ -56,6 +63,7 @@ impl RabbitPublisher {
         let (session_sender, session) = watch::channel(None);
         let (usable_sender, usable) = watch::channel(false);
         let (fault_sender, fault) = watch::channel(None);
+        let (blocked_sender, blocked) = watch::channel(false);
         let stop = CancellationToken::new();
         let supervisor = Supervisor {
             role,
@@ -63,6 +71,7 @@ impl RabbitPublisher {
             session: session_sender,
             usable: usable_sender,
             fault: fault_sender,
+            blocked: blocked_sender,
             stop: stop.clone(),
         };
         let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
@@ -71,6 +80,7 @@ impl RabbitPublisher {
             session,
             usable,
             fault,
+            blocked,
             supervisor,
             _ended: stop.clone().drop_guard(),
             stop,
@@ -85,6 +95,11 @@ impl RabbitPublisher {
     /// The fault of TLS for which there is no connection, for readiness.
     pub fn fault(&self) -> watch::Receiver<Option<String>> {
         self.fault.clone()
+    }
+
+    /// True while the broker is connected and blocks publishers.
+    pub fn blocked(&self) -> watch::Receiver<bool> {
+        self.blocked.clone()
     }
 
     /// Closes the connection. Open confirms fail.
@@ -104,7 +119,23 @@ impl RabbitPublisher {
         let open = changes.wait_for(|session| session.as_ref().is_some_and(|session| session.is_open()));
         match timeout(SESSION_TIMEOUT, open).await {
             Ok(Ok(session)) => Ok(Arc::clone(session.as_ref().expect("waited for one"))),
+            Ok(Err(_)) | Err(_) if *self.blocked.borrow() => Err(PublishError::Blocked),
             Ok(Err(_)) | Err(_) => Err(PublishError::NotTaken("not connected".to_owned())),
+        }
+    }
+
+    /// A reply is best effort: it does not wait for the end of an alarm.
+    async fn publish_reply(
+        &self,
+        session: &Session,
+        envelope: Envelope,
+        body: &[u8],
+    ) -> Result<(), PublishError> {
+        let mut blocked = self.blocked.clone();
+        tokio::select! {
+            biased;
+            published = session.publish_pipelined(envelope, body) => published,
+            Ok(_) = blocked.wait_for(|blocked| *blocked) => Err(PublishError::Blocked),
         }
     }
 }
@@ -117,9 +148,8 @@ impl Publisher for RabbitPublisher {
         };
         let session = self.session().await?;
         match message.target {
-            Target::Results { .. } | Target::Reply { .. } => {
-                session.publish_pipelined(envelope, message.body).await
-            }
+            Target::Results { .. } => session.publish_pipelined(envelope, message.body).await,
+            Target::Reply { .. } => self.publish_reply(&session, envelope, message.body).await,
             // Boxed, to keep the future of a result small.
             Target::Requests(_) | Target::Dead(_) => {
                 Box::pin(session.publish_checked(envelope, message.body)).await
@@ -131,10 +161,14 @@ impl Publisher for RabbitPublisher {
 #[async_trait]
 impl HealthCheck for RabbitPublisher {
     async fn check(&self) -> Result<(), String> {
-        let fault = || self.fault.borrow().as_ref().map(|fault| format!("not connected: {fault}"));
-        match *self.usable.borrow() {
-            true => Ok(()),
-            false => Err(fault().unwrap_or_else(|| "not connected, or it blocks publishers".to_owned())),
+        let not_connected = || match &*self.fault.borrow() {
+            Some(fault) => format!("not connected: {fault}"),
+            None => "not connected".to_owned(),
+        };
+        match (*self.usable.borrow(), *self.blocked.borrow()) {
+            (true, _) => Ok(()),
+            (false, true) => Err(BLOCKS.to_owned()),
+            (false, false) => Err(not_connected()),
         }
     }
 }
@@ -146,13 +180,14 @@ fn unaddressable(message: &Outgoing<'_>) -> Result<(), PublishError> {
 }
 
 struct Session {
-    connection: Connection,
+    connection: OpenConnection,
     certificates: Certificates,
     pipelined: Channel,
-    /// Empty while a message is unconfirmed, so that a message that times out drops its channel.
+    /// Empty while a message is unconfirmed, and after a refusal: a message that times out drops its channel.
     checked: Mutex<Option<Channel>>,
     confirmed: AtomicU64,
     timed_out: AtomicU64,
+    refusals: Refusals,
     problems: mpsc::Sender<Problem>,
 }
 
@@ -172,15 +207,22 @@ impl Session {
 
     async fn publish_pipelined(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
         let confirmed_before = self.confirmed.load(Ordering::Relaxed);
-        match send(&self.pipelined, envelope, body).await {
+        let confirmed = async { publish(&self.pipelined, envelope, body).await.map_err(publish_failed) };
+        match self.unless_blocked(confirmed).await {
             Ok(Confirmation::Ack(returned)) => {
                 self.confirmed.fetch_add(1, Ordering::Relaxed);
+                self.refusals.taken();
                 if let Some(returned) = returned {
                     report_return(&returned);
                 }
                 Ok(())
             }
-            Ok(_) => Err(PublishError::NotTaken("refused".to_owned())),
+            Ok(_) => {
+                if self.refusals.refused() {
+                    self.report(Problem::Broken(RabbitError::Ended("the broker refuses every message")));
+                }
+                Err(PublishError::NotTaken("refused".to_owned()))
+            }
             Err(error) => {
                 let unconfirmed = PublishError::Unconfirmed(error.to_string());
                 if self.is_broken_by(&error, confirmed_before) {
@@ -202,9 +244,24 @@ impl Session {
         timed_out > TIMED_OUT_MAX || (silent && !self.connection.status().blocked())
     }
 
+    /// Bounds the wait for a confirm. The time in which the broker blocks publishers does not count: it reads nothing
+    /// then, and `lapin` keeps the message until it does.
+    async fn unless_blocked<T>(
+        &self,
+        confirmed: impl Future<Output = Result<T, RabbitError>>,
+    ) -> Result<T, RabbitError> {
+        let mut confirmed = pin!(confirmed);
+        loop {
+            match timeout(CONFIRM_TIMEOUT, &mut confirmed).await {
+                Ok(confirmed) => return confirmed,
+                Err(_) if self.connection.status().blocked() => {}
+                Err(_) => return Err(RabbitError::TimedOut(PUBLISH)),
+            }
+        }
+    }
+
     async fn publish_checked(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
-        let sent = timeout(CONFIRM_TIMEOUT, self.send_checked(envelope, body)).await;
-        match sent.unwrap_or(Err(RabbitError::TimedOut("publish"))) {
+        match self.unless_blocked(self.send_checked(envelope, body)).await {
             Ok(Confirmation::Ack(None)) => Ok(()),
             Ok(Confirmation::Ack(Some(_))) => {
                 self.report(Problem::TopologyMissing);
@@ -224,10 +281,11 @@ impl Session {
         let mut slot = self.checked.lock().await;
         let channel = match slot.take() {
             Some(channel) if channel.status().connected() => channel,
-            _ => open_confirming(&self.connection).await?,
+            _ => confirming_channel(&self.connection).await.map_err(publish_failed)?,
         };
-        let confirmation = send(&channel, envelope, body).await?;
-        *slot = Some(channel);
+        let confirmation = publish(&channel, envelope, body).await.map_err(publish_failed)?;
+        // A channel that was refused once may be refused for ever.
+        *slot = Some(channel).filter(|_| confirmation.is_ack());
         Ok(confirmation)
     }
 
@@ -242,11 +300,17 @@ pub(super) async fn send(
     envelope: Envelope,
     body: &[u8],
 ) -> Result<Confirmation, RabbitError> {
+    within(PUBLISH, CONFIRM_TIMEOUT, publish(channel, envelope, body)).await
+}
+
+async fn publish(channel: &Channel, envelope: Envelope, body: &[u8]) -> lapin::Result<Confirmation> {
     let Envelope { exchange, routing_key, properties, mandatory } = envelope;
     let options = BasicPublishOptions { mandatory, immediate: false };
-    let confirmed =
-        async { channel.basic_publish(exchange, routing_key, options, body, properties).await?.await };
-    within("publish", CONFIRM_TIMEOUT, confirmed).await
+    channel.basic_publish(exchange, routing_key, options, body, properties).await?.await
+}
+
+fn publish_failed(source: lapin::Error) -> RabbitError {
+    RabbitError::Failed { step: PUBLISH, source }
 }
 
 fn report_return(returned: &lapin::message::BasicReturnMessage) {
@@ -255,9 +319,12 @@ fn report_return(returned: &lapin::message::BasicReturnMessage) {
 }
 
 pub(super) async fn open_confirming(connection: &Connection) -> Result<Channel, RabbitError> {
-    let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
-    let selected = channel.confirm_select(ConfirmSelectOptions::default());
-    within("ask for confirms", RPC_TIMEOUT, selected).await?;
+    within("open a channel", RPC_TIMEOUT, confirming_channel(connection)).await
+}
+
+async fn confirming_channel(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok(channel)
 }
 
@@ -279,18 +346,19 @@ struct Supervisor {
     usable: watch::Sender<bool>,
     /// Of TLS, while not connected.
     fault: watch::Sender<Option<String>>,
+    blocked: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
 impl Supervisor {
     /// Runs sessions until the publisher ends.
     async fn run(self) {
-        let mut backoff = ReconnectBackoff::new(self.role, None);
+        let (mut backoff, mut hosts) = (ReconnectBackoff::new(self.role, None), self.settings.hosts());
         loop {
             let started = Instant::now();
-            let Err(error) = self.run_session().await else { return };
+            let Err(error) = self.run_session(&mut hosts).await else { return };
             self.fault.send_replace(error.tls_fault());
-            let delay = backoff.after(&error, started.elapsed());
+            let delay = backoff.after(&error, started.elapsed(), &mut hosts);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -300,17 +368,18 @@ impl Supervisor {
     }
 
     /// One connection, from connecting to its end, and those that replace it. `Ok` if we ended it.
-    async fn run_session(&self) -> Result<(), RabbitError> {
+    async fn run_session(&self, hosts: &mut Hosts) -> Result<(), RabbitError> {
         let mut opened = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(()),
-            opened = self.open() => opened?,
+            opened = self.open(hosts) => opened?,
         };
         loop {
-            events::broker_connected(self.role, None);
+            events::broker_connected(self.role, None, hosts.place().as_deref());
             self.fault.send_replace(None);
             let (session, problems) = opened;
-            let ended = self.supervise(&session, problems).await;
+            let ended = self.supervise(&session, problems, hosts).await;
+            self.blocked.send_replace(false);
             if let Ok(Some(next)) = ended {
                 opened = next;
                 self.offer(Some(&opened.0));
@@ -326,9 +395,9 @@ impl Supervisor {
         }
     }
 
-    async fn open(&self) -> Result<Opened, RabbitError> {
+    async fn open(&self, hosts: &mut Hosts) -> Result<Opened, RabbitError> {
         let certificates = Certificates::of(self.settings.tls.as_ref());
-        let connection = connect(&self.settings, self.role).await?;
+        let connection = connect(&self.settings, hosts, self.role).await?;
         self.declare(&connection).await?;
         let pipelined = open_confirming(&connection).await?;
         let (problems, receiver) = mpsc::channel(1);
@@ -339,6 +408,7 @@ impl Supervisor {
             checked: Mutex::new(None),
             confirmed: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
+            refusals: Refusals::default(),
             problems,
         };
         Ok((Arc::new(session), receiver))
@@ -353,8 +423,10 @@ impl Supervisor {
         &self,
         session: &Arc<Session>,
         mut problems: mpsc::Receiver<Problem>,
+        hosts: &mut Hosts,
     ) -> Result<Option<Opened>, RabbitError> {
-        let mut replacement = pin!(session.certificates.replacement(self.role, None, || self.open()));
+        let open = async || self.open(hosts).await;
+        let mut replacement = pin!(session.certificates.replacement(self.role, None, open));
         let mut events = pin!(session.connection.events_listener());
         self.offer(Some(session));
         loop {
@@ -363,7 +435,8 @@ impl Supervisor {
                 () = self.stop.cancelled() => return Ok(None),
                 event = events.next() => self.on_event(event, session)?,
                 next = &mut replacement => return Ok(Some(next)),
-                Some(problem) = problems.recv() => match problem {
+                // A blocked broker answers no declaration.
+                Some(problem) = problems.recv(), if !*self.blocked.borrow() => match problem {
                     Problem::Broken(error) => return Err(error),
                     Problem::TopologyMissing => self.declare(&session.connection).await?,
                 },
@@ -382,10 +455,12 @@ impl Supervisor {
             // While blocked, lapin would queue every message in memory without a limit.
             Some(Event::ConnectionBlocked(reason)) => {
                 events::broker_blocked(self.role, &reason);
+                self.blocked.send_replace(true);
                 self.offer(None);
             }
             Some(Event::ConnectionUnblocked) => {
                 events::broker_unblocked(self.role);
+                self.blocked.send_replace(false);
                 self.offer(Some(session));
             }
             Some(_) => {}

@@ -1,10 +1,13 @@
-//! Exponential backoff with jitter between reconnects, at most 10 s, unlimited.
+//! Exponential backoff with jitter between reconnects, at most 4 s, unlimited. Where there are several hosts, each wait
+//! follows a round over all of them.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
 
 use super::error::RabbitError;
+use super::hosts::Hosts;
 use crate::domain::channel::Channel;
 use crate::telemetry::events;
 
@@ -12,11 +15,19 @@ pub(super) struct ReconnectBackoff {
     role: &'static str,
     channel: Option<Channel>,
     delays: ExponentialBackoff,
+    /// Declarations that failed one after the other.
+    declarations: u32,
+    /// The last line about a broker that is away.
+    logged: Option<Instant>,
 }
 
 const DELAY_MIN: Duration = Duration::from_millis(100);
 /// Half of the longest wait: the jitter adds up to as much again.
-const DELAY_MAX: Duration = Duration::from_secs(5);
+const DELAY_MAX: Duration = Duration::from_secs(2);
+/// While no session lasts, a line is repeated after this long.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// Processes that start at once on a fresh broker need a few tries.
+const QUIET_DECLARATIONS: u32 = 5;
 /// The broker dead-letters an unparsable message after 100 returns. Until then it delays others, so it should return
 /// quickly.
 const UNPARSABLE_DELAY: Duration = Duration::from_millis(20);
@@ -27,11 +38,12 @@ const STEADY: Duration = Duration::from_secs(10);
 impl ReconnectBackoff {
     /// Without a channel the connection serves all channels.
     pub(super) fn new(role: &'static str, channel: Option<Channel>) -> ReconnectBackoff {
-        ReconnectBackoff { role, channel, delays: delays() }
+        ReconnectBackoff { role, channel, delays: delays(), declarations: 0, logged: None }
     }
 
-    /// Logs the end of a session that lived for `lived`; answers the wait before the next one.
-    pub(super) fn after(&mut self, error: &RabbitError, lived: Duration) -> Duration {
+    /// Logs the end of a session that lived for `lived`; answers the wait before the next one, with another host if this
+    /// one failed.
+    pub(super) fn after(&mut self, error: &RabbitError, lived: Duration, hosts: &mut Hosts) -> Duration {
         if lived >= STEADY {
             self.delays = delays();
         }
@@ -39,13 +51,32 @@ impl ReconnectBackoff {
             true => UNPARSABLE_DELAY,
             false => self.delays.next().unwrap_or(DELAY_MAX),
         };
-        match error {
-            RabbitError::Refused { .. } | RabbitError::Forbidden { .. } => {
-                events::topology_refused(self.role, self.channel, error, Some(delay));
-            }
-            _ => events::broker_lost(self.role, self.channel, error, delay),
+        self.log(error, delay, lived < STEADY, hosts);
+        if error.blames_host() {
+            hosts.lose();
         }
         delay
+    }
+
+    fn log(&mut self, error: &RabbitError, delay: Duration, was_short: bool, hosts: &Hosts) {
+        let (role, channel) = (self.role, self.channel);
+        self.declarations = if error.is_declaration_race() { self.declarations + 1 } else { 0 };
+        let is_known = was_short && self.logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL);
+        match error {
+            RabbitError::Refused { .. } | RabbitError::Forbidden { .. } => {
+                events::topology_refused(role, channel, error, Some(delay));
+            }
+            _ if (1..=QUIET_DECLARATIONS).contains(&self.declarations) => {
+                events::declaration_retried(role, channel, error, delay);
+            }
+            _ if is_known && !error.is_unparsable() => events::broker_still_lost(role, channel, error, delay),
+            _ => {
+                self.logged = Some(Instant::now());
+                // A round names its hosts itself.
+                let place = hosts.place().filter(|_| !error.is_of_connecting());
+                events::broker_lost(role, channel, place.as_deref(), error, delay);
+            }
+        }
     }
 }
 
@@ -65,10 +96,15 @@ mod tests {
 
     const LOST: RabbitError = RabbitError::Ended("test");
 
+    fn hosts(count: usize) -> Hosts {
+        Hosts::in_random_order(&(0..count).map(|nth| (format!("h{nth}"), 1)).collect())
+    }
+
     #[test]
     fn waits_grow_to_a_limit_and_never_end() {
         let mut backoff = ReconnectBackoff::new("test", None);
-        let waits: Vec<Duration> = (0..200).map(|_| backoff.after(&LOST, Duration::ZERO)).collect();
+        let waits: Vec<Duration> =
+            (0..200).map(|_| backoff.after(&LOST, Duration::ZERO, &mut hosts(1))).collect();
         assert!(waits[0] >= DELAY_MIN && waits[0] < 2 * DELAY_MIN);
         assert!(waits[20..].iter().all(|wait| *wait >= DELAY_MAX && *wait <= 2 * DELAY_MAX));
     }
@@ -76,9 +112,9 @@ mod tests {
     #[test]
     fn a_refused_topology_counts_as_disconnected() {
         let role = "refused in a test";
-        events::broker_connected(role, None);
+        events::broker_connected(role, None, None);
         let refused = RabbitError::Refused { wanted: "queue".to_owned(), detail: String::new() };
-        ReconnectBackoff::new(role, None).after(&refused, Duration::ZERO);
+        ReconnectBackoff::new(role, None).after(&refused, Duration::ZERO, &mut hosts(1));
         let metrics = crate::telemetry::metrics::render();
         assert!(
             metrics.contains(&format!("otpost_broker_connected{{role=\"{role}\",channel=\"\"}} 0")),
@@ -90,9 +126,22 @@ mod tests {
     fn only_a_session_that_lived_for_a_while_resets_the_backoff() {
         let mut backoff = ReconnectBackoff::new("test", None);
         for _ in 0..20 {
-            backoff.after(&LOST, Duration::ZERO);
+            backoff.after(&LOST, Duration::ZERO, &mut hosts(1));
         }
-        assert!(backoff.after(&LOST, STEADY - Duration::from_millis(1)) >= DELAY_MAX);
-        assert!(backoff.after(&LOST, STEADY) < 2 * DELAY_MIN);
+        assert!(backoff.after(&LOST, STEADY - Duration::from_millis(1), &mut hosts(1)) >= DELAY_MAX);
+        assert!(backoff.after(&LOST, STEADY, &mut hosts(1)) < 2 * DELAY_MIN);
+    }
+
+    #[test]
+    fn the_next_session_begins_with_another_host_if_this_one_failed() {
+        let (mut backoff, mut hosts) = (ReconnectBackoff::new("test", None), hosts(3));
+        let first = hosts.number();
+        let refused = RabbitError::Refused { wanted: "queue".to_owned(), detail: String::new() };
+        for of_all_hosts in [refused, LOST, RabbitError::NoHost(Vec::new())] {
+            backoff.after(&of_all_hosts, STEADY, &mut hosts);
+            assert_eq!(hosts.number(), first, "{of_all_hosts}");
+        }
+        backoff.after(&RabbitError::TimedOut("consume"), STEADY, &mut hosts);
+        assert_ne!(hosts.number(), first);
     }
 }

@@ -18,17 +18,20 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Confirmation, Connection, Consumer, Event};
+use lapin::{Channel, Confirmation, Consumer, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
+use super::hosts::Hosts;
 use super::properties::{Envelope, Routes, owned};
 use super::publish::{CONFIRM_TIMEOUT, SESSION_TIMEOUT, open_confirming};
 use super::reconnect::ReconnectBackoff;
+use super::refusals::Refusals;
 use super::tls::Certificates;
-use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
+use super::{RPC_TIMEOUT, RabbitSettings, topology};
 use crate::broker::pending_replies::{PendingReplies, PendingReply};
 use crate::broker::{Outgoing, PublishError, RpcClient};
 use crate::telemetry::events;
@@ -47,6 +50,7 @@ const RETIRED_LOOK: Duration = Duration::from_millis(200);
 pub struct RabbitRpcClient {
     routes: Routes,
     session: watch::Receiver<Option<SessionHandle>>,
+    blocked: watch::Receiver<bool>,
     /// Ends the supervisor when the client is dropped.
     _ended: DropGuard,
 }
@@ -70,10 +74,12 @@ impl RabbitRpcClient {
     pub fn start(settings: RabbitSettings) -> RabbitRpcClient {
         let routes = Routes::new(&settings.names);
         let (handle_sender, session) = watch::channel(None);
+        let (blocked_sender, blocked) = watch::channel(false);
         let stop = CancellationToken::new();
-        let supervisor = Supervisor { settings, handle: handle_sender, stop: stop.clone() };
+        let supervisor =
+            Supervisor { settings, handle: handle_sender, blocked: blocked_sender, stop: stop.clone() };
         tokio::spawn(supervisor.run());
-        RabbitRpcClient { routes, session, _ended: stop.drop_guard() }
+        RabbitRpcClient { routes, session, blocked, _ended: stop.drop_guard() }
     }
 
     async fn session(&self) -> Result<SessionHandle, PublishError> {
@@ -81,6 +87,7 @@ impl RabbitRpcClient {
         let open = changes.wait_for(Option::is_some);
         match timeout(SESSION_TIMEOUT, open).await {
             Ok(Ok(session)) => Ok(session.clone().expect("waited for one")),
+            Ok(Err(_)) | Err(_) if *self.blocked.borrow() => Err(PublishError::Blocked),
             Ok(Err(_)) | Err(_) => Err(PublishError::NotTaken("not connected".to_owned())),
         }
     }
@@ -131,17 +138,18 @@ impl SessionHandle {
 struct Supervisor {
     settings: RabbitSettings,
     handle: watch::Sender<Option<SessionHandle>>,
+    blocked: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
 impl Supervisor {
     /// Runs sessions until the client is dropped.
     async fn run(self) {
-        let mut backoff = ReconnectBackoff::new(ROLE, None);
+        let (mut backoff, mut hosts) = (ReconnectBackoff::new(ROLE, None), self.settings.hosts());
         loop {
             let started = Instant::now();
-            let Err(error) = self.run_session().await else { return };
-            let delay = backoff.after(&error, started.elapsed());
+            let Err(error) = self.run_session(&mut hosts).await else { return };
+            let delay = backoff.after(&error, started.elapsed(), &mut hosts);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -151,18 +159,19 @@ impl Supervisor {
     }
 
     /// One connection, from connecting to its end, and those that replace it. `Ok` if we ended it.
-    async fn run_session(&self) -> Result<(), RabbitError> {
+    async fn run_session(&self, hosts: &mut Hosts) -> Result<(), RabbitError> {
         let mut opened = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(()),
-            opened = Session::open(&self.settings) => opened?,
+            opened = Session::open(&self.settings, hosts) => opened?,
         };
         loop {
-            events::broker_connected(ROLE, None);
+            events::broker_connected(ROLE, None, hosts.place().as_deref());
             let (requests, receiver) = mpsc::channel(UNCONFIRMED_MAX);
             let mut work = Work::new(opened, receiver);
             let handle = SessionHandle { requests, replies: Arc::clone(&work.pending) };
-            let ended = self.serve(&mut work, &handle).await;
+            let ended = self.serve(&mut work, &handle, hosts).await;
+            self.blocked.send_replace(false);
             if let Ok(Some(next)) = ended {
                 opened = next;
                 tokio::spawn(work.wind_up());
@@ -178,11 +187,16 @@ impl Supervisor {
     }
 
     /// Publishes requests and hands replies over, until the session ends or another is to replace it.
-    async fn serve(&self, work: &mut Work, handle: &SessionHandle) -> Result<Option<Session>, RabbitError> {
+    async fn serve(
+        &self,
+        work: &mut Work,
+        handle: &SessionHandle,
+        hosts: &mut Hosts,
+    ) -> Result<Option<Session>, RabbitError> {
         let Work { session, pending, requests, unconfirmed } = work;
         let mut events = pin!(session.connection.events_listener());
         let mut replies = session.replies.clone();
-        let open = || Session::open(&self.settings);
+        let open = async || Session::open(&self.settings, hosts).await;
         let mut replacement = pin!(session.certificates.replacement(ROLE, None, open));
         self.handle.send_replace(Some(handle.clone()));
         loop {
@@ -200,11 +214,13 @@ impl Supervisor {
                     // While blocked, lapin would queue every message in memory without a limit.
                     Some(Event::ConnectionBlocked(reason)) => {
                         events::broker_blocked(ROLE, &reason);
+                        self.blocked.send_replace(true);
                         self.handle.send_replace(None);
                     }
                     Some(Event::ConnectionUnblocked) => {
                         events::broker_unblocked(ROLE);
                         unconfirmed.restart_timeouts();
+                        self.blocked.send_replace(false);
                         self.handle.send_replace(Some(handle.clone()));
                     }
                     Some(_) => {}
@@ -287,16 +303,16 @@ fn hand_over(pending: &PendingReplies, reply: Option<lapin::Result<Delivery>>) -
 }
 
 struct Session {
-    connection: Connection,
+    connection: OpenConnection,
     certificates: Certificates,
     channel: Channel,
     replies: Consumer,
 }
 
 impl Session {
-    async fn open(settings: &RabbitSettings) -> Result<Session, RabbitError> {
+    async fn open(settings: &RabbitSettings, hosts: &mut Hosts) -> Result<Session, RabbitError> {
         let certificates = Certificates::of(settings.tls.as_ref());
-        let connection = connect(settings, ROLE).await?;
+        let connection = connect(settings, hosts, ROLE).await?;
         let channel = open_confirming(&connection).await?;
         topology::declare_for_publishing(&connection, &settings.names, ROLE).await?;
         // Direct replies are consumed without acknowledgements.
@@ -320,6 +336,7 @@ struct Unconfirmed {
     confirms: FuturesUnordered<BoxFuture<'static, Confirm>>,
     requests: BTreeMap<u64, UnconfirmedRequest>,
     last_number: u64,
+    refusals: Refusals,
 }
 
 struct UnconfirmedRequest {
@@ -367,7 +384,12 @@ impl Unconfirmed {
                 returned.extend(owned(message.delivery.properties.message_id()));
             }
         }
+        let mut is_refused = false;
         for (number, acked) in confirmed {
+            match acked {
+                true => self.refusals.taken(),
+                false => is_refused = self.refusals.refused(),
+            }
             let Some(request) = self.requests.remove(&number) else { continue };
             let answer = match acked {
                 _ if returned.contains(&request.message_id) => Err(PublishError::Unroutable),
@@ -378,6 +400,9 @@ impl Unconfirmed {
             let _ = request.confirmed.send(answer);
         }
         self.reject_returned(&returned);
+        if is_refused {
+            return Err(RabbitError::Ended("the broker refuses every message"));
+        }
         Ok(if returned.is_empty() { Batch::AllRouted } else { Batch::SomeReturned })
     }
 

@@ -1,10 +1,6 @@
-//! Connections over TLS, and their replacement once there are newer certificates.
+//! Replaces a connection once there are newer certificates.
 
 use std::time::Duration;
-
-use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector, TLSConfig};
-use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Connection, ConnectionProperties, runtime};
 
 use super::error::RabbitError;
 use crate::domain::channel::Channel;
@@ -14,22 +10,6 @@ use crate::tls::TlsClient;
 /// A connection that works is kept while a new one cannot be opened.
 const REPLACE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// Opens a connection. The TLS of `lapin` is replaced by ours, which has roots and certificates of the settings.
-pub(super) async fn open(
-    uri: AMQPUri,
-    properties: ConnectionProperties,
-    tls: Option<&TlsClient>,
-) -> lapin::Result<Connection> {
-    let Some(tls) = tls else { return Connection::connect_uri(uri, properties).await };
-    let connector = RustlsConnector::from(tls.config());
-    let host = uri.authority.host.clone();
-    let connect = async move |mut uri: AMQPUri, runtime| {
-        uri.scheme = AMQPScheme::AMQP;
-        let plain = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
-        Ok(plain.into_rustls(&connector, &host).await?)
-    };
-    Connection::connector(uri, runtime::default_runtime()?, connect, properties).await
-}
 
 /// The certificates that a connection was opened with.
 pub(super) struct Certificates {
@@ -53,11 +33,11 @@ impl Certificates {
     }
 
     /// Waits for newer certificates, and opens a session with them. Until that succeeds the old one stays in use.
-    pub(super) async fn replacement<T, O: Future<Output = Result<T, RabbitError>>>(
+    pub(super) async fn replacement<T>(
         &self,
         role: &'static str,
         channel: Option<Channel>,
-        open: impl Fn() -> O,
+        mut open: impl AsyncFnMut() -> Result<T, RabbitError>,
     ) -> T {
         self.replaced().await;
         loop {

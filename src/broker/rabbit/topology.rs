@@ -4,6 +4,7 @@
 //! that has other arguments: it is an error with advice. A refused request queue stops its channel only.
 
 use std::fmt;
+use std::time::Duration;
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
@@ -12,11 +13,17 @@ use lapin::{Channel, Connection, ExchangeKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::error::{RabbitError, within};
-use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS, close, connect};
+use super::connect::{close, connect};
+use super::error::{BIND_QUEUE, DECLARE_EXCHANGE, DECLARE_QUEUE, RabbitError, within};
+use super::hosts::Hosts;
+use super::reconnect::ReconnectBackoff;
+use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS};
 use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_key};
 use crate::domain::channel;
 use crate::telemetry::events;
+
+/// Tries of a command, before the last one.
+const DISTURBED_MAX: u32 = 4;
 
 /// The routing key of dead letters, ours and the broker's.
 pub(super) const DEAD_KEY: &str = "dead";
@@ -70,8 +77,22 @@ impl fmt::Display for Declared {
     }
 }
 
+/// Repeats a declaration that others disturb.
 pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>, RabbitError> {
-    let connection = connect(settings, "topology").await?;
+    let (mut hosts, mut backoff) = (settings.hosts(), ReconnectBackoff::new("topology", None));
+    for _ in 0..DISTURBED_MAX {
+        match declare_once(settings, &mut hosts).await {
+            Err(error) if error.is_declaration_race() => {
+                tokio::time::sleep(backoff.after(&error, Duration::ZERO, &mut hosts)).await;
+            }
+            declared => return declared,
+        }
+    }
+    declare_once(settings, &mut hosts).await
+}
+
+async fn declare_once(settings: &RabbitSettings, hosts: &mut Hosts) -> Result<Vec<Declared>, RabbitError> {
+    let connection = connect(settings, hosts, "topology").await?;
     let channel = open(&connection).await?;
     let declared = declare_all(&channel, &settings.names).await;
     close(&connection).await;
@@ -171,7 +192,7 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<D
     let declared = Declared::Exchange { name: name.to_owned(), kind: name_of_kind, durable: true };
     let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
     let answer = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
-    within("declare an exchange", RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
+    within(DECLARE_EXCHANGE, RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
     Ok(declared)
 }
 
@@ -189,7 +210,7 @@ async fn queue(
     }
     let declared = Declared::Queue { name: name.to_owned(), kind: "quorum", durable: true, arguments };
     let answer = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), table);
-    within("declare a queue", RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
+    within(DECLARE_QUEUE, RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
     Ok(declared)
 }
 
@@ -198,7 +219,7 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
     let bound = channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default());
     let declared =
         Declared::Binding { from: exchange.to_owned(), to: queue.to_owned(), routing_key: key.to_owned() };
-    within("bind a queue", RPC_TIMEOUT, bound).await.map_err(|error| refused(error, &declared))?;
+    within(BIND_QUEUE, RPC_TIMEOUT, bound).await.map_err(|error| refused(error, &declared))?;
     Ok(declared)
 }
 

@@ -1,29 +1,66 @@
 //! Events of the connections to RabbitMQ.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
 use crate::domain::channel::Channel;
 use crate::domain::time::millis;
-use crate::telemetry::metrics::{METRICS, RoleLabel};
+use crate::telemetry::metrics::{BlockedLabel, METRICS, RoleLabel};
 
 fn role_label(role: &'static str, channel: Option<Channel>) -> RoleLabel {
     RoleLabel { role, channel: channel.map_or("", Channel::as_str) }
 }
 
-/// Without a channel the connection serves all channels.
-pub fn broker_connected(role: &'static str, channel: Option<Channel>) {
+/// Without a channel the connection serves all channels. `host` is its place in `AMQP_URL`, if there are several.
+pub fn broker_connected(role: &'static str, channel: Option<Channel>, host: Option<&str>) {
     METRICS.connected.get_or_create(&role_label(role, channel)).set(1);
-    info!(role, channel = channel.map(Channel::as_str), "broker connected");
+    info!(role, channel = channel.map(Channel::as_str), host, "broker connected");
 }
 
-pub fn broker_lost(role: &'static str, channel: Option<Channel>, error: &impl Display, retry_in: Duration) {
+/// One host of several could not be connected, and another could.
+pub fn broker_host_failed(role: &'static str, host: usize, error: &impl Display) {
+    warn!(role, host, %error, "broker host failed");
+}
+
+pub fn broker_lost(
+    role: &'static str,
+    channel: Option<Channel>,
+    host: Option<&str>,
+    error: &impl Display,
+    retry_in: Duration,
+) {
     METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
+    forget_blocked(role);
     METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
     let retry_in_ms = millis(retry_in);
-    warn!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker connection lost");
+    warn!(role, channel = channel.map(Channel::as_str), host, %error, retry_in_ms, "broker connection lost");
+}
+
+/// The broker is still away: the line is not repeated at each retry.
+pub fn broker_still_lost(
+    role: &'static str,
+    channel: Option<Channel>,
+    error: &impl Display,
+    retry_in: Duration,
+) {
+    METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
+    let retry_in_ms = millis(retry_in);
+    debug!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker connection not restored");
+}
+
+/// Several processes that declare the same objects at once disturb each other.
+pub fn declaration_retried(
+    role: &'static str,
+    channel: Option<Channel>,
+    error: &impl Display,
+    retry_in: Duration,
+) {
+    let retry_in_ms = millis(retry_in);
+    debug!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "declaration is retried");
 }
 
 /// The old connection stays in use.
@@ -38,19 +75,53 @@ pub fn broker_not_replaced(
 }
 
 pub fn broker_closed(role: &'static str, channel: Option<Channel>) {
+    forget_blocked(role);
     METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
     info!(role, channel = channel.map(Channel::as_str), "broker connection closed");
 }
 
+/// The topology of a running consumer is declared from time to time, and there was no answer twice.
+pub fn declaration_unanswered(
+    role: &'static str,
+    channel: Option<Channel>,
+    error: &impl Display,
+    retry_in: Duration,
+) {
+    let retry_in_ms = millis(retry_in);
+    warn!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "topology could not be checked");
+}
+
+/// The roles whose connections are blocked. All learn of one alarm, so only the first begins it in the log.
+static BLOCKED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
 /// The broker is low on memory or disk (`connection.blocked`).
 pub fn broker_blocked(role: &'static str, reason: &str) {
-    METRICS.connected.get_or_create(&role_label(role, None)).set(0);
-    warn!(role, reason, "broker takes no messages");
+    METRICS.blocked.get_or_create(&BlockedLabel { role }).set(1);
+    let mut blocked = BLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_first = blocked.is_empty();
+    match blocked.insert(role) && is_first {
+        true => warn!(role, reason, "the broker blocks publishers (memory or disk alarm)"),
+        false => debug!(role, reason, "the broker blocks another publisher"),
+    }
 }
 
 pub fn broker_unblocked(role: &'static str) {
-    METRICS.connected.get_or_create(&role_label(role, None)).set(1);
-    info!(role, "broker takes messages again");
+    if !forget_blocked(role) {
+        return;
+    }
+    match BLOCKED.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        true => info!(role, "the broker takes messages again"),
+        false => debug!(role, "the broker takes messages of one publisher again"),
+    }
+}
+
+/// True if the role was blocked.
+fn forget_blocked(role: &'static str) -> bool {
+    let was_blocked = BLOCKED.lock().unwrap_or_else(PoisonError::into_inner).remove(role);
+    if was_blocked {
+        METRICS.blocked.get_or_create(&BlockedLabel { role }).set(0);
+    }
+    was_blocked
 }
 
 /// A queue or an exchange exists with other arguments, or we may not declare it: an operator has to act. With

@@ -212,7 +212,8 @@ pub(super) fn prefix(name: &str) -> String {
     format!("chaos-{}", name.replace('_', "-"))
 }
 
-fn longest_pause(posts: &[u64], began: u64) -> (u64, u64) {
+/// The longest time without a message, and its end after the fault.
+pub(super) fn longest_pause(posts: &[u64], began: u64) -> (u64, u64) {
     let mut times: Vec<u64> = posts.iter().copied().filter(|at| *at >= began).collect();
     times.sort_unstable();
     let from = std::iter::once(began).chain(times.iter().copied());

@@ -3,6 +3,7 @@
 mod email;
 mod failover;
 mod provider;
+mod rabbit_cluster;
 mod redis_cluster;
 mod redis_sentinel;
 mod servers;
@@ -37,7 +38,7 @@ pub struct Scenario {
 }
 
 /// In the order in which they run.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 23] = [
     Scenario {
         name: "a_worker_killed_between_the_answer_and_the_record",
         run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
@@ -143,6 +144,36 @@ pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "redis_sentinel_failover_without_pause",
         run: |place| Box::pin(redis_sentinel::failover_without_pause(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "rabbit_cluster_leader_killed",
+        run: |place| Box::pin(rabbit_cluster::leader_killed(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "rabbit_cluster_two_killed",
+        run: |place| Box::pin(rabbit_cluster::two_killed(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "rabbit_cluster_node_frozen",
+        run: |place| Box::pin(rabbit_cluster::node_frozen(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "rabbit_cluster_rolling_restart",
+        run: |place| Box::pin(rabbit_cluster::rolling_restart(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "rabbit_cluster_memory_alarm",
+        run: |place| Box::pin(rabbit_cluster::memory_alarm(place)),
         short: false,
         alone: true,
     },

@@ -1,6 +1,8 @@
 //! The RabbitMQ adapter survives the loss of connections, queues and exchanges.
 
+mod blocked;
 mod frames;
+mod hosts;
 mod rpc_client;
 mod topology;
 

@@ -23,6 +23,8 @@ struct State {
     refusing: bool,
     /// Nothing passes, and nothing is cut.
     silent: bool,
+    /// Nothing that a client writes passes.
+    deaf: bool,
     /// The broker is said to block publishers.
     blocking: bool,
 }
@@ -56,6 +58,11 @@ impl Proxy {
     /// Lets nothing pass, on old connections and new ones, until [`Proxy::resume`].
     pub fn hush(&self) {
         self.state.send_modify(|state| state.silent = true);
+    }
+
+    /// Holds what clients write, as a broker under an alarm does, until [`Proxy::resume`].
+    pub fn deafen(&self) {
+        self.state.send_modify(|state| state.deaf = true);
     }
 
     /// Sends `connection.blocked` to every client, as under a memory alarm, until [`Proxy::resume`]. What is
@@ -134,7 +141,8 @@ async fn copy(
         if let Some(at) = bytes.windows(UNREADABLE.len()).position(|window| window == UNREADABLE) {
             bytes[at + UNREADABLE.len() - 1] = 0xff;
         }
-        let Ok(_) = state.wait_for(|state| !state.silent).await.map(drop) else { return };
+        let passes = |state: &State| !state.silent && (speaks || !state.deaf);
+        let Ok(_) = state.wait_for(passes).await.map(drop) else { return };
         if to.write_all(bytes).await.is_err() {
             return;
         }

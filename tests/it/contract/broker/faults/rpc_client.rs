@@ -29,9 +29,14 @@ async fn until_queued(rpc_client: &RabbitRpcClient) {
 async fn expect_unconfirmed(rpc_client: &RabbitRpcClient, id: &str, bound: Duration) -> bool {
     let asked = Instant::now();
     let answer = rpc_client.request(asking(id), LONG).await;
-    assert!(matches!(answer, Err(PublishError::Unconfirmed(_) | PublishError::NotTaken(_))), "{answer:?}");
+    let (lost, not_taken) = match &answer {
+        Err(PublishError::Unconfirmed(_)) => (true, false),
+        Err(PublishError::NotTaken(_) | PublishError::Blocked) => (true, true),
+        Ok(_) | Err(PublishError::Unroutable) => (false, false),
+    };
+    assert!(lost, "{answer:?}");
     assert!(asked.elapsed() < bound, "{:?}", asked.elapsed());
-    matches!(answer, Err(PublishError::NotTaken(_)))
+    not_taken
 }
 
 /// A worker answers what is asked from now on.
@@ -135,8 +140,9 @@ async fn a_caller_of_a_blocking_broker_gets_an_error_soon_and_is_served_after_it
             proxy.block();
             sleep(Duration::from_millis(500)).await;
             for nth in 0..3 {
-                let id = format!("blocked-{nth}");
-                assert!(expect_unconfirmed(&rpc_client, &id, Duration::from_secs(2)).await);
+                let answer =
+                    rpc_client.request(asking(&format!("blocked-{nth}")), Duration::from_secs(2)).await;
+                assert!(matches!(answer, Err(PublishError::Blocked)), "the reason is known: {answer:?}");
             }
         };
         let (early, ()) = patiently(async { tokio::join!(early, blocked) }).await;
