@@ -12,7 +12,8 @@ use super::address::{self, Servers};
 use super::cluster::Cluster;
 use super::failure;
 use super::node::{NoServer, Node};
-use super::sentinel;
+use super::replies::Beat;
+use super::sentinel::{self, SentinelSilence};
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
 use crate::store::{StoreError, StoreFault};
@@ -83,16 +84,23 @@ pub(super) struct Link {
     lost_writes_until: AtomicU64,
     /// The route of the last answered heartbeat. Without one it is unknown, and nothing follows from it.
     heartbeat_route: Mutex<Option<u64>>,
+    /// A node of a Redis Cluster answered, and the route is that of one server.
+    is_lone_cluster_node: AtomicBool,
+    /// Of the route by Sentinels.
+    sentinels: Option<Arc<SentinelSilence>>,
     opened: Instant,
 }
 
 impl Link {
     /// Connects at the first step, so that a gateway can start while Redis is down.
     pub(super) fn open(url: &str) -> Result<Link, InvalidUrl> {
-        let route = match address::read(url)? {
-            Servers::One(server, access) => Route::One(Node::at(server, &access)),
-            Servers::Sentinels(sentinels) => Route::One(sentinel::master(sentinels)),
-            Servers::Cluster { nodes, access } => Route::Cluster(Cluster::new(nodes, access)),
+        let (route, sentinels) = match address::read(url)? {
+            Servers::One(server, access) => (Route::One(Node::at(server, &access)), None),
+            Servers::Sentinels(names) => {
+                let (master, silence) = sentinel::master(names);
+                (Route::One(master), Some(silence))
+            }
+            Servers::Cluster { nodes, access } => (Route::Cluster(Cluster::new(nodes, access)), None),
         };
         Ok(Link {
             route,
@@ -100,6 +108,8 @@ impl Link {
             has_silent_step: AtomicBool::new(false),
             lost_writes_until: AtomicU64::new(0),
             heartbeat_route: Mutex::default(),
+            is_lone_cluster_node: AtomicBool::new(false),
+            sentinels,
             opened: Instant::now(),
         })
     }
@@ -153,14 +163,30 @@ impl Link {
         server.clone().unwrap_or_else(|| "-".to_owned())
     }
 
-    /// Records an answered heartbeat. The server may have lost writes for `lost_writes_left` longer.
-    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_left: Duration, route: u64) {
-        *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
+    /// Records an answered heartbeat.
+    pub(super) fn heartbeat_answered(&self, beat: &Beat<'_>, route: u64) {
+        let lost_writes_left = beat.lost_writes_left;
+        self.server_has_mode(beat.mode);
+        *self.server.lock().expect("nothing panics while it holds the lock") = Some(beat.run_id.to_owned());
         let until = millis(self.opened.elapsed() + lost_writes_left);
         let until = if lost_writes_left.is_zero() { 0 } else { until };
         self.lost_writes_until.store(until, Ordering::Relaxed);
         *self.heartbeat_route.lock().expect("nothing panics while it holds the lock") = Some(route);
         self.has_silent_step.store(false, Ordering::Relaxed);
+    }
+
+    /// The mode that a server tells of itself.
+    pub(super) fn server_has_mode(&self, mode: &str) {
+        let is_lone = mode == "cluster" && matches!(self.route, Route::One(_));
+        self.is_lone_cluster_node.store(is_lone, Ordering::Relaxed);
+    }
+
+    pub(super) fn leads_to_cluster_node(&self) -> bool {
+        self.is_lone_cluster_node.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sentinels_are_silent(&self) -> bool {
+        self.sentinels.as_ref().is_some_and(|silence| silence.lasts())
     }
 
     /// It changes with each new connection, and with each move of a Cluster's slots: steps may then reach another server.

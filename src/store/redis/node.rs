@@ -86,9 +86,9 @@ impl Node {
         let (mut connection, number) = self.connection().await.map_err(failed(false))?;
         let answer = connection.send_packed_command(command).await.and_then(Value::extract_error);
         if let Err(error) = &answer
-            && leaves(error)
+            && ends_connection(error)
         {
-            self.leave(number);
+            self.replace(number);
         }
         answer.map_err(failed(true))
     }
@@ -153,8 +153,8 @@ impl Node {
         matches!(state.connection, Connection::Open(..)).then_some(state.number)
     }
 
-    /// Leaves a connection, unless that was done, and begins to make another.
-    pub(super) fn leave(self: &Arc<Self>, number: u64) {
+    /// Drops a connection, unless that was done, and begins to make another.
+    pub(super) fn replace(self: &Arc<Self>, number: u64) {
         let mut state = self.state();
         if let Connection::Open(_, since) = &state.connection
             && state.number == number
@@ -180,7 +180,7 @@ fn wait_after(failures: u32) -> Duration {
 
 /// Is the connection, or the server at its end, of no use any more? After a failover the old primary may keep our connection,
 /// as a replica that refuses every write.
-fn leaves(error: &RedisError) -> bool {
+fn ends_connection(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_unrecoverable_error()
         || matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"))
@@ -207,9 +207,9 @@ pub(super) enum NoServer {
     MasterDown,
     #[error("the Sentinels name a server that is no master")]
     NotMaster,
-    #[error("the slot of REDIS_PREFIX is moving")]
+    #[error("a slot of REDIS_PREFIX is moving")]
     SlotMoving,
-    #[error("no node of the Redis Cluster serves the slot of REDIS_PREFIX")]
+    #[error("no node of the Redis Cluster serves a slot of REDIS_PREFIX")]
     SlotUnserved,
 }
 
