@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::Status;
+use otpost::domain::request_id::RequestId;
 use otpost::store::{Admission, CompletionInput, KeyName, Refund, Store as _};
 use serde_json::{Value, json};
 
@@ -105,6 +106,24 @@ async fn a_recipient_and_a_request_are_found_by_their_names() {
         assert!(err.is_empty() && out.contains("  kind: re"), "{out}{err}");
         assert!(!has_run(&out, "3001234567"), "{out}");
     }
+}
+
+#[tokio::test]
+async fn another_number_of_shards_is_said() {
+    let redis = Redis::fresh();
+    let store = redis.sharded(16);
+    seed(&store, ALICE, UUID, Status::Sent, None).await;
+    for arguments in [&["--to", ALICE][..], &["--request", UUID]] {
+        let (_, err) = said(&otpost(&redis, &[&["store", "show"], arguments].concat()), 1);
+        assert!(err.contains("REDIS_SHARDS is 1, and REDIS_PREFIX holds data for 16"), "{err}");
+    }
+    let name = store
+        .show(&KeyName::Request(RequestId::parse(UUID).expect("valid"), None))
+        .await
+        .expect("answers")
+        .remove(0)
+        .key;
+    assert_eq!(show(&redis, &[&name], 0)[0]["key"], json!(name), "a key by its name");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ impl RedisStore {
                 Err(StoreError::Unavailable(fault.unwrap_or(StoreFault::NoAnswer)))
             }
         };
+        self.faults.set_partial(self.shard_servers.silent() > 0);
         self.warnings.note(&self.current_warnings());
         answer
     }

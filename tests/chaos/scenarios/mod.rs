@@ -37,7 +37,7 @@ pub struct Scenario {
 }
 
 /// In the order in which they run.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 19] = [
     Scenario {
         name: "a_worker_killed_between_the_answer_and_the_record",
         run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
@@ -107,6 +107,12 @@ pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "redis_cluster_primary_killed",
         run: |place| Box::pin(redis_cluster::primary_killed(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_cluster_shards_primary_killed",
+        run: |place| Box::pin(redis_cluster::primary_of_shards_killed(place)),
         short: false,
         alone: true,
     },
