@@ -37,18 +37,33 @@ struct Member {
 impl Cluster {
     /// Waits until all nodes know all slots and every replica follows its primary.
     pub async fn start(primaries: usize, replicas: usize, keeps: Persistence) -> Result<Cluster, String> {
+        Cluster::start_with(primaries, replicas, keeps, |_| Vec::new()).await
+    }
+
+    /// `more` are the arguments of a node beside the usual ones.
+    pub async fn start_with(
+        primaries: usize,
+        replicas: usize,
+        keeps: Persistence,
+        more: impl Fn(usize) -> Vec<String>,
+    ) -> Result<Cluster, String> {
         let folder = Folder::new()?;
         let mut cluster = Cluster { nodes: Vec::new(), folder };
         let count = primaries * (1 + replicas);
-        cluster.nodes = try_join_all((0..count).map(|nth| cluster.start_node(nth, keeps))).await?;
+        cluster.nodes = try_join_all((0..count).map(|nth| cluster.start_node(nth, keeps, more(nth)))).await?;
         cluster.form(primaries).await?;
         Ok(cluster)
     }
 
     /// Starts a node that knows no other.
-    pub async fn start_node(&self, nth: usize, keeps: Persistence) -> Result<Node, String> {
+    pub async fn start_node(
+        &self,
+        nth: usize,
+        keeps: Persistence,
+        more: Vec<String>,
+    ) -> Result<Node, String> {
         let folder = self.folder.path().join(format!("node-{nth}"));
-        Node::start(folder, move |port, bus_port| arguments(port, bus_port, keeps)).await
+        Node::start(folder, |port, bus_port| [arguments(port, bus_port, keeps), more.clone()].concat()).await
     }
 
     async fn form(&self, primaries: usize) -> Result<(), String> {

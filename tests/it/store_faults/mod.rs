@@ -2,7 +2,7 @@
 
 mod binary;
 mod reads;
-mod server;
+pub mod server;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

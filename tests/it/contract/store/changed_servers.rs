@@ -9,8 +9,11 @@ use tokio::time::{Instant, sleep};
 
 use super::rights::{RIGHTS_OF_SHARDS, of_the_page};
 use super::{START, TimedStore as _, admit, granted, keeps_its_promises, request_to};
+use crate::inspect::otpost;
 use crate::real;
 use crate::redis_nodes::{Cluster, Node, Persistence, Sentinel, is_installed, until};
+use crate::store_faults::server::key;
+use crate::why::said;
 
 const PREFIX: &str = "otpost";
 const WITHIN: Duration = Duration::from_secs(30);
@@ -124,7 +127,7 @@ async fn a_node_that_joins_later_takes_over_a_slot() {
     let store = store(&cluster.url());
     granted(admit(&store, &request_to(1, "before")).await);
     let slot = cluster.slot(format!("{{{PREFIX}}}:").as_bytes()).await.expect("a slot");
-    let joined = cluster.start_node(3, Persistence::Nothing).await.expect("another node");
+    let joined = cluster.start_node(3, Persistence::Nothing, Vec::new()).await.expect("another node");
     cluster.nodes.push(joined);
     cluster.meet().await.expect("it joins");
     let joined = cluster.nodes.last().expect("it joined");
@@ -171,4 +174,49 @@ async fn the_rights_of_the_page_are_enough_on_a_cluster_and_behind_sentinels() {
     let store = store(&as_user(&set.url()));
     keeps_its_promises(&store).await;
     store.heartbeat(1, true).await.expect("answers");
+}
+
+/// The binary, as trust in a certificate holds for a process.
+#[tokio::test]
+async fn a_cluster_with_tls_is_reached_by_the_names_of_its_certificate() {
+    if !can_run() {
+        return;
+    }
+    let port = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("bound").port()
+    };
+    let ports = [port(), port(), port()];
+    let tls = |nth: usize| {
+        let port = ports[nth].to_string();
+        let words = [
+            ["--tls-port", &port],
+            ["--tls-cluster", "yes"],
+            ["--tls-auth-clients", "no"],
+            ["--tls-key-file", &key("redis.private.pem")],
+            ["--tls-cert-file", &key("redis.certificate.pem")],
+            ["--tls-ca-cert-file", &key("redis.certificate.pem")],
+        ];
+        words.into_iter().flatten().map(str::to_owned).collect()
+    };
+    let cluster = Cluster::start_with(3, 0, Persistence::Nothing, tls).await.expect("a Cluster");
+    for node in &cluster.nodes {
+        give_rights(node, &["+cluster|slots"]).await;
+    }
+    // One address is enough: the others are those that the node tells.
+    let url = format!("rediss+cluster://otpost:PASSWORD@127.0.0.1:{}", ports[0]);
+    let run = |trusts: &str, arguments: &[&str], exit| {
+        let settings = [
+            ("ENVIRONMENT", "development"),
+            ("REDIS_URL", url.as_str()),
+            ("REDIS_PREFIX", PREFIX),
+            ("SSL_CERT_FILE", &key(trusts)),
+        ];
+        said(&otpost(&settings, arguments), exit)
+    };
+    run("redis.certificate.pem", &["kill-switch", "on", "--reason", "over TLS"], 0);
+    let (out, _) = run("redis.certificate.pem", &["kill-switch", "status"], 3);
+    assert!(out.contains("over TLS"), "{out}");
+    let (_, err) = run("relay.certificate.pem", &["kill-switch", "status"], 1);
+    assert!(err.contains("the issuer of Redis' certificate is unknown"), "{err}");
 }
