@@ -37,6 +37,7 @@ use crate::domain::phone;
 use crate::flow::consumer_loop::ConsumerLoop;
 use crate::flow::maintenance::ReceiptPolling;
 use crate::flow::receipts::ReceiptProcessor;
+use crate::flow::store_watch::StoreWatch;
 use crate::http;
 use crate::http::page::{Handset, Page};
 use crate::telemetry::events;
@@ -81,12 +82,13 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         dev_banner::print(&process.settings, http, ops, &process.wiring, process.handset.is_some());
     }
     let sms_gateway = workers.sms.as_ref().map(|worker| worker.gateway.clone());
-    let ops_router = http::ops_router(process.wiring.readiness(sms_gateway));
+    let mut background = JoinSet::new();
+    let watch = process.store_watch(&mut background).await;
+    let ops_router = http::ops_router(process.wiring.readiness(sms_gateway, watch));
     let ops = http::serve(ops_listener, ops_router, OPS_LIMITS, CancellationToken::new());
-    let mut key_refresh = JoinSet::new();
     let http = match http_listener {
         Some(listener) => {
-            let router = process.router(&listener, &workers, &mut key_refresh).await?;
+            let router = process.router(&listener, &workers, &mut background).await?;
             let limits = connection_limits(role, &process.settings);
             Some(http::serve(listener, router, limits, process.stop.clone()))
         }
@@ -102,7 +104,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
             answered
         }
         stopped = ops => stopped.context("serving OPS_ADDR"),
-        Some(_) = key_refresh.join_next() => bail!("the refresh of the token keys ended unexpectedly"),
+        Some(_) = background.join_next() => bail!("a task in the background ended unexpectedly"),
     }
 }
 
@@ -122,12 +124,23 @@ impl Process {
         })
     }
 
+    /// A process that only answers HTTP has no heartbeat of a worker.
+    async fn store_watch(&self, background: &mut JoinSet<()>) -> Option<Arc<StoreWatch>> {
+        if self.role != Role::Http || self.wiring.store_in_memory {
+            return None;
+        }
+        let watch = self.wiring.store_watch().await;
+        let watching = watch.clone();
+        background.spawn(async move { watching.run().await });
+        Some(watch)
+    }
+
     /// The HTTP API with the webhooks and, in `otpost dev`, the page.
     async fn router(
         &self,
         listener: &TcpListener,
         workers: &Workers,
-        key_refresh: &mut JoinSet<()>,
+        background: &mut JoinSet<()>,
     ) -> anyhow::Result<http::Routes> {
         let Process { settings, wiring, .. } = self;
         let provider =
@@ -140,7 +153,7 @@ impl Process {
         let api = wiring.api(settings, inspector).await?;
         let webhooks = wiring.webhooks(settings, &self.receipts)?;
         // Published keys are fetched in the background: until the first answer a token is refused as not checkable.
-        key_refresh.spawn(api.tokens.refresh_keys());
+        background.spawn(api.tokens.refresh_keys());
         Ok(match &self.handset {
             Some(handset) => {
                 let page = Page::new(handset.clone(), settings, listener.local_addr()?, self.stop.clone());

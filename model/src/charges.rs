@@ -1,13 +1,20 @@
 //! The charges of a request in slots of their own: made before the admission, corrected by the record after it.
 //!
 //! Two logs, of two users, each with a limit of one; two requests, one of which is delivered for both users. A charge, an admission, a
-//! correction and a completion are one atomic step each, and between two steps anything may happen.
+//! correction and a completion are one atomic step each, and between two steps anything may happen. A charge leaves its window after
+//! two units of time.
 
 use stateright::{Model, Property};
 
-const USERS: usize = 2;
-const LIMIT: usize = 1;
+use crate::charge_properties::properties;
+
+pub const USERS: usize = 2;
+pub const LIMIT: usize = 1;
 const HANDLERS: usize = 2;
+/// A charge counts for so many units of time.
+const WINDOW: u8 = 2;
+/// Enough for a charge to leave its window after a later record of it.
+const TIME_MAX: u8 = 2;
 
 /// A delivery: its request, and the user that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,46 +43,59 @@ pub enum ChargeFlaw {
     CorrectsOnlyOnce,
     /// A new record keeps no charge that an earlier call made.
     DisownsFoundCharge,
+    /// A charge that was found counts from now in the record, and in its log only once it is corrected.
+    RenewsAfterAdmission,
+    /// A charge that is later than that of the record is removed.
+    RemovesLaterCharge,
 }
 
 impl ChargeFlaw {
-    pub const ALL: [ChargeFlaw; 5] = [
+    pub const ALL: [ChargeFlaw; 7] = [
         ChargeFlaw::UndoesFailedCharge,
         ChargeFlaw::IgnoresRecord,
         ChargeFlaw::KeepsOtherUsersCharge,
         ChargeFlaw::CorrectsOnlyOnce,
         ChargeFlaw::DisownsFoundCharge,
+        ChargeFlaw::RenewsAfterAdmission,
+        ChargeFlaw::RemovesLaterCharge,
     ];
 }
 
-/// The charge that a record lists is that of a user, or none.
+/// The charge that a record lists, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Listed {
+    pub user: usize,
+    pub at: u8,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     None,
     Refused,
-    Live { charged: Option<usize>, owner: Option<usize> },
-    Sent { charged: Option<usize> },
-    Refunded { charged: Option<usize> },
+    Live { charged: Option<Listed>, owner: Option<usize> },
+    Sent { charged: Option<Listed> },
+    Refunded { charged: Option<Listed> },
 }
 
 impl Record {
-    /// The user whose charge stands.
-    fn charge(self) -> Option<usize> {
+    /// The charge that stands.
+    pub fn charge(self) -> Option<Listed> {
         match self {
             Record::Live { charged, .. } | Record::Sent { charged } => charged,
             Record::None | Record::Refused | Record::Refunded { .. } => None,
         }
     }
 
-    fn refunded(self) -> Option<usize> {
+    pub fn refunded(self) -> Option<Listed> {
         if let Record::Refunded { charged } = self { charged } else { None }
     }
 }
 
+/// The answer to a charge, with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Charge {
-    Made,
-    Found,
+    Made(u8),
+    Found(u8),
     Refused,
 }
 
@@ -112,18 +132,33 @@ pub enum Queued {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
-    /// Whether a user's log has a request.
-    logs: [[bool; 2]; USERS],
-    records: [Record; 2],
+    /// The time of each request's charge in a user's log.
+    logs: [[Option<u8>; 2]; USERS],
+    now: u8,
+    pub records: [Record; 2],
     handlers: [Handler; HANDLERS],
     queue: [Queued; DELIVERIES.len()],
     faults_left: u8,
 }
 
 impl World {
-    fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.queue.iter().all(|queued| *queued == Queued::Acknowledged)
             && self.handlers.iter().all(|handler| *handler == Handler::Idle)
+    }
+
+    pub fn counts(&self, at: u8) -> bool {
+        self.now < at + WINDOW
+    }
+
+    /// The charge of a request in a user's log, if it counts.
+    pub fn counted(&self, user: usize, request: usize) -> Option<u8> {
+        self.logs[user][request].filter(|at| self.counts(*at))
+    }
+
+    /// The charge of a record, if it counts.
+    pub fn recorded(&self, request: usize) -> Option<Listed> {
+        self.records[request].charge().filter(|charge| self.counts(charge.at))
     }
 }
 
@@ -166,6 +201,7 @@ pub enum Action {
     Crash {
         handler: usize,
     },
+    Pass,
 }
 
 pub struct Charges {
@@ -178,17 +214,23 @@ impl Charges {
         self.flaw == Some(flaw)
     }
 
-    fn charge(world: &mut World, delivery: usize) -> Charge {
+    /// A charge that is found counts from now.
+    fn charge(&self, world: &mut World, delivery: usize) -> Charge {
         let Delivery { request, user } = DELIVERIES[delivery];
-        let log = &mut world.logs[user];
-        if log[request] {
-            Charge::Found
-        } else if log.iter().filter(|is_charged| **is_charged).count() < LIMIT {
-            log[request] = true;
-            Charge::Made
-        } else {
-            Charge::Refused
+        let now = world.now;
+        if let Some(at) = world.counted(user, request) {
+            if self.has(ChargeFlaw::RenewsAfterAdmission) {
+                return Charge::Found(at);
+            }
+            world.logs[user][request] = Some(now);
+            return Charge::Found(now);
         }
+        let others = (0..2).filter(|other| *other != request && world.counted(user, *other).is_some());
+        if others.count() >= LIMIT {
+            return Charge::Refused;
+        }
+        world.logs[user][request] = Some(now);
+        Charge::Made(now)
     }
 
     /// Returns the record that answers the admission.
@@ -201,13 +243,19 @@ impl Charges {
         is_refused: bool,
     ) -> Record {
         let Delivery { request, user } = DELIVERIES[delivery];
-        let is_owned = charge == Charge::Made || !self.has(ChargeFlaw::DisownsFoundCharge);
+        let charged = match charge {
+            Charge::Made(at) => Some(Listed { user, at }),
+            Charge::Found(_) if self.has(ChargeFlaw::DisownsFoundCharge) => None,
+            Charge::Found(_) if self.has(ChargeFlaw::RenewsAfterAdmission) => {
+                Some(Listed { user, at: world.now })
+            }
+            Charge::Found(at) => Some(Listed { user, at }),
+            Charge::Refused => None,
+        };
         let record = &mut world.records[request];
         match *record {
             Record::None if charge == Charge::Refused || is_refused => *record = Record::Refused,
-            Record::None => {
-                *record = Record::Live { charged: is_owned.then_some(user), owner: Some(handler) }
-            }
+            Record::None => *record = Record::Live { charged, owner: Some(handler) },
             Record::Live { charged, owner: None } => *record = Record::Live { charged, owner: Some(handler) },
             _ => {}
         }
@@ -217,18 +265,27 @@ impl Charges {
     /// Makes the logs agree with the record that answered.
     fn correct(&self, world: &mut World, handler: usize, delivery: usize, charge: Charge, record: Record) {
         let Delivery { request, user } = DELIVERIES[delivery];
-        let is_granted = matches!(record, Record::Live { owner: Some(owner), .. } if owner == handler);
         if let Some(refunded) = record.refunded() {
-            world.logs[refunded][request] = false;
+            world.logs[refunded.user][request] = None;
         }
-        let is_removed = if self.has(ChargeFlaw::IgnoresRecord) {
-            !is_granted && charge == Charge::Made
-        } else {
-            record.charge() != Some(user)
-                && !(self.has(ChargeFlaw::KeepsOtherUsersCharge) && record.charge().is_some())
+        let (Charge::Made(at) | Charge::Found(at)) = charge else { return };
+        let is_granted = matches!(record, Record::Live { owner: Some(owner), .. } if owner == handler);
+        let is_kept = match record.charge() {
+            _ if self.has(ChargeFlaw::IgnoresRecord) => is_granted || matches!(charge, Charge::Found(_)),
+            Some(listed) if listed.user == user && at == listed.at => true,
+            Some(listed) if listed.user == user => {
+                let is_removed = at > listed.at && self.has(ChargeFlaw::RemovesLaterCharge);
+                // A refund may have removed it meanwhile.
+                if world.logs[user][request].is_some() {
+                    world.logs[user][request] = Some(listed.at);
+                }
+                !is_removed && world.counts(listed.at)
+            }
+            Some(_) => self.has(ChargeFlaw::KeepsOtherUsersCharge),
+            None => false,
         };
-        if is_removed {
-            world.logs[user][request] = false;
+        if !is_kept {
+            world.logs[user][request] = None;
         }
     }
 
@@ -299,17 +356,18 @@ impl Charges {
                 world.handlers[handler] = Handler::Charge { delivery };
             }
             Action::Crash { handler } => Self::release(world, handler, Queued::Ready),
+            Action::Pass => world.now += 1,
             Action::FailRound { handler } => {
                 let Handler::Charge { delivery } = world.handlers[handler] else { return };
-                let charge = Self::charge(world, delivery);
-                if self.has(ChargeFlaw::UndoesFailedCharge) && charge == Charge::Made {
+                let charge = self.charge(world, delivery);
+                if self.has(ChargeFlaw::UndoesFailedCharge) && matches!(charge, Charge::Made(_)) {
                     // Removed in a step of its own.
                     world.handlers[handler] = Handler::Correct { delivery, charge, record: Record::None };
                 }
             }
             Action::Charge { handler, answer } => {
                 let Handler::Charge { delivery } = world.handlers[handler] else { return };
-                let charge = Self::charge(world, delivery);
+                let charge = self.charge(world, delivery);
                 if answer == Answer::Arrives {
                     world.handlers[handler] = Handler::Admit { delivery, charge };
                 }
@@ -347,8 +405,8 @@ impl Charges {
             }
             Handler::CorrectCompleted { delivery, record, is_repeated } => {
                 let is_skipped = is_repeated && self.has(ChargeFlaw::CorrectsOnlyOnce);
-                if let Some(user) = record.refunded().filter(|_| !is_skipped) {
-                    world.logs[user][DELIVERIES[delivery].request] = false;
+                if let Some(refunded) = record.refunded().filter(|_| !is_skipped) {
+                    world.logs[refunded.user][DELIVERIES[delivery].request] = None;
                 }
                 match answer {
                     Answer::Lost => {
@@ -368,7 +426,8 @@ impl Model for Charges {
 
     fn init_states(&self) -> Vec<World> {
         vec![World {
-            logs: [[false; 2]; USERS],
+            logs: [[None; 2]; USERS],
+            now: 0,
             records: [Record::None; 2],
             handlers: [Handler::Idle; HANDLERS],
             queue: [Queued::Ready; DELIVERIES.len()],
@@ -380,6 +439,7 @@ impl Model for Charges {
         for handler in 0..HANDLERS {
             Self::steps(world, handler, world.faults_left > 0, actions);
         }
+        actions.extend((world.now < TIME_MAX).then_some(Action::Pass));
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
@@ -390,7 +450,7 @@ impl Model for Charges {
             | Action::Admit { answer, .. }
             | Action::Correct { answer, .. }
             | Action::Complete { answer, .. } => answer == Answer::Lost,
-            Action::Take { .. } => false,
+            Action::Take { .. } | Action::Pass => false,
         };
         next.faults_left -= u8::from(is_fault);
         self.act(&mut next, action);
@@ -398,45 +458,6 @@ impl Model for Charges {
     }
 
     fn properties(&self) -> Vec<Property<Charges>> {
-        vec![
-            Property::always(
-                "a user's live and sent requests are never more than allowed",
-                |_, world: &World| {
-                    let of = |user| {
-                        world.records.iter().filter(move |record| record.charge() == Some(user)).count()
-                    };
-                    (0..USERS).all(|user| of(user) <= LIMIT)
-                },
-            ),
-            Property::always("each live or sent request is in a log", |_, world: &World| {
-                let is_sent = |record: &Record| matches!(record, Record::Live { .. } | Record::Sent { .. });
-                (0..2).all(|request| {
-                    let record = &world.records[request];
-                    !is_sent(record) || record.charge().is_some_and(|user| world.logs[user][request])
-                })
-            }),
-            Property::always("in the end the logs are what the records say", |_, world: &World| {
-                let agrees = |user: usize, request: usize| {
-                    world.logs[user][request] == (world.records[request].charge() == Some(user))
-                };
-                !world.is_quiet() || (0..USERS).all(|user| agrees(user, 0) && agrees(user, 1))
-            }),
-            Property::sometimes("a request is refused and the other one sent", |_, world: &World| {
-                world.is_quiet()
-                    && world.records.contains(&Record::Refused)
-                    && world.records.iter().any(|record| matches!(record, Record::Sent { .. }))
-            }),
-            Property::sometimes(
-                "the second request takes the place of a refunded one",
-                |_, world: &World| {
-                    world.is_quiet()
-                        && world.records
-                            == [Record::Refunded { charged: Some(0) }, Record::Sent { charged: Some(0) }]
-                },
-            ),
-            Property::sometimes("a request is sent for its second user", |_, world: &World| {
-                world.is_quiet() && world.records[0] == Record::Sent { charged: Some(1) }
-            }),
-        ]
+        properties()
     }
 }

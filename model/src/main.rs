@@ -1,6 +1,7 @@
 //! Checks the life of one request exhaustively, and with more than one shard charges and places: see `README.md`.
 
 mod actions;
+mod charge_properties;
 mod charges;
 mod effects;
 mod endless;

@@ -23,6 +23,7 @@ use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
 use crate::flow::send_gate::SendGate;
+use crate::flow::store_watch::StoreWatch;
 use crate::flow::verify::Verifier;
 use crate::http::{self, Api, PendingLimiter, Readiness, Tokens, Webhooks};
 use crate::provider::Provider;
@@ -160,8 +161,26 @@ impl Wiring {
         Ok(Webhooks { callbacks: callbacks(settings)?, receipts: receipts.clone() })
     }
 
-    /// A worker is ready while it can consume requests, send and publish results. HTTP alone is always ready.
-    pub(super) fn readiness(&self, gateway: Option<Arc<ChannelGateway>>) -> Readiness {
+    /// Watches the store of a process without a worker.
+    pub(super) async fn store_watch(&self) -> Arc<StoreWatch> {
+        let watch = Arc::new(StoreWatch::new(self.store.clone()));
+        watch.begin().await;
+        watch
+    }
+
+    /// A worker is ready while it can consume requests, send and publish results. HTTP alone is ready unless its settings do not
+    /// fit the stored data.
+    pub(super) fn readiness(
+        &self,
+        gateway: Option<Arc<ChannelGateway>>,
+        watch: Option<Arc<StoreWatch>>,
+    ) -> Readiness {
+        if let Some(watch) = watch {
+            return Arc::new(move || match watch.misfit() {
+                Some(fault) => Err(format!("answering nothing: {fault}\n").into()),
+                None => Ok(()),
+            });
+        }
         let (Broker::Rabbit { publisher, consuming, .. }, Some(gateway)) = (&self.broker, gateway) else {
             return Arc::new(|| Ok(()));
         };
@@ -204,8 +223,10 @@ fn sending(gate: &SendGate) -> Result<(), Cow<'static, str>> {
     if gate.is_breaker_open() {
         return Err("not sending: the provider fails for every recipient\n".into());
     }
-    if gate.is_store_damaged() {
-        return Err("not sending: a key in Redis that all requests share is damaged\n".into());
+    if let Some(key) = gate.damaged_key() {
+        return Err(
+            format!("not sending: the key `{key}` in Redis, which all requests share, is damaged\n").into()
+        );
     }
     match gate.store_silence() {
         Some(fault) => Err(format!("not sending: Redis is unavailable: {fault}\n").into()),

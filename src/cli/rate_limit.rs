@@ -45,5 +45,8 @@ fn print_row(row: &LimitUsageRow) {
         None if row.cooldown > 0 => say(&format!("  cooling down for {} s", row.cooldown)),
         None => say("  within its limits now"),
     }
+    if let Some(at) = &row.all_resets_at {
+        say(&format!("  the cap over all sends (SMS_MAX_PER_HOUR) is reached until {at}"));
+    }
     say("limits are those of this shell's settings; for suppressed recipients see: otpost suppressions list");
 }

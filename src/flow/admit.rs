@@ -118,17 +118,11 @@ impl ChannelGateway {
     /// Returns the time just before the call, too.
     async fn ask_admission(
         &self,
-        handler: &DeliveryContext<'_>,
+        handler: &mut DeliveryContext<'_>,
         input: &AdmissionInput<'_>,
     ) -> Result<(Admission, Instant), StopReason> {
-        let mut asked_at = Instant::now();
-        let call = || {
-            asked_at = Instant::now();
-            self.store.admit(input)
-        };
-        let answer = handler.retry_store("admit", CancelOn::AnyCause, call).await;
-        match answer {
-            Ok(admission) => {
+        match self.repeat_admission(handler, input).await {
+            Ok((admission, asked_at)) => {
                 events::admission_answered(asked_at.elapsed());
                 Ok((admission, asked_at))
             }
@@ -137,6 +131,25 @@ impl ChannelGateway {
                 let progress = Progress::Requeued { retry_in: Duration::ZERO, in_doubt: false };
                 self.release_lease(&input.lease, None, progress, None).await;
                 Err(reason)
+            }
+        }
+    }
+
+    /// Asks until the store answers. Only a part of the store may be down, so other requests get the slot meanwhile.
+    async fn repeat_admission(
+        &self,
+        handler: &mut DeliveryContext<'_>,
+        input: &AdmissionInput<'_>,
+    ) -> Result<(Admission, Instant), StopReason> {
+        let mut backoff = OutageBackoff::new();
+        loop {
+            let asked_at = Instant::now();
+            match self.store.admit(input).await {
+                Ok(admission) => return Ok((admission, asked_at)),
+                Err(error) => {
+                    let wait = handler.wait_after_failure("admit", &error, &mut backoff)?;
+                    handler.sleep_without_slot(wait).await?;
+                }
             }
         }
     }

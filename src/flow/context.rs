@@ -119,21 +119,28 @@ impl DeliveryContext<'_> {
     where
         Answer: Future<Output = Result<T, StoreError>>,
     {
-        let mut backoff = None;
+        let mut backoff = OutageBackoff::new();
         loop {
             match call().await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if error.is_permanent() => {
-                    events::store_failed(call_name, &error, error.is_outage(), None);
-                    return Err(StopReason::RecordUnreadable);
-                }
                 Err(error) => {
-                    let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
-                    events::store_failed(call_name, &error, error.is_outage(), Some(wait));
+                    let wait = self.wait_after_failure(call_name, &error, &mut backoff)?;
                     self.sleep(wait, cancel_on).await?;
                 }
             }
         }
+    }
+
+    /// The wait before a failed call of the store is repeated, unless that would fail likewise.
+    pub(super) fn wait_after_failure(
+        &self,
+        call_name: &'static str,
+        error: &StoreError,
+        backoff: &mut OutageBackoff,
+    ) -> Result<Duration, StopReason> {
+        let wait = (!error.is_permanent()).then(|| backoff.next_wait());
+        events::store_failed(call_name, error, error.is_outage(), wait);
+        wait.ok_or(StopReason::RecordUnreadable)
     }
 }
 

@@ -9,7 +9,7 @@
 //! - [`progress`]: renews the lease of a request while it is being sent.
 //! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
 //! - [`reply`]: copies of results for callers' own queues.
-//! - [`maintenance`]: heartbeat, probes, overdue receipts.
+//! - [`maintenance`]: heartbeat, probes, overdue receipts. [`store_watch`]: the heartbeat of a process without a worker.
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost.
@@ -31,6 +31,7 @@ pub mod gateway;
 pub mod inspect;
 pub mod maintenance;
 mod outage_backoff;
+pub mod pause_log;
 pub mod process_delivery;
 pub mod progress;
 mod random;
@@ -40,6 +41,7 @@ pub mod reply;
 mod retry_once;
 pub mod send_gate;
 pub mod sender_rate;
+pub mod store_watch;
 pub mod validate;
 mod verified_event;
 pub mod verify;

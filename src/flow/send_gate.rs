@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::pause_log::{ClosedBy, PauseLog};
 use super::sender_rate::{RateShare, SenderRateLimiter, TokioClock};
 use crate::domain::channel::Channel;
 use crate::domain::circuit_breaker::{BreakerState, CircuitBreaker};
@@ -42,27 +43,6 @@ pub struct SendGate {
     started: Instant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClosedBy {
-    KillSwitch,
-    /// The kill switch may be on.
-    StoreSilent,
-    /// A key that all requests share cannot be read.
-    StoreDamaged,
-    Breaker,
-}
-
-impl ClosedBy {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ClosedBy::KillSwitch => "kill_switch",
-            ClosedBy::StoreSilent => "store_silent",
-            ClosedBy::StoreDamaged => "store_damaged",
-            ClosedBy::Breaker => "breaker",
-        }
-    }
-}
-
 struct State {
     breaker: CircuitBreaker,
     concurrency: ConcurrencyLimiter,
@@ -78,6 +58,7 @@ struct State {
     store_fault: Option<StoreFault>,
     /// The name of a key that all requests share and that the store cannot read.
     damaged_key: Option<String>,
+    pause_log: PauseLog,
     senders: SenderPool,
     /// One for each sender if there is a sender rate, else none.
     rate_limiters: Vec<SenderRateLimiter>,
@@ -132,6 +113,7 @@ impl SendGate {
             store_silent: false,
             store_fault: None,
             damaged_key: None,
+            pause_log: PauseLog::default(),
             senders: SenderPool::new(senders),
             rate_limiters: rate_limiters.unwrap_or_default(),
             rate_share: RateShare::Idle,
@@ -336,8 +318,9 @@ impl SendGate {
         state.store_silent.then(|| state.store_fault.clone().unwrap_or(StoreFault::NoAnswer))
     }
 
-    pub fn is_store_damaged(&self) -> bool {
-        self.lock().damaged_key.is_some()
+    /// The name of the shared key that cannot be read.
+    pub fn damaged_key(&self) -> Option<String> {
+        self.lock().damaged_key.clone()
     }
 
     pub(super) fn check_store_silence(&self) {
@@ -389,9 +372,9 @@ impl SendGate {
             _ if state.store_silent => Some(ClosedBy::StoreSilent),
             _ => None,
         };
+        let State { pause_log, store_fault, .. } = &mut *state;
+        pause_log.note(self.channel, closed_by, store_fault.as_ref());
         if replace(&self.closed_by, closed_by) {
-            let fault = state.store_fault.as_ref().filter(|_| closed_by == Some(ClosedBy::StoreSilent));
-            events::gate_changed(self.channel, closed_by.map(ClosedBy::as_str), fault);
             replace(&self.paused, closed_by.is_some());
             self.changed.notify_waiters();
         }

@@ -64,6 +64,12 @@ pub enum StoreFault {
     Shards(String),
     /// A key that all requests of one shard share cannot be read, by its name.
     ShardKey(String),
+    /// Some shards give no answer, and the others do.
+    ShardsSilent {
+        silent: usize,
+        of: usize,
+        cause: Box<StoreFault>,
+    },
     /// The server lacks what the opening of the store wrote.
     NotOpened,
 }
@@ -113,8 +119,14 @@ impl StoreFault {
             StoreFault::EarlierWorkers => "earlier_workers",
             StoreFault::Shards(_) => "shards",
             StoreFault::ShardKey(_) => "shard_key",
+            StoreFault::ShardsSilent { .. } => "shards_silent",
             StoreFault::NotOpened => "not_opened",
         }
+    }
+
+    /// The settings of this process do not fit the stored data.
+    pub fn is_of_settings(&self) -> bool {
+        matches!(self, StoreFault::Shards(_) | StoreFault::OtherFormat { .. })
     }
 
     /// It may end without an operator, as by a restart or a failover.
@@ -176,7 +188,7 @@ impl Display for StoreFault {
             StoreFault::NotSentinel => {
                 "a server in REDIS_URL is no Sentinel: correct its host, or use redis://"
             }
-            StoreFault::SlotMoving => "the slot of REDIS_PREFIX is moving to another node: wait until it has",
+            StoreFault::SlotMoving => "a slot of REDIS_PREFIX is moving to another node: wait until it has",
             StoreFault::NotCluster => "a server in REDIS_URL belongs to no Cluster: use redis:// for it",
             StoreFault::NotOpened => "Redis lacks the format of the data, which is written again",
             StoreFault::OtherFormat { found, readable } => {
@@ -194,6 +206,9 @@ impl Display for StoreFault {
                     f,
                     "the stored key `{name}` of a shard cannot be read: see `otpost store show`"
                 );
+            }
+            StoreFault::ShardsSilent { silent, of, cause } => {
+                return write!(f, "{silent} of {of} shards give no answer, so their requests wait: {cause}");
             }
             StoreFault::Refused(code) => return write!(f, "Redis refuses the step ({code}): see its log"),
             server => server.server_sentence(),
@@ -247,9 +262,9 @@ mod tests {
         let section = page.split("### Reasons of Redis").nth(1).expect("the section");
         let section = section.split("\n## ").next().expect("a part");
         let labels = include_str!("fault.rs").split("fn as_str").nth(1).expect("the function");
-        let labels = labels.split("fn may_pass").next().expect("a part");
+        let labels = labels.split("fn is_of_settings").next().expect("a part");
         let labels: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
-        assert_eq!(labels.len(), 30, "{labels:?}");
+        assert_eq!(labels.len(), 31, "{labels:?}");
         for label in labels.into_iter().chain(TlsFault::ALL.map(TlsFault::as_str)) {
             assert!(section.contains(&format!("`{label}`")), "{label}");
         }

@@ -25,6 +25,7 @@ pub mod retention;
 pub mod shared_state;
 mod shown_key;
 pub mod usage;
+pub mod warning;
 
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ pub use self::request_record::{CodeState, RequestRecord, RequestState, RequestSu
 pub use self::shared_state::{KillSwitch, SharedState};
 pub use self::shown_key::{KeyName, ShownKey};
 pub use self::usage::Usage;
+pub use self::warning::StoreWarning;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
@@ -140,6 +142,14 @@ pub trait Store: Send + Sync {
     /// Reads the data that all requests share. The error names what cannot be read. A heartbeat makes the same check, but of
     /// the suppressions of countries it reads only those that a step found unreadable.
     async fn check_shared_data(&self) -> Result<(), StoreError>;
+
+    /// Fails if the store refuses writes. Unlike a heartbeat it leaves no sign of a running process.
+    async fn check_writable(&self) -> Result<(), StoreError>;
+
+    /// The faults beside which the store works, as far as its last steps have shown them.
+    fn warnings(&self) -> Vec<StoreWarning> {
+        Vec::new()
+    }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError>;
 

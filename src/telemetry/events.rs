@@ -22,7 +22,7 @@ pub use self::broker::{
 pub use self::certificates::{certificates_refused, certificates_reloaded};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
-    store_unavailable,
+    store_unavailable, store_warning, store_warning_over, store_warning_value,
 };
 use super::metrics::{
     ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, observe,
@@ -175,17 +175,29 @@ pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
     info!(request = request_id, answer, "in-doubt send resolved");
 }
 
-/// `closed_by` is `None` when the gate opens. `fault` is the store's.
-pub fn gate_changed(channel: Channel, closed_by: Option<&'static str>, fault: Option<&impl Display>) {
+/// `closed_by` is `None` when the gate opens. `fault` is the store's; it may pass by itself.
+pub fn gate_changed(
+    channel: Channel,
+    closed_by: Option<&'static str>,
+    fault: Option<&impl Display>,
+    may_pass: bool,
+) {
     let channel = channel.as_str();
     for reason in ["kill_switch", "store_silent", "store_damaged", "breaker"] {
         let labels = ClosedLabels { channel, reason };
         METRICS.gate_shut.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
     match closed_by {
+        Some(reason) if may_pass => warn!(channel, reason, fault = fault.map(display), "sending paused"),
         Some(reason) => error!(channel, reason, fault = fault.map(display), "sending paused"),
         None => warn!(channel, "sending resumed"),
     }
+}
+
+/// After a warning: the pause did not pass.
+pub fn pause_lasts(channel: Channel, reason: &'static str, fault: Option<&impl Display>, lasted: Duration) {
+    let (channel, seconds) = (channel.as_str(), lasted.as_secs());
+    error!(channel, reason, fault = fault.map(display), seconds, "sending is still paused");
 }
 
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {

@@ -96,6 +96,7 @@ pub(super) struct Metrics {
     pub(super) checks: Family<ReasonLabel, Counter>,
     pub(super) store_failures: Family<ReasonLabel, Counter>,
     pub(super) store_faults: Family<ReasonLabel, Counter>,
+    pub(super) store_warnings: Family<ReasonLabel, Gauge>,
     pub(super) publish_failures: Counter,
     pub(super) unroutable: Counter,
     pub(super) replies_ignored: Counter,
@@ -140,6 +141,7 @@ impl Metrics {
             checks: Family::default(),
             store_failures: Family::default(),
             store_faults: Family::default(),
+            store_warnings: Family::default(),
             publish_failures: Counter::default(),
             unroutable: Counter::default(),
             replies_ignored: Counter::default(),
@@ -187,6 +189,7 @@ impl Metrics {
         r.register("checks", "Code checks, by verdict", self.checks.clone());
         r.register("store_failures", "Store calls that failed, by step", self.store_failures.clone());
         r.register("store_faults", "Store calls without an answer, by cause", self.store_faults.clone());
+        r.register("store_warnings", "Faults beside which the store works", self.store_warnings.clone());
         r.register(
             "publish_failures",
             "Messages that the broker did not confirm",

@@ -99,7 +99,8 @@ async fn a_damaged_key_that_all_requests_share_stops_sending_until_it_is_deleted
                 send(world, &id, nth).await;
             }
             let not_ready = readiness(&ops);
-            assert!(not_ready.starts_with("HTTP/1.1 503") && not_ready.contains("Redis"), "{not_ready}");
+            let names_it = not_ready.contains(&format!("the key `{key}` in Redis"));
+            assert!(not_ready.starts_with("HTTP/1.1 503") && names_it, "{not_ready}");
             let detail = status(world, &redis, 3);
             assert!(detail.as_str().is_some_and(|detail| detail.contains(&format!("`{key}`"))), "{detail}");
             redis.delete(key);

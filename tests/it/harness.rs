@@ -86,6 +86,8 @@ pub struct FlakyStore {
     pub damaged: Mutex<Option<Damaged>>,
     /// Why it refuses every step.
     pub refusal: Mutex<Option<StoreFault>>,
+    /// The recipient whose shard does not answer.
+    pub silent_for: Mutex<Option<Digest16>>,
     pub panics: AtomicUsize,
     pub calls: AtomicUsize,
 }
@@ -121,6 +123,9 @@ impl FlakyStore {
 #[async_trait]
 impl Store for FlakyStore {
     async fn admit(&self, ask: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
+        if *self.silent_for.lock().expect("no panic") == Some(ask.lease.subject.recipient) {
+            return Err(StoreError::Unavailable(StoreFault::NoAnswer));
+        }
         self.reach()?.admit(ask).await
     }
     async fn update_progress(
@@ -189,6 +194,9 @@ impl Store for FlakyStore {
     }
     async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
         self.reach()?.end_receipt_wait(lapsed).await
+    }
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.reach()?.check_writable().await
     }
     async fn check_shared_data(&self) -> Result<(), StoreError> {
         self.reach()?.check_shared_data().await
@@ -306,6 +314,7 @@ impl World {
                 gone: AtomicBool::new(false),
                 damaged: Mutex::default(),
                 refusal: Mutex::default(),
+                silent_for: Mutex::default(),
                 panics: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),

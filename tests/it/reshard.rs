@@ -11,11 +11,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::outcome::Status;
+use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::shards::Shards;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
 use otpost::store::redis::RedisStore;
-use otpost::store::{CompletionInput, Refund, Store, StoreError};
+use otpost::store::resharding::{ReshardAnswer, Resharding};
+use otpost::store::{CompletionInput, NewReceipt, Refund, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 
 use crate::contract::store::{named, request_to, sent};
@@ -271,6 +273,48 @@ async fn a_change_that_is_killed_again_and_again_loses_no_suppression() {
         }
         if is_last {
             assert_eq!(suppressions(&redis.store()).await, before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_receipts_that_are_still_awaited_count() {
+    for from in [1, 16] {
+        let redis = Redis::fresh();
+        let store = redis.sharded_store(shards(from));
+        for (nth, id) in ["orders/1", "orders/2", "orders/3"].into_iter().enumerate() {
+            let request = request_to(u8::try_from(nth).expect("few"), id);
+            let input = request.admit();
+            store.admit(&input).await.expect("answers");
+            let end = CompletionInput {
+                lease: input.lease,
+                outcome: &sent(UnixMillis(1)),
+                refund: Refund::None,
+                limits: &Limits::default(),
+                found_by_lookup: false,
+                message_is_unnamed: false,
+                suppression: None,
+                poll_receipt_after: Some(Duration::from_secs(600)),
+            };
+            store.complete(&end).await.expect("answers");
+            let receipt = NewReceipt {
+                recipient: input.lease.subject.recipient,
+                request_id: &request.request,
+                message_id: "SM1",
+                status: DeliveryStatus::Delivered,
+                provider_code: None,
+                published: true,
+                suppression: None,
+            };
+            if nth < 2 {
+                store.record_receipt(&receipt).await.expect("answers");
+            }
+        }
+        let to = shards(if from == 1 { 16 } else { 1 });
+        let change = Resharding { to, forget_limits: true, dry_run: true };
+        match store.reshard(&change).await.expect("answers") {
+            ReshardAnswer::Done { forgotten, .. } => assert_eq!(forgotten.receipts, 1, "from {from}"),
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -108,6 +108,17 @@ async fn a_recipient_and_a_request_are_found_by_their_names() {
 }
 
 #[tokio::test]
+async fn another_number_of_shards_is_said() {
+    let redis = Redis::fresh();
+    let store = redis.sharded(16);
+    seed(&store, ALICE, UUID, Status::Sent, None).await;
+    for arguments in [&["--to", ALICE][..], &["--request", UUID]] {
+        let (_, err) = said(&otpost(&redis, &[&["store", "show"], arguments].concat()), 1);
+        assert!(err.contains("REDIS_SHARDS is 1, and REDIS_PREFIX holds data for 16"), "{err}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_said() {
     let redis = Redis::fresh();
     let store = redis.store();

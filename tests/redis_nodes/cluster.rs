@@ -19,7 +19,7 @@ const MIGRATE_MS: &str = "5000";
 /// Nodes of one Cluster: the primaries, then the replicas.
 pub struct Cluster {
     pub nodes: Vec<Node>,
-    _folder: Folder,
+    folder: Folder,
 }
 
 /// A line of CLUSTER NODES.
@@ -37,15 +37,33 @@ struct Member {
 impl Cluster {
     /// Waits until all nodes know all slots and every replica follows its primary.
     pub async fn start(primaries: usize, replicas: usize, keeps: Persistence) -> Result<Cluster, String> {
+        Cluster::start_with(primaries, replicas, keeps, |_| Vec::new()).await
+    }
+
+    /// `more` are the arguments of a node beside the usual ones.
+    pub async fn start_with(
+        primaries: usize,
+        replicas: usize,
+        keeps: Persistence,
+        more: impl Fn(usize) -> Vec<String>,
+    ) -> Result<Cluster, String> {
         let folder = Folder::new()?;
-        let starts = (0..primaries * (1 + replicas)).map(|nth| {
-            let folder = folder.path().join(format!("node-{nth}"));
-            Node::start(folder, move |port, bus_port| arguments(port, bus_port, keeps))
-        });
-        let nodes = try_join_all(starts).await?;
-        let cluster = Cluster { nodes, _folder: folder };
+        let mut cluster = Cluster { nodes: Vec::new(), folder };
+        let count = primaries * (1 + replicas);
+        cluster.nodes = try_join_all((0..count).map(|nth| cluster.start_node(nth, keeps, more(nth)))).await?;
         cluster.form(primaries).await?;
         Ok(cluster)
+    }
+
+    /// Starts a node that knows no other.
+    pub async fn start_node(
+        &self,
+        nth: usize,
+        keeps: Persistence,
+        more: Vec<String>,
+    ) -> Result<Node, String> {
+        let folder = self.folder.path().join(format!("node-{nth}"));
+        Node::start(folder, |port, bus_port| [arguments(port, bus_port, keeps), more.clone()].concat()).await
     }
 
     async fn form(&self, primaries: usize) -> Result<(), String> {
@@ -56,16 +74,21 @@ impl Cluster {
             let () =
                 node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &(end - 1).to_string()]).await?;
         }
-        for node in &self.nodes[1..] {
-            let (port, bus_port) = (node.port.to_string(), node.bus_port.to_string());
-            let () = self.nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]).await?;
-        }
-        until("a Cluster of all nodes", AGREES_WITHIN, async || self.know_each_other().await).await?;
+        self.meet().await?;
         for (nth, node) in self.nodes[primaries..].iter().enumerate() {
             let primary = self.nodes[nth % primaries].id().await?;
             let () = node.ask(&["CLUSTER", "REPLICATE", &primary]).await?;
         }
         self.settled().await
+    }
+
+    /// Waits until all nodes know each other.
+    pub async fn meet(&self) -> Result<(), String> {
+        for node in &self.nodes[1..] {
+            let (port, bus_port) = (node.port.to_string(), node.bus_port.to_string());
+            let () = self.nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]).await?;
+        }
+        until("a Cluster of all nodes", AGREES_WITHIN, async || self.know_each_other().await).await
     }
 
     async fn know_each_other(&self) -> Result<(), String> {

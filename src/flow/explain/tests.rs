@@ -3,7 +3,7 @@ use crate::domain::history::PoisonCause;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::flow::context::StopReason;
-use crate::flow::send_gate::ClosedBy;
+use crate::flow::pause_log::ClosedBy;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 

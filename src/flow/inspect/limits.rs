@@ -1,5 +1,7 @@
 //! The limit usage of a recipient.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::domain::address::Address;
@@ -29,6 +31,9 @@ pub struct LimitUsageRow {
     /// When a reached limit allows the next send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<String>,
+    /// When the cap over all sends allows the next one, if it is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_resets_at: Option<String>,
     pub cooldown: u64,
 }
 
@@ -41,7 +46,13 @@ pub async fn limit_usage(
 ) -> Result<LimitUsageRow, StoreError> {
     let (recipient, purpose) = (recipients.address(to.channel(), to.as_str()), Purpose::default());
     let subject = LimitSubject { recipient, purpose: purpose.as_str(), user: None, ip: None, network: None };
-    let usage = store.usage(&subject, None, &limits.on(to.channel())).await?;
+    let limits = &limits.on(to.channel());
+    let usage = store.usage(&subject, None, limits).await?;
+    let of_all = match limits[Limit::All].count {
+        0 => Duration::ZERO,
+        _ => store.usage(&subject, None, &only_all(limits)).await?.limited_for,
+    };
+    let reset = |wait: Duration| (!wait.is_zero()).then(|| now.plus(wait).to_string());
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
     let (limit, limit_day) = (limits[Limit::Recipient].count, limits[Limit::RecipientDay].count);
     Ok(LimitUsageRow {
@@ -55,7 +66,14 @@ pub async fn limit_usage(
         remaining_day: remaining(limit_day, usage.used_day),
         limit_wrong: limits[Limit::Wrong].count,
         used_wrong: usage.wrong_attempts,
-        resets_at: (!usage.limited_for.is_zero()).then(|| now.plus(usage.limited_for).to_string()),
+        resets_at: reset(usage.limited_for),
+        all_resets_at: reset(of_all),
         cooldown: seconds_rounded_up(usage.cooldown_left),
     })
+}
+
+/// The cap over all sends, with every other limit off.
+fn only_all(limits: &Limits) -> Limits {
+    let others = Limit::ALL.into_iter().filter(|limit| *limit != Limit::All);
+    others.fold(*limits, |limits, limit| limits.with(limit, 0))
 }

@@ -13,7 +13,6 @@ use crate::clock::Clock;
 use crate::domain::channel::Channel;
 use crate::domain::limit::{Limit, Limits};
 use crate::domain::time::{UnixMillis, millis};
-use crate::flow::random::random_id;
 use crate::provider::{CredentialError, Provider};
 use crate::store::{KillSwitch, Store, StoreError, StoreFault};
 
@@ -235,8 +234,8 @@ impl Inspector {
     async fn check_store(&self) -> (Health, Option<KillSwitchRow>) {
         let query = async {
             let switch = self.store.kill_switch().await?;
-            // Writes, as a worker without work does: a store that refuses writes may answer reads.
-            self.store.heartbeat(random_id(), false).await?;
+            // A store that refuses writes may answer reads.
+            self.store.check_writable().await?;
             self.store.check_shared_data().await.map(|()| switch)
         };
         let (answer, ms) = timed(ANSWER_WITHIN, query).await;
@@ -244,7 +243,9 @@ impl Inspector {
         match answer {
             Ok(switch) => {
                 let state = if self.store_in_memory { HealthState::InMemory } else { HealthState::Up };
-                (Health::answered(state, ms), Some(kill_switch_row(switch)))
+                let warnings: Vec<String> = self.store.warnings().iter().map(ToString::to_string).collect();
+                let detail = (!warnings.is_empty()).then(|| warnings.join("; "));
+                (Health { detail, ..Health::answered(state, ms) }, Some(kill_switch_row(switch)))
             }
             Err(StoreError::Unavailable(fault)) => {
                 let health = Health::of(HealthState::Down, &fault);

@@ -198,6 +198,10 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.heartbeat(worker_id, is_active, now)))
     }
 
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         Ok(self.step(|state, _| state.kill_switch.clone()))
     }

@@ -182,7 +182,7 @@ local function admit(keys, args)
   local place, kept_px = choose_record_key(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
   local new_record = pack_in_progress(recipient, SENDING, token, now + c.outcome_kept, '', now + c.lease_duration, 1, now, 0, 1, now,
     expires, deadline, purpose, facts, history)
-  local charged = outside and charges.of_grant(outside, now) or ''
+  local charged = outside and outside.charges or ''
   new_record = charges.add(new_record, charged, false)
   write_new(place, new_record, kept_px, keys[1], s, c, now)
   charge_subject_logs(c, keys, 4, stored, now)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 
 use super::RedisStore;
-use super::charges::{Charge, Charged, MadeCharges, RecordedCharges};
+use super::charges::{AdmissionCharges, Charge, ChargeAnswer, RecordedCharges};
 use super::keys::request_bytes;
 use super::library::Step;
 use super::pack::{Packer, Unpacker};
@@ -40,7 +40,7 @@ impl RedisStore {
         // Such an admission never makes a record that is charged.
         let is_charged = !input.gate_closed && input.reject_if_new.is_none();
         let mut made =
-            if is_charged { self.charge(lease, input.limits).await? } else { MadeCharges::default() };
+            if is_charged { self.charge(lease, input.limits).await? } else { AdmissionCharges::default() };
         let settings = CallSettings { limits: Some((None, input.limits)), ..self.settings() };
         let call = self.admission_call(input, &self.keys.of_lease(lease), settings).arg(made.pack(country));
         let read = |answer: &[u8]| {
@@ -54,7 +54,7 @@ impl RedisStore {
                 if let Some(place) = made.place.take_if(|place| !is_used(place)) {
                     self.put_back_place(place);
                 }
-                self.correct(lease, input.limits, &recorded, &made).await?;
+                self.correct(lease, input.limits, &recorded, &made.in_logs).await?;
                 Ok(admission)
             }
             Err(error) => {
@@ -73,28 +73,47 @@ impl RedisStore {
         &self,
         input: &CompletionInput<'_>,
     ) -> Result<CompletionAnswer, StoreError> {
-        let mut suppression = input.suppression.filter(NewSuppression::lasts);
-        if let Some(country) = country_of(suppression.as_ref())
-            && let Some(new) = suppression.take()
-        {
-            self.suppress_country(country, &new).await?;
-        }
+        let suppression = input.suppression.filter(NewSuppression::lasts);
+        let country = country_of(suppression.as_ref());
+        let of_recipient = suppression.filter(|_| country.is_none());
         let keys = self.keys.of_lease(&input.lease);
-        let call = self.completion_call(input, &keys, self.settings(), suppression.as_ref()).arg("");
+        let call = self.completion_call(input, &keys, self.settings(), of_recipient.as_ref()).arg("");
         let read = |answer: &[u8]| {
             let (recorded, rest) = RecordedCharges::split(answer)?;
-            Some((replies::completion_answer(rest)?, recorded))
+            let age = if let [b'r', age @ ..] = rest { Some(Unpacker::new(age).u48()?) } else { None };
+            Some((replies::completion_answer(rest)?, recorded, age.map(Duration::from_millis)))
         };
-        let (answer, recorded) = self.run("complete", &call, read).await?;
-        self.correct(&input.lease, input.limits, &recorded, &MadeCharges::default()).await?;
+        let (answer, recorded, age) = self.run("complete", &call, read).await?;
+        let suppress = async {
+            match (country, suppression, age) {
+                (Some(country), Some(new), Some(age)) => self.suppress_country_since(country, new, age).await,
+                _ => Ok(()),
+            }
+        };
+        let (corrected, suppressed) =
+            tokio::join!(self.correct(&input.lease, input.limits, &recorded, &[]), suppress);
+        corrected?;
+        suppressed?;
         Ok(answer)
+    }
+
+    /// Suppresses a country by a completion that was recorded some time ago: if it is repeated, the suppression ends at the same time.
+    async fn suppress_country_since(
+        &self,
+        country: &str,
+        suppression: NewSuppression<'_>,
+        age: Duration,
+    ) -> Result<(), StoreError> {
+        let duration = suppression.duration.map(|duration| duration.saturating_sub(age));
+        let left = NewSuppression { duration, ..suppression };
+        if left.lasts() { self.suppress_country(country, &left).await } else { Ok(()) }
     }
 
     /// Charges every limit outside the recipient's shard, as far as it allows that.
     ///
     /// After a failure the charges stay: another handler may have found them, and its record counts on them. A repetition finds
     /// them as well.
-    async fn charge(&self, lease: &Lease<'_>, limits: &Limits) -> Result<MadeCharges, StoreError> {
+    async fn charge(&self, lease: &Lease<'_>, limits: &Limits) -> Result<AdmissionCharges, StoreError> {
         let member = member(lease.request_id, &lease.subject.recipient);
         let in_logs = subject_limits(&lease.subject, limits).filter(|(limit, _)| *limit != Limit::All);
         let in_logs =
@@ -104,12 +123,11 @@ impl RedisStore {
             if quota.count == 0 { Ok(None) } else { self.place_of(lease.token, quota).await.map(Some) }
         };
         let (in_logs, place) = tokio::join!(in_logs, place);
-        let (mut charges, mut failure) = (MadeCharges::default(), None);
+        let (mut charges, mut failure) = (AdmissionCharges::default(), None);
         for charged in in_logs {
             match charged {
-                Ok((log, digest, Charged::Made(at))) => charges.made.push(Charge { log, digest, at }),
-                Ok((log, digest, Charged::Found(at))) => charges.found.push(Charge { log, digest, at }),
-                Ok((.., Charged::Refused(wait))) => charges.wait = charges.wait.max(wait),
+                Ok((log, digest, ChargeAnswer::Made(at))) => charges.in_logs.push(Charge { log, digest, at }),
+                Ok((.., ChargeAnswer::Refused(wait))) => charges.wait = charges.wait.max(wait),
                 Err(error) => failure = Some(error),
             }
         }
@@ -136,14 +154,14 @@ impl RedisStore {
         digest: Digest16,
         limits: &Limits,
         member: &[u8],
-    ) -> Result<(EventLog, Digest16, Charged), StoreError> {
+    ) -> Result<(EventLog, Digest16, ChargeAnswer), StoreError> {
         let (log, quota) = (limit.log(), limits[limit]);
         let call = self
             .call(Step::Charge, &[self.keys.subject_log(log, &digest, false)])
             .arg(self.settings().pack())
             .arg(Packer::new().u32(quota.count).u48(millis(quota.window)).done())
             .arg(member);
-        Ok((log, digest, self.run("charge", &call, Charged::read).await?))
+        Ok((log, digest, self.run("charge", &call, ChargeAnswer::read).await?))
     }
 
     /// Makes the logs and places agree with the record of a request.
@@ -152,7 +170,7 @@ impl RedisStore {
         lease: &Lease<'_>,
         limits: &Limits,
         recorded: &RecordedCharges,
-        made: &MadeCharges,
+        made: &[Charge],
     ) -> Result<(), StoreError> {
         let corrections = recorded.corrections(made);
         let places = recorded.refunded().iter().filter(|charge| charge.log == EventLog::AllSends);

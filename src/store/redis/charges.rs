@@ -55,55 +55,44 @@ fn log_of(letter: u8) -> Option<EventLog> {
 }
 
 /// The answer to a charge.
-pub(super) enum Charged {
+pub(super) enum ChargeAnswer {
     Made(UnixMillis),
-    /// An earlier call made it.
-    Found(UnixMillis),
     Refused(Duration),
 }
 
-impl Charged {
-    pub(super) fn read(answer: &[u8]) -> Option<Charged> {
+impl ChargeAnswer {
+    pub(super) fn read(answer: &[u8]) -> Option<ChargeAnswer> {
         let (letter, rest) = answer.split_first()?;
         let number = Unpacker::new(rest).u48()?;
         match letter {
-            b'm' => Some(Charged::Made(UnixMillis(number))),
-            b'f' => Some(Charged::Found(UnixMillis(number))),
-            b'l' => Some(Charged::Refused(Duration::from_millis(number))),
+            b'm' => Some(ChargeAnswer::Made(UnixMillis(number))),
+            b'l' => Some(ChargeAnswer::Refused(Duration::from_millis(number))),
             _ => None,
         }
     }
 }
 
-/// Charges of a request before its admission, as far as its limits allowed them.
+/// The charges that an admission brings, as far as the limits allowed them.
 #[derive(Default)]
-pub(super) struct MadeCharges {
-    pub(super) made: Vec<Charge>,
-    pub(super) found: Vec<Charge>,
+pub(super) struct AdmissionCharges {
+    pub(super) in_logs: Vec<Charge>,
     /// The longest of those refused.
     pub(super) wait: Duration,
     pub(super) place: Option<Place>,
 }
 
-impl MadeCharges {
+impl AdmissionCharges {
     /// As `charges.read_outside` reads it.
     pub(super) fn pack(&self, country: Option<CountrySuppression>) -> Vec<u8> {
         let place = self.place.as_ref().map(Charge::of_place);
-        let list = |charges: &mut dyn Iterator<Item = &Charge>| {
-            charges.fold(Packer::new(), |packed, charge| charge.pack(packed)).done()
-        };
+        let charges = self.in_logs.iter().chain(&place);
+        let charges = charges.fold(Packer::new(), |packed, charge| charge.pack(packed)).done();
         Packer::new()
             .u48(country.map_or(0, |country| country.until))
             .u32(country.map_or(0, |country| country.provider_code))
             .u48(millis(self.wait))
-            .long(&list(&mut self.made.iter().chain(&place)))
-            .long(&list(&mut self.found.iter()))
+            .long(&charges)
             .done()
-    }
-
-    /// Those in subject logs.
-    pub(super) fn in_logs(&self) -> impl Iterator<Item = &Charge> {
-        self.made.iter().chain(&self.found)
     }
 }
 
@@ -132,18 +121,15 @@ impl RecordedCharges {
     }
 
     /// The charges whose logs do not agree with the record, each with the time that it has there. `None`: not there.
-    ///
-    /// A charge that is later than the one in the record was made for a repeat, after that had left the window.
-    pub(super) fn corrections(&self, made: &MadeCharges) -> Vec<(Charge, Option<UnixMillis>)> {
+    pub(super) fn corrections(&self, made: &[Charge]) -> Vec<(Charge, Option<UnixMillis>)> {
         let refunded = self.refunded().iter().filter(|charge| charge.log != EventLog::AllSends);
         let mut corrections: Vec<_> = refunded.map(|charge| (*charge, None)).collect();
-        for charge in made.in_logs() {
+        for charge in made {
             let recorded = self.charges.iter().find(|recorded| recorded.is_same_log(charge));
             match recorded {
                 Some(_) if self.is_refunded => {}
                 Some(recorded) if charge.at == recorded.at => {}
-                Some(recorded) if charge.at < recorded.at => corrections.push((*charge, Some(recorded.at))),
-                Some(_) | None => corrections.push((*charge, None)),
+                recorded => corrections.push((*charge, recorded.map(|recorded| recorded.at))),
             }
         }
         corrections
@@ -181,7 +167,7 @@ mod tests {
         let (user, ip, network) =
             (charge(UserSends, 1, 10), charge(IpSends, 2, 10), charge(NetworkSends, 3, 10));
         let place = charge(AllSends, 0, 99);
-        let made = MadeCharges { made: vec![user, ip], found: vec![network], ..MadeCharges::default() };
+        let made = [user, ip, network];
         let stands = recorded(false, &[user, ip, network, place]);
         assert_eq!(stands.corrections(&made), []);
         let refunded = recorded(true, &[user, place]);
@@ -189,14 +175,10 @@ mod tests {
         assert_eq!(refunded.refunded(), [user, place]);
         let rejected = recorded(false, &[]);
         assert_eq!(rejected.corrections(&made), [(user, None), (ip, None), (network, None)]);
-        let (later, earlier) = (charge(NetworkSends, 3, 11), charge(IpSends, 2, 9));
-        let of_other_user = recorded(false, &[charge(UserSends, 7, 10), earlier, later]);
-        let expected = [(user, None), (ip, None), (network, Some(UnixMillis(11)))];
-        assert_eq!(
-            of_other_user.corrections(&made),
-            expected,
-            "another user, a repeat after the window, a crash"
-        );
+        let earlier = charge(IpSends, 2, 9);
+        let of_other_user = recorded(false, &[charge(UserSends, 7, 10), earlier, network]);
+        let expected = [(user, None), (ip, Some(UnixMillis(9)))];
+        assert_eq!(of_other_user.corrections(&made), expected, "another user, and an earlier charge");
     }
 
     #[test]

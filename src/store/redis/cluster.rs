@@ -142,6 +142,10 @@ impl Cluster {
         state.last_failure.clone().or_else(|| state.nodes.values().find_map(|node| node.last_failure()))
     }
 
+    pub(super) fn search_failure(&self) -> Option<RedisError> {
+        self.state().last_failure.clone()
+    }
+
     /// See `Link::route_number`.
     pub(super) fn route_number(&self) -> u64 {
         let state = self.state();
@@ -167,7 +171,7 @@ impl Cluster {
             let mut state = cluster.state();
             (state.search, state.searched) = (None, Some(Instant::now()));
             state.last_failure = found.as_ref().err().cloned();
-            found.map(|ranges| state.learn(ranges, &cluster.0.seeds))
+            found.map(|ranges| state.set_ranges(ranges, &cluster.0.seeds))
         };
         let search = search.boxed().shared();
         state.search = Some(search.clone());
@@ -232,7 +236,7 @@ impl State {
     }
 
     /// Takes over new ranges, and closes the connections to nodes that have left.
-    fn learn(&mut self, mut ranges: Vec<(u16, u16, Address)>, seeds: &[Address]) {
+    fn set_ranges(&mut self, mut ranges: Vec<(u16, u16, Address)>, seeds: &[Address]) {
         ranges.sort_unstable();
         self.changes += u64::from(ranges != self.ranges);
         self.ranges = ranges;
@@ -366,7 +370,7 @@ mod tests {
             assert_eq!(read(&range(0, 9, unknown)), None);
         }
         let mut state = State::default();
-        state.learn(vec![(10, 10, at("two", 2)), (0, 8, at("one", 1))], &[]);
+        state.set_ranges(vec![(10, 10, at("two", 2)), (0, 8, at("one", 1))], &[]);
         let primary = |state: &State, slot| state.primary(slot).map(|address| address.1);
         assert_eq!(
             [0, 8, 9, 10, 11].map(|slot| primary(&state, slot)),
@@ -374,7 +378,7 @@ mod tests {
         );
         state.moved.insert(9, at("three", 3));
         assert_eq!(primary(&state, 9), Some(3));
-        state.learn(vec![(9, 9, at("four", 4))], &[]);
+        state.set_ranges(vec![(9, 9, at("four", 4))], &[]);
         assert_eq!([9, 0].map(|slot| primary(&state, slot)), [Some(4), None]);
     }
 

@@ -8,11 +8,11 @@
 --          empty, Bc0 text of the request id, empty for a UUID, Hc0 suppression or empty: B target (1: the recipient, 2: the
 --          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient; then the outcome. With more
 --          than one shard also an empty argument, and no subject logs and no country: the record lists the charges, and the
---          country's suppression has begun
+--          country's suppression follows
 -- Answers  with more than one shard after the record's CHARGES, see charges.lua;
---           r: recorded | a REST: already completed; REST is the recorded one without its common fields | m: another request has
---          claimed the message | o: the handler says that nothing was sent, and has lost the lease, or does not know of the last
---          attempt, or an attempt is in doubt
+--           r: recorded, by this call or an earlier one with this token; with more than one shard I6 the time since | a REST: already
+--          completed; REST is the recorded one without its common fields | m: another request has claimed the message | o: the
+--          handler says that nothing was sent, and has lost the lease, or does not know of the last attempt, or an attempt is in doubt
 
 -- Counted: after the provider's refusal. A limit bounds these refunds.
 local REFUND = {none = 0, full = 1, full_and_counted = 2}
@@ -78,10 +78,12 @@ local function complete(keys, args)
     if kept_until <= now then record, recorded_charges, is_refunded = nil, '', false end
   end
   local function answer(text) return args[3] and charges.before(recorded_charges, is_refunded, text) or text end
+  local function recorded(time_since) return answer(args[3] and pack('>c1I6', 'r', time_since) or 'r') end
   local unnamed, admitted_at = '', nil
   if record then
     if state == COMPLETED then
-      return answer(lease_token == token and 'r' or 'a' .. sub(record, rest_at))
+      if lease_token == token then return recorded(max(0, now + kept - kept_until)) end
+      return answer('a' .. sub(record, rest_at))
     end
     local _, _, _, attempts_in_doubt, _, recorded_admission = read('>I6HI6HHI6', record, rest_at)
     admitted_at = recorded_admission
@@ -132,5 +134,5 @@ local function complete(keys, args)
     s.unsent = append(s.unsent, REQUEST_ENTRY_BYTES, request, DAY, now, c.recent_max)
   end
   if changed then write_recipient(keys[1], s, c.window, now) end
-  return answer('r')
+  return recorded(0)
 end

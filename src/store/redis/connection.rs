@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, RedisResult, from_redis_value};
+use tokio::time::error::Elapsed;
 
 use super::address::{self, Servers};
 use super::cluster::Cluster;
 use super::failure;
 use super::no_server::NoServer;
 use super::node::Node;
-use super::sentinel;
+use super::replies::Beat;
+use super::sentinel::{self, SentinelSilence};
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
 use crate::store::{StoreError, StoreFault};
@@ -85,16 +87,23 @@ pub(super) struct Link {
     lost_writes_until: AtomicU64,
     /// The route of the last answered heartbeat. Without one it is unknown, and nothing follows from it.
     heartbeat_route: Mutex<Option<u64>>,
+    /// A node of a Redis Cluster answered, and the route is that of one server.
+    is_lone_cluster_node: AtomicBool,
+    /// Of the route by Sentinels.
+    sentinels: Option<Arc<SentinelSilence>>,
     opened: Instant,
 }
 
 impl Link {
     /// Connects at the first step, so that a gateway can start while Redis is down.
     pub(super) fn open(url: &str, tls: Option<TlsClient>) -> Result<Link, InvalidUrl> {
-        let route = match address::read(url, tls)? {
-            Servers::One(server, access) => Route::One(Node::at(server, &access)),
-            Servers::Sentinels(sentinels) => Route::One(sentinel::master(sentinels)),
-            Servers::Cluster { nodes, access } => Route::Cluster(Cluster::new(nodes, access)),
+        let (route, sentinels) = match address::read(url, tls)? {
+            Servers::One(server, access) => (Route::One(Node::at(server, &access)), None),
+            Servers::Sentinels(names) => {
+                let (master, silence) = sentinel::master(names);
+                (Route::One(master), Some(silence))
+            }
+            Servers::Cluster { nodes, access } => (Route::Cluster(Cluster::new(nodes, access)), None),
         };
         Ok(Link {
             route,
@@ -102,6 +111,8 @@ impl Link {
             has_silent_step: AtomicBool::new(false),
             lost_writes_until: AtomicU64::new(0),
             heartbeat_route: Mutex::default(),
+            is_lone_cluster_node: AtomicBool::new(false),
+            sentinels,
             opened: Instant::now(),
         })
     }
@@ -128,7 +139,7 @@ impl Link {
         if !matches!(answer, Ok(Ok(_))) {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
-        answered(answer).map(Answer::Bytes)
+        self.answered(answer).map(Answer::Bytes)
     }
 
     /// A connection that died while it was idle shows that at its next use. So a step is repeated once over a new one, as every
@@ -153,7 +164,25 @@ impl Link {
 
     /// Runs a command that only reads.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        answered(tokio::time::timeout(ANSWER_TIMEOUT, self.connection().query(command)).await)
+        self.answered(tokio::time::timeout(ANSWER_TIMEOUT, self.connection().query(command)).await)
+    }
+
+    fn answered<T>(&self, answer: Result<RedisResult<T>, Elapsed>) -> Result<T, StoreError> {
+        let fault = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => failure::fault(&error),
+            Err(_) => self.search_fault().unwrap_or(StoreFault::NoAnswer),
+        };
+        Err(StoreError::Unavailable(fault))
+    }
+
+    /// The reason for which the last search for a server ended without one.
+    fn search_fault(&self) -> Option<StoreFault> {
+        let error = match &self.route {
+            Route::One(node) => node.last_failure(),
+            Route::Cluster(cluster) => cluster.search_failure(),
+        };
+        error.map(|error| failure::fault(&error))
     }
 
     /// The run id of the server that answered the last heartbeat; `-` before the first.
@@ -162,14 +191,30 @@ impl Link {
         server.clone().unwrap_or_else(|| "-".to_owned())
     }
 
-    /// Records an answered heartbeat. The server may have lost writes for `lost_writes_left` longer.
-    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_left: Duration, route: u64) {
-        *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
+    /// Records an answered heartbeat.
+    pub(super) fn heartbeat_answered(&self, beat: &Beat<'_>, route: u64) {
+        let lost_writes_left = beat.lost_writes_left;
+        self.server_has_mode(beat.mode);
+        *self.server.lock().expect("nothing panics while it holds the lock") = Some(beat.run_id.to_owned());
         let until = millis(self.opened.elapsed() + lost_writes_left);
         let until = if lost_writes_left.is_zero() { 0 } else { until };
         self.lost_writes_until.store(until, Ordering::Relaxed);
         *self.heartbeat_route.lock().expect("nothing panics while it holds the lock") = Some(route);
         self.has_silent_step.store(false, Ordering::Relaxed);
+    }
+
+    /// The mode that a server tells of itself.
+    pub(super) fn server_has_mode(&self, mode: &str) {
+        let is_lone = mode == "cluster" && matches!(self.route, Route::One(_));
+        self.is_lone_cluster_node.store(is_lone, Ordering::Relaxed);
+    }
+
+    pub(super) fn leads_to_cluster_node(&self) -> bool {
+        self.is_lone_cluster_node.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sentinels_are_silent(&self) -> bool {
+        self.sentinels.as_ref().is_some_and(|silence| silence.lasts())
     }
 
     /// It changes with each new connection, and with each move of a Cluster's slots: steps may then reach another server.
@@ -185,12 +230,5 @@ impl Link {
         self.has_silent_step.load(Ordering::Relaxed)
             || heartbeat_route.is_some_and(|route| route != self.route_number())
             || self.lost_writes_until.load(Ordering::Relaxed) > millis(self.opened.elapsed())
-    }
-}
-
-fn answered<T>(answer: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> Result<T, StoreError> {
-    match answer {
-        Ok(answer) => answer.map_err(|error| StoreError::Unavailable(failure::fault(&error))),
-        Err(_) => Err(StoreError::Unavailable(StoreFault::NoAnswer)),
     }
 }

@@ -23,9 +23,11 @@ fn read(answer: &[u8]) -> Option<HashMap<String, CountrySuppression>> {
 }
 
 impl RedisStore {
+    /// Also makes sure that the places under the cap over all sends can be read.
     pub(super) async fn read_countries(&self) -> Result<(), StoreError> {
-        let call = self.call(Step::SuppressedCountries, &[self.keys.countries()]).arg(self.settings().pack());
-        let suppressed = self.run("suppressed_countries", &call, read).await?;
+        let keys = [self.keys.countries(), self.keys.blocks(), self.keys.refunded_places()];
+        let call = self.call(Step::SuppressedCountries, &keys).arg(self.settings().pack());
+        let suppressed = self.run_unwatched("suppressed_countries", &call, read).await?;
         *self.countries.lock() = Some(suppressed);
         Ok(())
     }
@@ -38,7 +40,7 @@ impl RedisStore {
         let Some(country) = country else { return Ok(None) };
         let is_read = self.countries.lock().is_some();
         if !is_read {
-            self.read_countries().await?;
+            self.faults.watch(self.read_countries()).await?;
         }
         Ok(self.countries.lock().as_ref().and_then(|suppressed| suppressed.get(country).copied()))
     }

@@ -21,6 +21,8 @@ pub(super) struct FaultLog {
     outage: Mutex<Option<Outage>>,
     /// Spares the lock while all is well.
     has_outage: AtomicBool,
+    /// Some shards do not answer: the answers of others do not end the outage.
+    is_partial: AtomicBool,
 }
 
 struct Outage {
@@ -65,8 +67,12 @@ impl FaultLog {
         events::store_unavailable(fault.as_str(), fault, failures, seconds, fault.may_pass());
     }
 
+    pub(super) fn set_partial(&self, is_partial: bool) {
+        self.is_partial.store(is_partial, Ordering::Relaxed);
+    }
+
     fn answered(&self) {
-        if !self.has_outage.load(Ordering::Relaxed) {
+        if !self.has_outage.load(Ordering::Relaxed) || self.is_partial.load(Ordering::Relaxed) {
             return;
         }
         let mut outage = self.lock();
@@ -155,6 +161,10 @@ mod tests {
             assert!(log.lock().is_some());
         }
         tokio::time::advance(OVER_AFTER).await;
+        log.set_partial(true);
+        log.watch(answers()).await.expect("another shard answers");
+        assert!(log.lock().is_some());
+        log.set_partial(false);
         log.watch(answers()).await.expect("it answers");
         assert!(log.lock().is_none() && !log.has_outage.load(Ordering::Relaxed));
     }

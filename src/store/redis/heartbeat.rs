@@ -1,4 +1,4 @@
-//! The heartbeat: it reads the shared state, counts the worker, and notices another server.
+//! The heartbeat: it reads the shared state, counts the worker, and notices another server. A check that the server takes writes.
 
 use std::time::Duration;
 
@@ -8,20 +8,23 @@ use super::library::Step;
 use super::{RedisStore, opening, replies};
 use crate::domain::time::millis;
 use crate::store::retention::{ACTIVE_WORKER_FOR, LOST_WRITES_FOR};
-use crate::store::{SharedState, StoreError, StoreFault};
+use crate::store::{SharedState, StoreError, StoreFault, StoreWarning};
 
-/// Its callers wait a little longer, so that they learn why there was no answer.
+/// Its callers wait a little longer, so that they get the reason for which there was no answer.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(450);
 
 impl RedisStore {
     pub(super) async fn beat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        match timeout(ANSWERED_WITHIN, self.beat_once(worker_id, is_active)).await {
+        let answer = match timeout(ANSWERED_WITHIN, self.beat_once(worker_id, is_active)).await {
             Ok(answer) => answer,
             Err(_) => {
                 let fault = self.link.connection_fault();
                 Err(StoreError::Unavailable(fault.unwrap_or(StoreFault::NoAnswer)))
             }
-        }
+        };
+        self.faults.set_partial(self.shard_servers.silent() > 0);
+        self.warnings.note(&self.current_warnings());
+        answer
     }
 
     async fn beat_once(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
@@ -54,19 +57,38 @@ impl RedisStore {
             .arg(old_data.format(self.shards));
         let read = |answer: &[u8]| {
             opening::refusal(answer).map(Err).or_else(|| {
-                let (shared_state, lost_writes_left, server) = replies::heartbeat(answer)?;
-                if known_server != "-" && known_server != server {
+                let beat = replies::heartbeat(answer)?;
+                if known_server != "-" && known_server != beat.run_id {
                     self.end_blocks_of_lost_server();
                 }
-                self.link.heartbeat_answered(server, lost_writes_left, route);
-                Some(Ok(shared_state))
+                self.link.heartbeat_answered(&beat, route);
+                Some(Ok(beat.shared_state))
             })
         };
         let shared_state = self.run_unwatched("heartbeat", &call, read).await?;
-        let shared_state = self.opening.heed(shared_state).await?;
+        let shared_state = self.opening.close_if_refused(shared_state).await?;
         // Another step may have met another country meanwhile.
         self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
         self.return_idle_places().await;
         Ok(shared_state)
+    }
+
+    pub(super) fn current_warnings(&self) -> Vec<StoreWarning> {
+        let (silent, of) = (self.shard_servers.silent(), self.keys.shards());
+        let cluster_node = self.link.leads_to_cluster_node().then_some(StoreWarning::ClusterNode);
+        let sentinels = self.link.sentinels_are_silent().then_some(StoreWarning::SentinelsSilent);
+        // If none answers, the store as a whole is unavailable.
+        let shards = (silent > 0 && silent < of).then_some(StoreWarning::ShardsSilent { silent, of });
+        [cluster_node, sentinels, shards].into_iter().flatten().collect()
+    }
+
+    pub(super) async fn ask_whether_writable(&self) -> Result<(), StoreError> {
+        let call =
+            self.call(Step::CheckWritable, &[self.keys.by_name("primary")]).arg(self.settings().pack());
+        let read = |answer: &[u8]| {
+            self.link.server_has_mode(str::from_utf8(answer).ok()?);
+            Some(())
+        };
+        self.run_unwatched("check_writable", &call, read).await
     }
 }

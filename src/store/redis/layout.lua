@@ -52,8 +52,8 @@ local NO_END = 281474976710655
 local NO_LEASE = '\0\0\0\0\0\0\0\0'
 local SENDING, WAITING, DOUBT, COMPLETED = 1, 2, 3, 4
 local REQUEST_ENTRY_BYTES, CHECK_ENTRY_BYTES = 23, 14
--- Functions for more than one shard. Tables, because Lua allows 200 local names for all files together.
-local charges, countries, shards = {}, {}, {}
+-- Functions for more than one shard, and of receipts. Tables, because Lua allows 200 local names for all files together.
+local charges, countries, shards, receipts = {}, {}, {}, {}
 charges.ENTRY_BYTES, charges.STAND, charges.REFUNDED = 23, 16, 32
 -- A log's length is stored in 2 bytes; `pack` would store a larger one without its upper bytes.
 local LOG_BYTES_MAX = 65535

@@ -22,8 +22,8 @@ const SOURCES: [&str; 17] = [
     include_str!("checks.lua"),
     include_str!("receipts.lua"),
     include_str!("shared.lua"),
-    include_str!("shards.lua"),
     include_str!("places.lua"),
+    include_str!("shards.lua"),
     include_str!("reshard.lua"),
     include_str!("old_layout.lua"),
     include_str!("move_old.lua"),
@@ -77,11 +77,14 @@ pub(super) enum Step {
     EndReceiptWait,
     CheckSharedData,
     Heartbeat,
+    CheckWritable,
+    ReadKillSwitch,
     KillSwitch,
     RequestRecord,
     RecentRequests,
     Suppress,
     Suppressions,
+    ReadWhetherOpen,
     OpenStore,
     MoveOldData,
     LeasePlaces,
@@ -104,7 +107,7 @@ pub(super) enum Step {
     FinishReshard,
 }
 
-const STEPS: [Step; 41] = [
+const STEPS: [Step; 44] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::ClaimMessage,
@@ -121,11 +124,14 @@ const STEPS: [Step; 41] = [
     Step::EndReceiptWait,
     Step::CheckSharedData,
     Step::Heartbeat,
+    Step::CheckWritable,
+    Step::ReadKillSwitch,
     Step::KillSwitch,
     Step::RequestRecord,
     Step::RecentRequests,
     Step::Suppress,
     Step::Suppressions,
+    Step::ReadWhetherOpen,
     Step::OpenStore,
     Step::MoveOldData,
     Step::LeasePlaces,
@@ -158,8 +164,11 @@ impl Step {
                 | Step::EndReceiptWait
                 | Step::CheckSharedData
                 | Step::Heartbeat
+                | Step::CheckWritable
+                | Step::ReadKillSwitch
                 | Step::KillSwitch
                 | Step::Suppressions
+                | Step::ReadWhetherOpen
                 | Step::OpenStore
                 | Step::MoveOldData
                 | Step::LeasePlaces
@@ -183,6 +192,26 @@ impl Step {
         )
     }
 
+    /// It only reads, so a server that refuses writes answers it. Redis refuses its writes.
+    const fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Step::Usage
+                | Step::CheckSharedData
+                | Step::ReadKillSwitch
+                | Step::RequestRecord
+                | Step::RecentRequests
+                | Step::Suppressions
+                | Step::ReadWhetherOpen
+                | Step::FreePlaces
+                | Step::ChargeWait
+                | Step::SuppressedCountries
+                | Step::ReceiptSuppresses
+                | Step::CountDue
+                | Step::CheckShardData
+        )
+    }
+
     /// Its function in the sources: a local name, or a field of a table.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -202,11 +231,14 @@ impl Step {
             Step::EndReceiptWait => "end_receipt_wait",
             Step::CheckSharedData => "check_shared_data",
             Step::Heartbeat => "heartbeat",
+            Step::CheckWritable => "shards.check_writable",
+            Step::ReadKillSwitch => "read_kill_switch",
             Step::KillSwitch => "kill_switch",
             Step::RequestRecord => "request_record",
             Step::RecentRequests => "recent_requests",
             Step::Suppress => "suppress",
             Step::Suppressions => "suppressions",
+            Step::ReadWhetherOpen => "reshard.read_whether_open",
             Step::OpenStore => "open_store",
             Step::MoveOldData => "move_old_data",
             Step::LeasePlaces => "places.lease",
@@ -256,10 +288,11 @@ impl Code {
         let functions = STEPS.map(|step| format!("{name}_{}", step.name().replace('.', "_")));
         let mut library = format!("#!lua name={name}\n{source}");
         for (step, function) in STEPS.iter().zip(&functions) {
-            let step = step.name();
+            let (name, flags) = (step.name(), if step.only_reads() { "'no-writes'" } else { "" });
             writeln!(
                 library,
-                "redis.register_function('{function}', function(keys, args) return guarded({step}, keys, args) end)"
+                "redis.register_function{{function_name='{function}', flags={{{flags}}}, \
+                 callback=function(keys, args) return guarded({name}, keys, args) end}}"
             )
             .expect("a string takes all");
         }

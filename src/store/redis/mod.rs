@@ -33,6 +33,7 @@ mod show;
 mod step_call;
 mod tls;
 mod values;
+mod warning_log;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -51,6 +52,7 @@ use self::records::pack_history;
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state};
 use self::shard_state::{Countries, ShardServers};
 use self::step_call::{About, Call};
+use self::warning_log::WarningLog;
 use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::retention::{
     CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, OUTCOME_KEPT, SUPPRESSIONS_MAX, is_word,
@@ -58,7 +60,8 @@ use super::retention::{
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store, StoreError, StoreFault, Usage,
+    Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store, StoreError, StoreFault,
+    StoreWarning, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
@@ -82,6 +85,7 @@ pub struct RedisStore {
     shard_servers: ShardServers,
     opening: Opening,
     faults: FaultLog,
+    warnings: WarningLog,
     places: SharedPlaces,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
@@ -110,6 +114,7 @@ impl RedisStore {
             damaged_country: Mutex::default(),
             opening: Opening::default(),
             faults: FaultLog::default(),
+            warnings: WarningLog::default(),
             places: SharedPlaces::default(),
             time: AtomicU64::new(0),
         })
@@ -128,6 +133,11 @@ impl RedisStore {
 
     /// For people: `otpost store show`.
     pub async fn show(&self, name: &KeyName) -> Result<Vec<ShownKey>, StoreError> {
+        // The number of shards decides where a recipient or a request is.
+        if !matches!(name, KeyName::Bytes(_)) {
+            let format = self.link.ask(redis::cmd("GET").arg(self.keys.format())).await;
+            opening::expect_own_shards(format.ok().flatten(), self.shards)?;
+        }
         show::show(&self.link, &self.keys, name).await
     }
 
@@ -159,7 +169,7 @@ impl RedisStore {
             && let Some(move_old_data) = call.move_old_data(old_data.until)
         {
             let moved = self.answer(step, &move_old_data, opening::moved).await?;
-            self.opening.heed(moved).await?;
+            self.opening.close_if_refused(moved).await?;
         }
         self.answer(step, call, read).await
     }
@@ -416,8 +426,17 @@ impl Store for RedisStore {
         self.faults.watch(self.beat(worker_id, is_active)).await
     }
 
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.faults.watch(self.ask_whether_writable()).await
+    }
+
+    fn warnings(&self) -> Vec<StoreWarning> {
+        self.current_warnings()
+    }
+
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
-        self.change_kill_switch("none", "").await
+        let call = self.call(Step::ReadKillSwitch, &[self.keys.kill_switch()]).arg(self.settings().pack());
+        self.run("kill_switch", &call, replies::kill_switch).await
     }
 
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {

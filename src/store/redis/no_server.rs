@@ -14,9 +14,9 @@ pub(super) enum NoServer {
     MasterDown,
     #[error("the Sentinels name a server that is no master")]
     NotMaster,
-    #[error("the slot of REDIS_PREFIX is moving")]
+    #[error("a slot of REDIS_PREFIX is moving")]
     SlotMoving,
-    #[error("no node of the Redis Cluster serves the slot of REDIS_PREFIX")]
+    #[error("no node of the Redis Cluster serves a slot of REDIS_PREFIX")]
     SlotUnserved,
 }
 

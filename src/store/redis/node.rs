@@ -108,9 +108,9 @@ impl Node {
         let (mut open, number) = self.connection().await.map_err(failed(false))?;
         let answer = open.connection.send_packed_command(command).await.and_then(Value::extract_error);
         if let Err(error) = &answer
-            && leaves(error)
+            && ends_connection(error)
         {
-            self.leave(number);
+            self.replace(number);
         }
         answer.map_err(failed(true))
     }
@@ -210,8 +210,8 @@ impl Node {
         matches!(state.connection, Connection::Open(..)).then_some(state.number)
     }
 
-    /// Leaves a connection, unless that was done, and begins to make another.
-    pub(super) fn leave(self: &Arc<Self>, number: u64) {
+    /// Drops a connection, unless that was done, and begins to make another.
+    pub(super) fn replace(self: &Arc<Self>, number: u64) {
         let mut state = self.state();
         if let Connection::Open(_, since) = &state.connection
             && state.number == number
@@ -237,7 +237,7 @@ fn wait_after(failures: u32) -> Duration {
 
 /// Is the connection, or the server at its end, of no use any more? After a failover the old primary may keep our connection,
 /// as a replica that refuses every write.
-fn leaves(error: &RedisError) -> bool {
+fn ends_connection(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_unrecoverable_error()
         || matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"))

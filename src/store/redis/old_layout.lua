@@ -229,6 +229,30 @@ local function scan_old_keys(c, prefix, cursor, own_count, now)
   return next_cursor
 end
 
+function reshard.open_until(till, now) return format('o %.0f %.0f', till, max(0, till - now)) end
+
+-- The answer of the opening if the data is open, or may not be used; nil if it is to be opened.
+function reshard.check_format(key, own_count, now)
+  local is_string, recorded = pcall(call, 'GET', key)
+  local number, till, count, target = reshard.read_format(is_string and recorded or '')
+  if recorded and not number then return 'd format' end
+  if number and (number ~= decimal(LAYOUT) or not till) then return 'f ' .. number end
+  local refusal = number and reshard.refusal(count, target, own_count)
+  if refusal then return refusal end
+  local is_running, has_run = old_worker(sub(key, 1, -1 - #'format'))
+  if is_running then return 'w' end
+  if number and not has_run then return reshard.open_until(till, now) end
+  if own_count > 1 and has_run then return 'l' end
+end
+
+-- Format: asks whether the data is open. Only reads, so it is answered by a server that refuses writes.
+-- KEYS     format
+-- ARGV     settings; number of shards
+-- Answers  as `open_store`; `m 0`: it is to be opened
+function reshard.read_whether_open(keys, args)
+  return reshard.check_format(keys[1], tonumber(args[2]), clock(settings_of(args[1]).test_time)) or 'm 0'
+end
+
 -- Open: makes sure that the data is of this layout, and copies what all requests share. The format is written last: a failover that
 -- loses any of these writes loses it, too, and without it every process opens again. If an old worker has run since, it is deleted
 -- first.
@@ -240,18 +264,9 @@ end
 local function open_store(keys, args)
   local c, cursor, own_count = settings_of(args[1]), args[2], tonumber(args[3])
   local now, prefix = clock(c.test_time), sub(keys[1], 1, -1 - #'format')
-  local function answer(till) return format('o %.0f %.0f', till, max(0, till - now)) end
-  local is_string, recorded = pcall(call, 'GET', keys[1])
-  local number, till, count, target = reshard.read_format(is_string and recorded or '')
-  if recorded and not number then return 'd format' end
-  if number and (number ~= decimal(LAYOUT) or not till) then return 'f ' .. number end
-  local refusal = number and reshard.refusal(count, target, own_count)
-  if refusal then return refusal end
-  local is_running, has_run = old_worker(prefix)
-  if is_running then return 'w' end
-  if number and not has_run then return answer(till) end
-  if own_count > 1 and has_run then return 'l' end
-  if number then
+  local answer = reshard.check_format(keys[1], own_count, now)
+  if answer then return answer end
+  if call('EXISTS', keys[1]) == 1 then
     call('DEL', keys[1])
     cursor = '0'
   end
@@ -268,8 +283,8 @@ local function open_store(keys, args)
   if not cursor then return 'l' end
   if cursor ~= '0' then return 'm ' .. cursor end
   copy_countries(prefix, now)
-  till = call('EXISTS', prefix .. 'server') == 1 and now + OLD_RECORDS_LIVE or 0
+  local till = call('EXISTS', prefix .. 'server') == 1 and now + OLD_RECORDS_LIVE or 0
   reshard.write_format(keys[1], till, own_count)
   call('DEL', prefix .. 'server')
-  return answer(till)
+  return reshard.open_until(till, now)
 end

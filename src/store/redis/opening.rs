@@ -38,32 +38,33 @@ impl OldData {
 
 #[derive(Clone, Copy)]
 enum State {
+    Closed,
     /// The cursor of the scan so far: a heartbeat does not wait for its end.
     Opening(u64),
     Open(OldData),
 }
 
-const CLOSED: State = State::Opening(0);
-
 pub(super) struct Opening(Mutex<State>);
 
 impl Default for Opening {
     fn default() -> Opening {
-        Opening(Mutex::new(CLOSED))
+        Opening(Mutex::new(State::Closed))
     }
 }
 
 impl Opening {
-    /// Opens, unless that is done. A call that comes meanwhile waits.
+    /// Opens, unless that is done. A call that comes meanwhile waits. `step` without a cursor only asks whether the data is open: a
+    /// server that refuses writes answers that.
     pub(super) async fn open<'s>(
         &self,
         link: &Link,
-        step: impl Fn(u64) -> Call<'s>,
+        step: impl Fn(Option<u64>) -> Call<'s>,
     ) -> Result<OldData, StoreError> {
         let mut state = self.0.lock().await;
         loop {
             let cursor = match *state {
-                State::Opening(cursor) => cursor,
+                State::Closed => None,
+                State::Opening(cursor) => Some(cursor),
                 State::Open(old_data) => return Ok(old_data),
             };
             let answer = match link.run(&step(cursor)).await {
@@ -74,15 +75,15 @@ impl Opening {
                 Err(error) => Err(error),
             };
             // A cursor is worth nothing to another server, and an old worker may have suppressed more.
-            *state = answer.as_ref().map_or(CLOSED, |state| *state);
+            *state = answer.as_ref().map_or(State::Closed, |state| *state);
             answer?;
         }
     }
 
     /// After the refusal of a server that lacks what this opening wrote, the next step opens again.
-    pub(super) async fn heed<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) async fn close_if_refused<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(StoreError::Unavailable(StoreFault::NotOpened)) = &answer {
-            *self.0.lock().await = CLOSED;
+            *self.0.lock().await = State::Closed;
         }
         answer
     }
@@ -120,6 +121,23 @@ fn other_shards((stored, own): (&str, &str)) -> StoreFault {
         "REDIS_SHARDS is {own}, and REDIS_PREFIX holds data for {stored}: set it to {stored}, or stop all processes and run \
          `otpost store reshard {own}`"
     ))
+}
+
+/// Fails if the stored format names another number of shards. One that cannot be read is no reason to show nothing.
+pub(super) fn expect_own_shards(format: Option<Vec<u8>>, own: Shards) -> Result<(), StoreError> {
+    let format = format.and_then(|format| String::from_utf8(format).ok()).unwrap_or_default();
+    let stored = match format.split(' ').collect::<Vec<_>>()[..] {
+        [LAYOUT, _] => Some(Shards::ONE),
+        [LAYOUT, _, count] => count.parse().ok(),
+        _ => None,
+    };
+    match stored {
+        Some(stored) if stored != own => {
+            let fault = other_shards((&stored.to_string(), &own.to_string()));
+            Err(StoreError::Unavailable(fault))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unfinished_change((from, to): (&str, &str)) -> StoreFault {

@@ -13,11 +13,21 @@ local places = {
   OLD = '\0\0\0\0\0\0\0\0',
 }
 
--- The blocks whose places count, and the sum of these.
-function places.read(key, window, now)
+function places.packed(key)
   local packed = call('GET', key) or ''
   if #packed % places.ENTRY_BYTES ~= 0 then error('the blocks cannot be read') end
-  local blocks, used = {}, 0
+  return packed
+end
+
+-- Fails at the first key that cannot be read.
+function places.check(blocks_key, refunded_key)
+  places.packed(blocks_key)
+  call('ZCARD', refunded_key)
+end
+
+-- The blocks whose places count, and the sum of these.
+function places.read(key, window, now)
+  local packed, blocks, used = places.packed(key), {}, 0
   for at = 1, #packed, places.ENTRY_BYTES do
     local block = {}
     block.till, block.id, block.count, block.refunds = read(places.ENTRY, packed, at)

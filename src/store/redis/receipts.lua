@@ -92,6 +92,22 @@ function shards.receipt_suppresses(keys, args)
   return strength > (recorded or 0) and 'y' or 'n'
 end
 
+-- The record of a message to poll for, where its other fields begin, and the rank of its receipt. Nothing if the record is gone or of a
+-- later request with the same id, or the delivery event was published.
+function receipts.awaited(c, prefix, entry, now)
+  local completed_at, recipient, request = read('>I6c16c17', entry)
+  local name = prefix .. 'q' .. request
+  local record = find_record(name, call('GET', name), recipient)
+  if not record then return end
+  local _, _, kept_until, receipt, rest_at = read_common(record)
+  -- The times of a later request differ.
+  local kept_for = kept_until - completed_at
+  if kept_until <= now or kept_for ~= c.outcome_kept and kept_for ~= c.rejection_kept then return end
+  local _, rank, published = nil, 0, 0
+  if receipt ~= '' then _, rank, _, published = read(RECEIPT, receipt) end
+  if published == 0 then return record, rest_at, rank end
+end
+
 -- Overdue receipts: takes messages to poll for, and schedules the next poll after as long as has passed since the completion. After
 -- the longest wait: every shortest interval, until the worker ends the wait or publishes a recorded final receipt.
 -- KEYS     {P}:due, the minutes that have messages
@@ -112,24 +128,15 @@ local function overdue_receipts(keys, args)
   for _, entry in ipairs(taken) do
     -- A message is not polled for if its entry or its record cannot be read.
     pcall(function()
-      local _
       local completed_at, recipient, request = read('>I6c16c17', entry)
-      local name = prefix .. 'q' .. request
-      local record = find_record(name, call('GET', name), recipient)
+      local record, rest_at, recorded_rank = receipts.awaited(c, prefix, entry, now)
       if not record then return end
-      local state, _, kept_until, receipt, rest_at = read_common(record)
-      -- If the record is of a later request with the same id, its times differ.
-      local kept_for = kept_until - completed_at
-      if kept_until <= now or kept_for ~= c.outcome_kept and kept_for ~= c.rejection_kept then return end
-      local recorded_rank, recorded_published = 0, 0
-      if receipt ~= '' then _, recorded_rank, _, recorded_published = read(RECEIPT, receipt) end
-      if recorded_published == 1 then return end
       local id_text = find_id_text(prefix, request)
       if not id_text then return end
       local waited = max(0, now - completed_at)
       local is_over = waited >= wait_max
       local lapsed = is_over and recorded_rank < final_rank_min and 1 or 0
-      local _, message_id = read(COMPLETED_FIELDS, record, rest_at)
+      local message_id = select(2, read(COMPLETED_FIELDS, record, rest_at))
       expect_receipt(prefix, recipient, request, completed_at, now + (is_over and interval_min or max(waited, interval_min)), now)
       overdue[#overdue + 1] = pack('>Bc16c17Bc0Hc0I6', lapsed, recipient, request, #id_text, id_text, #message_id, message_id,
         completed_at)

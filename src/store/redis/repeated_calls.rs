@@ -148,11 +148,10 @@ impl RedisStore {
     }
 
     pub(super) async fn open(&self) -> Result<OldData, StoreError> {
-        let step = |cursor: u64| {
-            self.call(Step::OpenStore, &[self.keys.format()])
-                .arg(self.settings().pack())
-                .arg(cursor)
-                .arg(self.shards.count())
+        let step = |cursor: Option<u64>| {
+            let step = if cursor.is_some() { Step::OpenStore } else { Step::ReadWhetherOpen };
+            let call = self.call(step, &[self.keys.format()]).arg(self.settings().pack());
+            cursor.into_iter().fold(call, |call, cursor| call.arg(cursor)).arg(self.shards.count())
         };
         self.opening.open(&self.link, step).await
     }

@@ -273,13 +273,22 @@ pub(super) fn shared_data_readable(answer: &[u8]) -> Option<()> {
     (answer == b"r").then_some(())
 }
 
-/// The shared state, for how much longer the server may have lost writes, and its run id.
-pub(super) fn heartbeat(answer: &[u8]) -> Option<(SharedState, Duration, &str)> {
+/// The answer to a heartbeat.
+pub(super) struct Beat<'a> {
+    pub(super) shared_state: SharedState,
+    /// For how much longer the server may have lost writes.
+    pub(super) lost_writes_left: Duration,
+    pub(super) run_id: &'a str,
+    /// `standalone` or `cluster`.
+    pub(super) mode: &'a str,
+}
+
+pub(super) fn heartbeat(answer: &[u8]) -> Option<Beat<'_>> {
     let mut words = std::str::from_utf8(answer).ok()?.split(' ');
     let shared_state =
         SharedState { kill_switch_on: words.next()? == "1", active_workers: words.next()?.parse().ok()? };
     let lost_writes_left = Duration::from_millis(words.next()?.parse().ok()?);
-    Some((shared_state, lost_writes_left, words.next()?))
+    Some(Beat { shared_state, lost_writes_left, run_id: words.next()?, mode: words.next()? })
 }
 
 pub(super) fn kill_switch(answer: &[u8]) -> Option<Option<KillSwitch>> {

@@ -67,7 +67,7 @@ end
 
 -- Adds what a key holds to the counts: live requests, completed requests and other marks against repeats, recipients and subjects with
 -- limits, codes, receipts to poll for, values that cannot be read.
-function reshard.count(key, name, counts, now)
+function reshard.count(c, prefix, key, name, counts, now)
   local kind, length = sub(name, 1, 1), #name
   if kind == 's' and length == 17 then
     local s = read_recipient(key, call('GET', key))
@@ -93,7 +93,11 @@ function reshard.count(key, name, counts, now)
   elseif kind == 'k' and length == 17 then
     counts.completed = counts.completed + 1
   elseif kind == 'r' and find(name, '^r%d+$') then
-    counts.receipts = counts.receipts + call('LLEN', key)
+    for i = 0, call('LLEN', key) - 1 do
+      -- A message is not polled for if its entry or its record cannot be read.
+      local is_read, awaited = pcall(receipts.awaited, c, prefix, call('LINDEX', key, i), now)
+      if is_read and awaited then counts.receipts = counts.receipts + 1 end
+    end
   elseif find(name, '^[uUiIwW]') and length == 17 or name == 'a' or name == 'A' then
     counts.limits = counts.limits + 1
   end
@@ -104,11 +108,12 @@ end
 -- ARGV     settings, cursor
 -- Answers  cursor of the next call (0 after the last), then the counts in the order of `reshard.count`
 function reshard.survey(keys, args)
-  local now, prefix = clock(settings_of(args[1]).test_time), reshard.prefix_of_tag(keys[1])
+  local c, prefix = settings_of(args[1]), reshard.prefix_of_tag(keys[1])
+  local now = clock(c.test_time)
   local next_cursor, found = reshard.scan(prefix, args[2])
   local counts = {live = 0, completed = 0, limits = 0, codes = 0, receipts = 0, unreadable = 0}
   for _, key in ipairs(found) do
-    if not pcall(reshard.count, key, sub(key, #prefix + 1), counts, now) then counts.unreadable = counts.unreadable + 1 end
+    if not pcall(reshard.count, c, prefix, key, sub(key, #prefix + 1), counts, now) then counts.unreadable = counts.unreadable + 1 end
   end
   return table.concat({next_cursor, counts.live, counts.completed, counts.limits, counts.codes, counts.receipts, counts.unreadable},
     ' ')

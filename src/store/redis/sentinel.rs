@@ -7,7 +7,7 @@
 //! that. So the Sentinels are asked again and again while a connection is open.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -27,6 +27,9 @@ const SENTINEL_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The time between two looks for a newer master.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A few unanswered looks in a row are no silence yet.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// The answers of the last Sentinels are waited for so long.
 const LATE_ANSWERS: Duration = Duration::from_millis(100);
@@ -50,10 +53,30 @@ struct Known {
     connected: Mutex<Option<View>>,
     node: OnceLock<Weak<Node>>,
     is_watching: AtomicBool,
+    silence: Arc<SentinelSilence>,
+}
+
+/// Since when no Sentinel has answered while a master is connected.
+#[derive(Default)]
+pub(super) struct SentinelSilence(Mutex<Option<Instant>>);
+
+impl SentinelSilence {
+    pub(super) fn lasts(&self) -> bool {
+        self.lock().is_some_and(|since| since.elapsed() >= SILENT_AFTER)
+    }
+
+    fn note(&self, is_silent: bool) {
+        let mut since = self.lock();
+        *since = is_silent.then(|| since.unwrap_or_else(Instant::now));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().expect("nothing panics while it holds the lock")
+    }
 }
 
 /// The connection to the master, wherever it is.
-pub(super) fn master(names: Sentinels) -> Arc<Node> {
+pub(super) fn master(names: Sentinels) -> (Arc<Node>, Arc<SentinelSilence>) {
     let first = names.sentinels[0].clone();
     let sentinel = |address: &Address| Node::at(address.clone(), &names.sentinel_access);
     let known = Arc::new(Known {
@@ -62,6 +85,7 @@ pub(super) fn master(names: Sentinels) -> Arc<Node> {
         connected: Mutex::default(),
         node: OnceLock::new(),
         is_watching: AtomicBool::new(false),
+        silence: Arc::default(),
     });
     let connecting = Arc::clone(&known);
     let node = Node::new(first, known.names.access.tls.clone(), move || {
@@ -69,7 +93,7 @@ pub(super) fn master(names: Sentinels) -> Arc<Node> {
         async move { known.connect_to_master().await }.boxed()
     });
     known.node.get_or_init(|| Arc::downgrade(&node));
-    node
+    (node, Arc::clone(&known.silence))
 }
 
 impl Known {
@@ -105,14 +129,15 @@ impl Known {
             tokio::time::sleep(WATCH_INTERVAL).await;
             let Some(node) = self.node.get().and_then(Weak::upgrade) else { return };
             let Some(number) = node.open_number() else { continue };
-            if self.has_newer_master().await {
-                node.leave(number);
+            let views = self.views().await;
+            self.silence.note(views.is_err());
+            if views.is_ok_and(|views| self.have_newer_master(&views)) {
+                node.replace(number);
             }
         }
     }
 
-    async fn has_newer_master(&self) -> bool {
-        let Ok(views) = self.views().await else { return false };
+    fn have_newer_master(&self, views: &[View]) -> bool {
         let connected = self.connected.lock().expect("nothing panics while it holds the lock");
         connected.as_ref().is_some_and(|connected| views.iter().any(|view| view.replaces(connected)))
     }

@@ -11,7 +11,7 @@ use super::library::Step;
 use super::replies;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
-use crate::store::{OverdueReceipt, RequestRecord, RequestState, StoreError};
+use crate::store::{OverdueReceipt, RequestRecord, RequestState, StoreError, StoreFault};
 
 impl RedisStore {
     /// Asks every shard how many messages are due, then takes some of them, beginning anywhere: no shard waits for ever. A node that
@@ -85,8 +85,26 @@ impl RedisStore {
     }
 
     pub(super) async fn check_shards(&self) -> Result<(), StoreError> {
-        try_join_all((0..self.keys.shards()).map(|shard| self.check_shard(shard))).await?;
-        self.read_countries().await
+        let shards = self.keys.shards();
+        let answers = join_all((0..shards).map(|shard| self.check_shard(shard))).await;
+        let mut faults = Vec::new();
+        for error in answers.into_iter().filter_map(Result::err) {
+            match error {
+                StoreError::Unavailable(StoreFault::ShardKey(_)) | StoreError::Unreadable { .. } => {
+                    return Err(error);
+                }
+                StoreError::Unavailable(fault) => faults.push(fault),
+            }
+        }
+        let silent = faults.len();
+        match faults.pop() {
+            None => self.faults.watch(self.read_countries()).await,
+            Some(cause) if silent == shards => Err(StoreError::Unavailable(cause)),
+            Some(cause) => {
+                let cause = Box::new(cause);
+                Err(StoreError::Unavailable(StoreFault::ShardsSilent { silent, of: shards, cause }))
+            }
+        }
     }
 
     async fn check_shard(&self, shard: usize) -> Result<(), StoreError> {

@@ -20,7 +20,7 @@ const CHECK_MAX: Duration = Duration::from_millis(250);
 impl RedisStore {
     /// Asks the shard of a recipient. One that does not answer may have lost writes.
     pub(super) async fn shard_may_have_lost_writes(&self, recipient: &Digest16) -> bool {
-        let left = self.check_server(self.keys.shard_of(recipient)).await;
+        let left = self.faults.watch(self.check_server(self.keys.shard_of(recipient))).await;
         left.map_or(true, |left| !left.is_zero())
     }
 
@@ -29,13 +29,18 @@ impl RedisStore {
         let (shards, servers) = (self.keys.shards(), &self.shard_servers);
         let count = shards.div_ceil(HEARTBEATS);
         let first = servers.next.fetch_add(count, Ordering::Relaxed);
-        let checks = join_all((first..first + count).map(|shard| self.check_server(shard % shards)));
-        drop(tokio::time::timeout(CHECK_MAX, checks).await);
+        let check = async |shard: usize| {
+            let answer = tokio::time::timeout(CHECK_MAX, self.check_server(shard)).await;
+            let is_unanswered = matches!(answer, Err(_) | Ok(Err(StoreError::Unavailable(_))));
+            let server = &mut servers.lock()[shard];
+            server.unanswered = if is_unanswered { server.unanswered.saturating_add(1) } else { 0 };
+        };
+        join_all((first..first + count).map(|shard| check(shard % shards))).await;
     }
 
     /// For how long the server of a shard may still have lost writes.
     async fn check_server(&self, shard: usize) -> Result<Duration, StoreError> {
-        let seen = self.shard_servers.seen()[shard].clone();
+        let seen = self.shard_servers.lock()[shard].run_id.clone();
         let call = self
             .call(Step::CheckServer, &[self.keys.primary_of(shard)])
             .arg(self.settings().pack())
@@ -45,8 +50,8 @@ impl RedisStore {
             let (left, run_id) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
             Some((Duration::from_millis(left.parse().ok()?), run_id.to_owned()))
         };
-        let (left, run_id) = self.run("check_server", &call, read).await?;
-        self.shard_servers.seen()[shard] = Some(run_id);
+        let (left, run_id) = self.run_unwatched("check_server", &call, read).await?;
+        self.shard_servers.lock()[shard].run_id = Some(run_id);
         Ok(left)
     }
 }

@@ -21,18 +21,35 @@ impl Countries {
     }
 }
 
-/// The run ids that this process has seen.
+/// The last answers of the shards' servers.
 pub(super) struct ShardServers {
-    seen: Mutex<Vec<Option<String>>>,
+    shards: Mutex<Vec<ShardServer>>,
     pub(super) next: AtomicUsize,
 }
 
+#[derive(Clone, Default)]
+pub(super) struct ShardServer {
+    /// As this process has seen it.
+    pub(super) run_id: Option<String>,
+    /// Checks in a row without an answer.
+    pub(super) unanswered: u32,
+}
+
+/// One late answer is no silence.
+const SILENT_AFTER: u32 = 2;
+
 impl ShardServers {
     pub(super) fn new(shards: usize) -> ShardServers {
-        ShardServers { seen: Mutex::new(vec![None; shards]), next: AtomicUsize::new(0) }
+        let shards = vec![ShardServer::default(); shards];
+        ShardServers { shards: Mutex::new(shards), next: AtomicUsize::new(0) }
     }
 
-    pub(super) fn seen(&self) -> MutexGuard<'_, Vec<Option<String>>> {
-        self.seen.lock().expect("nothing panics while it holds the lock")
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<ShardServer>> {
+        self.shards.lock().expect("nothing panics while it holds the lock")
+    }
+
+    /// The number of shards whose server does not answer.
+    pub(super) fn silent(&self) -> usize {
+        self.lock().iter().filter(|server| server.unanswered >= SILENT_AFTER).count()
     }
 }

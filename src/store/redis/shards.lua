@@ -26,12 +26,13 @@ function countries.suppress_country(keys, args)
   return countries.suppressed_countries(keys, args)
 end
 
--- Suppressed countries: reads them.
--- KEYS     {P}:countries
+-- Suppressed countries: reads them, and makes sure that what all requests need beside them can be read.
+-- KEYS     {P}:countries, and unless they change {P}:b, {P}:g
 -- ARGV     settings
 -- Answers  of each: Bc0 country, I4 provider code, I6 end
 function countries.suppressed_countries(keys, args)
   local now, key, listed = clock(settings_of(args[1]).test_time), keys[1], {}
+  if keys[2] then places.check(keys[2], keys[3]) end
   local words = call('HGETALL', key)
   for i = 1, #words, 2 do
     local code, till = read_country(key, words[i + 1])

@@ -1,16 +1,24 @@
 -- State that all workers share.
 
+-- Kill switch: reads it.
+-- KEYS     kill switch
+-- Answers  since when, reason; empty if it is off
+local function read_kill_switch(keys)
+  local switch = call('GET', keys[1])
+  if switch and not find(switch, '^%d+ ') then error('the kill switch cannot be read') end
+  return switch or ''
+end
+
 -- Reads the keys that all requests share. Fails at the first that cannot be read. True if the kill switch is on.
 -- KEYS     kill switch, log of all sends packed and as a list, then sorted sets: the minutes that have messages, suppressed
 --          recipients, active workers; then primary (the last server), which is not read
 local function check_shared_keys(keys)
-  local switch = call('GET', keys[1])
-  if switch and not find(switch, '^%d+ ') then error('the kill switch cannot be read') end
+  local is_stopped = read_kill_switch(keys) ~= ''
   read_subject_log(keys[2], call('GET', keys[2]))
   local newest = call('LINDEX', keys[3], -1)
   if newest then parse_time(newest) end
   for i = 4, 6 do call('ZCARD', keys[i]) end
-  return switch ~= false
+  return is_stopped
 end
 
 local function check_country(key)
@@ -26,12 +34,18 @@ local function old_worker(prefix)
   return left > DAY - SERVER_WRITTEN_WITHIN, left ~= -2
 end
 
+-- The run id and the mode (`standalone`, `cluster`) of the server that runs this; without permission for INFO `unknown`.
+function shards.read_server()
+  local info = redis.pcall('INFO', 'server')
+  if type(info) ~= 'string' then return 'unknown', 'unknown' end
+  return string.match(info, 'run_id:(%w+)') or 'unknown', string.match(info, '%a+_mode:(%w+)') or 'unknown'
+end
+
 -- Compares the server that runs this with the last one that a key, `RUN_ID SINCE`, names, and with the one that the worker knows (`-`:
--- none). Answers for how long it may still have lost writes, and its run id.
+-- none). Answers for how long it may still have lost writes, its run id and its mode.
 function shards.note_server(primary_key, known_run_id, lost_writes_for, now)
   -- Another server than before may have lost the last second of writes. Without permission for INFO a change goes unnoticed.
-  local info = redis.pcall('INFO', 'server')
-  local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
+  local run_id, mode = shards.read_server()
   local recorded_primary = redis.pcall('GET', primary_key)
   local text = type(recorded_primary) == 'string' and recorded_primary or ''
   local recorded_run_id, since = string.match(text, '^(%S+) (%d+)$')
@@ -42,14 +56,24 @@ function shards.note_server(primary_key, known_run_id, lost_writes_for, now)
   local is_key_lost = known_run_id ~= '-' and (not recorded_run_id or since == '0' and known_run_id ~= run_id)
   if is_changed or is_key_lost then since = decimal(now) end
   call('SET', primary_key, run_id .. ' ' .. (since or '0'), 'PX', decimal(DAY))
-  return max(0, tonumber(since or 0) + lost_writes_for - now), run_id
+  return max(0, tonumber(since or 0) + lost_writes_for - now), run_id, mode
+end
+
+-- Writable: makes sure that the server takes writes, and changes nothing.
+-- KEYS     primary
+-- Answers  mode of the server, as in a heartbeat
+function shards.check_writable(keys)
+  -- As the first write of a script, SET is refused by a full memory.
+  local value = redis.pcall('GET', keys[1])
+  call('SET', keys[1], type(value) == 'string' and value or '', 'XX', 'KEEPTTL')
+  return select(2, shards.read_server())
 end
 
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
 -- KEYS     those of `check_shared_keys`, the format, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may have lost writes, run id of the server that the worker knows or '-', format
--- Answers  kill switch (0 or 1), active workers, for how long it may still have lost writes, run id of the server | f NUMBER: the
+-- Answers  kill switch (0 or 1), active workers, for how long it may still have lost writes, run id and mode of the server | f NUMBER: the
 --          data has another layout | w: an old worker is running | n: the format is missing, or not the one that the worker knows: it
 --          must open the store again
 local function heartbeat(keys, args)
@@ -66,7 +90,7 @@ local function heartbeat(keys, args)
   local is_stopped = check_shared_keys(keys)
   if country then check_country(country) end
   -- It writes first, because a full memory refuses SET only as the first write of a script. So the heartbeat fails then.
-  local lost_writes_left, run_id = shards.note_server(primary_key, known_run_id, lost_writes_for, now)
+  local lost_writes_left, run_id, mode = shards.note_server(primary_key, known_run_id, lost_writes_for, now)
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
   if is_active == '1' then
     call('ZADD', active_workers, decimal(now), worker_id)
@@ -75,7 +99,7 @@ local function heartbeat(keys, args)
     call('ZREM', active_workers, worker_id)
   end
   local active = call('ZCARD', active_workers)
-  return table.concat({is_stopped and 1 or 0, active, decimal(lost_writes_left), run_id}, ' ')
+  return table.concat({is_stopped and 1 or 0, active, decimal(lost_writes_left), run_id, mode}, ' ')
 end
 
 -- Idempotency key: reads the request that a key names, and binds a free key.
@@ -95,19 +119,15 @@ local function idempotency_key(keys, args)
   return request
 end
 
--- Kill switch: reads it, turns it on or turns it off.
+-- Kill switch: turns it on or off.
 -- KEYS     kill switch
--- ARGV     settings; change (none|on|off), reason
--- Answers  the switch before the change: since when, reason; empty if it was off
+-- ARGV     settings; change (on|off), reason
+-- Answers  the switch before the change, as `read_kill_switch`
 local function kill_switch(keys, args)
   local change, reason = args[2], args[3]
   local previous = redis.pcall('GET', keys[1])
   -- A damaged switch can still be set or deleted.
-  if previous and (type(previous) == 'table' or not find(previous, '^%d+ ')) then
-    last_key = keys[1]
-    if change == 'none' then error('the kill switch cannot be read') end
-    previous = false
-  end
+  if previous and (type(previous) == 'table' or not find(previous, '^%d+ ')) then previous = false end
   if change == 'on' then
     local since = previous and string.match(previous, '^%S+') or decimal(clock(settings_of(args[1]).test_time))
     call('SET', keys[1], since .. ' ' .. reason)

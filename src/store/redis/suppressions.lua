@@ -86,23 +86,24 @@ local function suppress(keys, args)
   return suppression_entry(prefix, recipient, s, now)
 end
 
--- Suppressions: lists suppressed recipients, latest end first.
+-- Suppressions: lists suppressed recipients, latest end first. Only reads, so it is answered by a server that refuses writes.
 -- KEYS     the list of suppressed recipients
 -- ARGV     settings, how many at most
 -- Answers  of each: H length of its entry, entry
 local function suppressions(keys, args)
   local c = settings_of(args[1])
   local now, prefix = clock(c.test_time), sub(keys[1], 1, -1 - #'suppressed')
-  call('ZREMRANGEBYSCORE', keys[1], '-inf', decimal(now))
-  local entries = {}
-  for _, recipient in ipairs(call('ZRANGE', keys[1], '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, args[2])) do
-    local key = prefix .. 's' .. recipient
-    local entry = suppression_entry(prefix, recipient, read_recipient(key, call('GET', key)), now)
-    if entry then
-      entries[#entries + 1] = pack('>Hc0', #entry, entry)
-    else
-      call('ZREM', keys[1], recipient)
+  local count_max, entries, offset = tonumber(args[2]), {}, 0
+  while #entries < count_max do
+    -- Those that have ended are removed when another one begins; and a recipient's value may be lost.
+    local page = call('ZRANGE', keys[1], '+inf', '(' .. decimal(now), 'BYSCORE', 'REV', 'LIMIT', offset, count_max)
+    for _, recipient in ipairs(page) do
+      local key = prefix .. 's' .. recipient
+      local entry = suppression_entry(prefix, recipient, read_recipient(key, call('GET', key)), now)
+      if entry and #entries < count_max then entries[#entries + 1] = pack('>Hc0', #entry, entry) end
     end
+    if #page < count_max then break end
+    offset = offset + count_max
   end
   return table.concat(entries)
 end

@@ -52,6 +52,21 @@ pub fn store_not_replaced(fault: &impl Display, retry_in: Duration) {
     warn!(%fault, retry_in_ms, "store takes no new certificates");
 }
 
+/// A fault beside which the store works. `warning` says what to do.
+pub fn store_warning(reason: &'static str, warning: &impl Display, value: i64, seconds: u64) {
+    store_warning_value(reason, value);
+    warn!(reason, %warning, seconds, "store works with a fault");
+}
+
+pub fn store_warning_value(reason: &'static str, value: i64) {
+    METRICS.store_warnings.get_or_create(&ReasonLabel { reason }).set(value);
+}
+
+pub fn store_warning_over(reason: &'static str, seconds: u64) {
+    store_warning_value(reason, 0);
+    warn!(reason, seconds, "store fault is over");
+}
+
 /// `key` is the key's name without its prefix. It holds no number.
 pub fn shared_key_damaged(channel: Channel, key: &str) {
     let channel = channel.as_str();

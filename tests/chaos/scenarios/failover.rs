@@ -29,6 +29,7 @@ pub(super) struct Failover<'a> {
     /// All servers that the gateway may connect to.
     pub nodes: Vec<&'a Node>,
     pub loses: Loses,
+    pub shards: u16,
 }
 
 /// The acknowledged writes that a failover may lose.
@@ -113,7 +114,11 @@ impl Failover<'_> {
 
     fn setup(&self, seed: u64) -> Setup {
         // Without a cooldown the limit alone decides who is sent a message, so the sends can be counted.
-        let settings = vec![("REDIS_URL", self.url.clone()), ("OTP_RESEND_COOLDOWN_SECONDS", "0".to_owned())];
+        let settings = vec![
+            ("REDIS_URL", self.url.clone()),
+            ("REDIS_SHARDS", self.shards.to_string()),
+            ("OTP_RESEND_COOLDOWN_SECONDS", "0".to_owned()),
+        ];
         let setup = Setup::new(self.name, seed);
         Setup { workers: 3, limit: 3, settings, silent_doubt: self.loses != Loses::Nothing, ..setup }
     }

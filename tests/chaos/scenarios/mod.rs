@@ -38,7 +38,7 @@ pub struct Scenario {
 }
 
 /// In the order in which they run.
-pub const SCENARIOS: [Scenario; 23] = [
+pub const SCENARIOS: [Scenario; 24] = [
     Scenario {
         name: "a_worker_killed_between_the_answer_and_the_record",
         run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
@@ -108,6 +108,12 @@ pub const SCENARIOS: [Scenario; 23] = [
     Scenario {
         name: "redis_cluster_primary_killed",
         run: |place| Box::pin(redis_cluster::primary_killed(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "redis_cluster_shards_primary_killed",
+        run: |place| Box::pin(redis_cluster::primary_of_shards_killed(place)),
         short: false,
         alone: true,
     },

@@ -12,7 +12,7 @@ async fn start(keeps: Persistence) -> Result<Cluster, String> {
 }
 
 fn failover<'a>(name: &'static str, cluster: &'a Cluster, loses: Loses) -> Failover<'a> {
-    Failover { name, url: cluster.url(), nodes: cluster.nodes.iter().collect(), loses }
+    Failover { name, url: cluster.url(), nodes: cluster.nodes.iter().collect(), loses, shards: 1 }
 }
 
 /// The slot of the gateway's keys.
@@ -22,7 +22,15 @@ async fn slot(name: &str, cluster: &Cluster) -> Result<usize, String> {
 
 /// The primary of the gateway's slot dies, and comes back as a replica with all that it wrote.
 pub(super) async fn primary_killed(place: Place<'_>) -> Result<Verdict, String> {
-    let name = "redis_cluster_primary_killed";
+    killed("redis_cluster_primary_killed", 1, place).await
+}
+
+/// The same with recipients on all primaries: that of the keys which all shards share dies.
+pub(super) async fn primary_of_shards_killed(place: Place<'_>) -> Result<Verdict, String> {
+    killed("redis_cluster_shards_primary_killed", 16, place).await
+}
+
+async fn killed(name: &'static str, shards: u16, place: Place<'_>) -> Result<Verdict, String> {
     let cluster = start(Persistence::EveryWrite).await?;
     let slot = slot(name, &cluster).await?;
     let (old, replica) = (cluster.primary_of(slot).await?, cluster.replica_of(slot).await?);
@@ -36,7 +44,8 @@ pub(super) async fn primary_killed(place: Place<'_>) -> Result<Verdict, String> 
         cluster.settled().await?;
         Ok(replica)
     };
-    failover(name, &cluster, Loses::TheLastBefore).run(place, old, fault, mend).await
+    let failover = Failover { shards, ..failover(name, &cluster, Loses::TheLastBefore) };
+    failover.run(place, old, fault, mend).await
 }
 
 /// The slot moves to another primary with its keys, and back.

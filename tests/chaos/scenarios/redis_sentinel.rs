@@ -9,7 +9,13 @@ use crate::stage::Verdict;
 const PAUSE_MS: &str = "20000";
 
 fn failover<'a>(name: &'static str, set: &'a Sentinel, loses: Loses) -> Failover<'a> {
-    Failover { name, url: set.url(), nodes: set.nodes.iter().chain(&set.sentinels).collect(), loses }
+    Failover {
+        name,
+        url: set.url(),
+        nodes: set.nodes.iter().chain(&set.sentinels).collect(),
+        loses,
+        shards: 1,
+    }
 }
 
 /// The master dies, and comes back as a replica with all that it wrote.

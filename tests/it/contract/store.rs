@@ -1,5 +1,6 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
+mod changed_servers;
 mod checks;
 mod claims;
 mod code_request;

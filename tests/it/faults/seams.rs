@@ -336,6 +336,9 @@ impl Store for SeamStore {
     async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
         self.step(self.inner.end_receipt_wait(lapsed)).await
     }
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.step(self.inner.check_writable()).await
+    }
     async fn check_shared_data(&self) -> Result<(), StoreError> {
         self.step(self.inner.check_shared_data()).await
     }

@@ -69,6 +69,23 @@ async fn shutdown_during_a_store_outage_requeues_everything_at_once() {
     assert_eq!(world.broker.waiting(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn requests_of_a_silent_shard_leave_their_slots_to_others() {
+    let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
+    let silent = Some(gateway.world.recipient(ALICE));
+    *gateway.world.store.silent_for.lock().expect("no panic") = silent;
+    gateway.publish(&request("waits", ALICE));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    gateway.publish(&request("goes-on", BOB));
+    let begun = tokio::time::Instant::now();
+    gateway.result().await.expect_sent();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(gateway.posted().len(), 1);
+    *gateway.world.store.silent_for.lock().expect("no panic") = None;
+    gateway.result().await.expect_sent();
+    assert_eq!(gateway.posted().len(), 2, "the one that waited, too");
+}
+
 fn receipts() -> Option<Damaged> {
     Some(Damaged::Shared("receipts".to_owned()))
 }

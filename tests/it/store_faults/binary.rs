@@ -2,6 +2,9 @@
 
 use std::net::TcpListener;
 
+use otpost::domain::shards::Shards;
+use otpost::store::Store as _;
+use otpost::store::resharding::{ReshardAnswer, ReshardRefusal, Resharding};
 use serde_json::{Value, json};
 
 use super::server::OwnRedis;
@@ -10,9 +13,27 @@ use crate::contract::broker::rabbit::{RabbitWorld, in_world, url};
 use crate::damaged::{expect_sent, readiness, send, until_ready};
 use crate::inspect::{otpost, rows};
 use crate::logs::Running;
-use crate::real::Redis;
+use crate::real::{Redis, redis_url};
 
 const UNAVAILABLE: &str = "store is unavailable";
+
+fn dry_run() -> Resharding {
+    let to = Shards::new(16).expect("a number of shards");
+    Resharding { to, forget_limits: true, dry_run: true }
+}
+
+/// The health of Redis in `otpost status`.
+fn status(world: &RabbitWorld, redis_url: &str, prefix: &str, exit: i32) -> Value {
+    let (dead, amqp) = (world.names.dead(), url());
+    let settings = [
+        ("ENVIRONMENT", "development"),
+        ("AMQP_URL", amqp.as_str()),
+        ("AMQP_PREFIX", dead.trim_end_matches(".dead")),
+        ("REDIS_URL", redis_url),
+        ("REDIS_PREFIX", prefix),
+    ];
+    rows(&otpost(&settings, &["status", "--json"]), exit)[0]["health"]["redis"].clone()
+}
 
 /// A worker with a Redis of its own.
 struct Scene<'a> {
@@ -35,17 +56,8 @@ impl<'a> Scene<'a> {
         Scene { world, redis_url, redis, ops, worker }
     }
 
-    /// The health of Redis in `otpost status`.
     fn status(&self, exit: i32) -> Value {
-        let (dead, amqp) = (self.world.names.dead(), url());
-        let settings = [
-            ("ENVIRONMENT", "development"),
-            ("AMQP_URL", amqp.as_str()),
-            ("AMQP_PREFIX", dead.trim_end_matches(".dead")),
-            ("REDIS_URL", &self.redis_url),
-            ("REDIS_PREFIX", &self.redis.prefix),
-        ];
-        rows(&otpost(&settings, &["status", "--json"]), exit)[0]["health"]["redis"].clone()
+        status(self.world, &self.redis_url, &self.redis.prefix, exit)
     }
 
     /// One line with the reason, the pause of both channels with it, the probe and the status.
@@ -144,6 +156,66 @@ async fn the_status_notices_a_full_memory_where_functions_are_not_allowed() {
         scene.expect_silence("ERROR", "out_of_memory", "raise maxmemory").await;
         server.run(&["CONFIG SET maxmemory 0"]);
         scene.expect_recovery().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_with_another_number_of_shards_is_not_ready_until_it_fits() {
+    in_world(async |world: &RabbitWorld| {
+        let redis = Redis::fresh();
+        redis.replace("format", "SET", &[b"2 0 16"]);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let ops = listener.local_addr().expect("bound").to_string();
+        drop(listener);
+        let more = [("OPS_ADDR", ops.as_str()), ("HTTP_ADDR", "127.0.0.1:0")];
+        let mut api = Running::with_servers("http", world, &redis, &more);
+        api.says("started").await;
+        let not_ready = readiness(&ops);
+        assert!(not_ready.starts_with("HTTP/1.1 503"), "{not_ready}");
+        assert!(not_ready.contains("REDIS_SHARDS is 1, and REDIS_PREFIX holds data for 16"), "{not_ready}");
+        redis.replace("format", "SET", &[b"2 0"]);
+        until_ready(&ops).await;
+        let answer = redis.store().reshard(&dry_run()).await.expect("answers");
+        assert_eq!(answer, ReshardAnswer::Refused(ReshardRefusal::Running), "an API is a running process");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_is_no_running_process() {
+    in_world(async |world: &RabbitWorld| {
+        let redis = Redis::fresh();
+        let store = redis.store();
+        store.heartbeat(1, false).await.expect("answers");
+        let primary = format!("{{{}}}:primary", redis.prefix);
+        // As twenty seconds after the last heartbeat.
+        let () = redis.run(redis::cmd("PEXPIRE").arg(primary).arg(86_400_000 - 20_000));
+        assert_eq!(status(world, &redis_url(), &redis.prefix, 0)["state"], "up");
+        let answer = store.reshard(&dry_run()).await.expect("answers");
+        assert!(matches!(answer, ReshardAnswer::Done { .. }), "{answer:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_cluster_by_a_plain_url_is_said_once_and_works() {
+    let Some(server) = OwnRedis::start(&["--cluster-enabled", "yes"]) else { return };
+    server.run(&["CLUSTER ADDSLOTSRANGE 0 16383"]);
+    in_world(async |world: &RabbitWorld| {
+        let mut scene = Scene::start(world, server.url()).await;
+        let mut results = world.results().await;
+        let line = scene.worker.says("store works with a fault").await;
+        assert_eq!((&line["level"], &line["reason"]), (&json!("WARN"), &json!("cluster_node")), "{line}");
+        until_ready(&scene.ops).await;
+        let health = scene.status(0);
+        assert_eq!(health["state"], "up");
+        assert!(
+            health["detail"].as_str().is_some_and(|detail| detail.contains("redis+cluster://")),
+            "{health}"
+        );
+        send(world, "sent", 1).await;
+        expect_sent(&mut results, "sent").await;
     })
     .await;
 }

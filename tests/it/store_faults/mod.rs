@@ -1,6 +1,7 @@
 //! Redis does not answer, or refuses: each cause has its reason, here of a step and in `binary.rs` as operators see it.
 
 mod binary;
+mod reads;
 pub mod server;
 
 use std::io::{Read as _, Write as _};

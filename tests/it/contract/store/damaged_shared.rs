@@ -73,6 +73,28 @@ async fn a_heartbeat_and_the_status_name_a_damaged_key_until_it_is_deleted() {
 }
 
 #[tokio::test]
+async fn with_shards_damaged_places_under_the_cap_stop_all_and_are_named() {
+    for (key, command, arguments) in [
+        ("b", "SET", [b"x".as_slice()].as_slice()),
+        ("b", "HSET", &[b"a", b"b"]),
+        ("g", "SET", &[b"x"]),
+        ("countries", "SET", &[b"x"]),
+    ] {
+        let redis = Redis::fresh();
+        let (store, alone) = (redis.sharded(16), Redis::fresh());
+        for damaged in [&redis, &alone] {
+            damaged.replace(key, command, arguments);
+        }
+        expect_named(key, store.heartbeat(1, true).await);
+        expect_named(key, store.check_shared_data().await);
+        redis.delete(key);
+        store.heartbeat(1, true).await.unwrap_or_else(|error| panic!("{key}: {error}"));
+        store.check_shared_data().await.unwrap_or_else(|error| panic!("{key}: {error}"));
+        alone.store().heartbeat(1, true).await.expect("one shard has no such key");
+    }
+}
+
+#[tokio::test]
 async fn a_request_is_not_admitted_beside_a_damaged_log_of_all_sends_and_is_charged_once_afterwards() {
     for (key, command, arguments) in &DAMAGES[..5] {
         let (redis, store) = fresh();

@@ -32,12 +32,12 @@ const SOURCES_OF_SHARDS: &[&str] = &[
     include_str!("../../../../src/store/redis/charges.lua"),
     include_str!("../../../../src/store/redis/shards.lua"),
 ];
-const RIGHTS_OF_SHARDS: [&str; 2] = ["~{otpost:??}:*", "+hset"];
+pub const RIGHTS_OF_SHARDS: [&str; 2] = ["~{otpost:??}:*", "+hset"];
 const FUNCTIONS: [&str; 2] = ["+fcall", "+function|load"];
 const SCRIPTS: [&str; 2] = ["+evalsha", "+script|load"];
 
 /// The command of the page, in words.
-fn of_the_page() -> Vec<&'static str> {
+pub fn of_the_page() -> Vec<&'static str> {
     let at = PAGE.find("ACL SETUSER ").expect("the page has the command");
     let block = PAGE[at..].split("```").next().expect("a part");
     block.split_whitespace().collect()

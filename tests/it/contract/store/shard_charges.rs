@@ -96,6 +96,37 @@ async fn a_redelivery_after_a_crash_is_charged_once_and_from_now() {
     assert_eq!(sharded.times("u", USER), [later.0]);
 }
 
+/// As if the handler that was granted the request had ended before it corrected the log.
+#[tokio::test]
+async fn a_charge_whose_first_time_has_left_the_window_counts_as_long_as_the_record_says() {
+    let sharded = sharded();
+    let request = by_user(1, "crashed");
+    granted(admit(&sharded.store, &request).await);
+    let (member, first) = sharded.charges("u", USER).remove(0);
+    sharded.forget_admission(1);
+    let again = START.plus(Duration::from_secs(3_000));
+    sharded.store.at(again);
+    granted(admit(&sharded.store, &request.owned_by(2)).await);
+    let () = sharded.redis.run(redis::cmd("ZADD").arg(sharded.log("u", USER)).arg(first).arg(member));
+    sharded.store.at(START.plus(Duration::from_secs(3_660)));
+    assert!(matches!(admit(&sharded.store, &request.owned_by(3)).await, Admission::InDoubt(_)));
+    assert_eq!(sharded.times("u", USER), [again.0]);
+}
+
+#[tokio::test]
+async fn a_repeat_within_the_window_leaves_the_time_of_the_charge() {
+    let sharded = sharded();
+    let request = by_user(1, "repeated");
+    granted(admit(&sharded.store, &request).await);
+    sharded.complete(&request, &sent(START), Refund::None).await;
+    sharded.store.at(START.plus(Duration::from_secs(3_599)));
+    assert!(matches!(
+        admit(&sharded.store, &request.owned_by(2)).await,
+        Admission::Completed { ours: false, .. }
+    ));
+    assert_eq!(sharded.times("u", USER), [START.0]);
+}
+
 #[tokio::test]
 async fn a_repeat_with_another_user_charges_that_user_nothing() {
     let sharded = sharded();

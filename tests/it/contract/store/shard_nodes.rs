@@ -1,12 +1,14 @@
 //! Shards on the nodes of a Redis Cluster.
 
+use std::time::Duration;
+
 use otpost::domain::shards::Shards;
-use otpost::store::Store as _;
 use otpost::store::redis::RedisStore;
+use otpost::store::{Store as _, StoreError, StoreFault, StoreWarning};
 
 use super::{START, TimedStore as _, keeps_its_promises, named};
 use crate::real;
-use crate::redis_nodes::{Cluster, Persistence, is_installed};
+use crate::redis_nodes::{Cluster, Persistence, is_installed, until};
 
 const PREFIX: &str = "shards";
 
@@ -66,4 +68,56 @@ async fn a_failover_puts_only_the_shards_of_its_node_in_doubt() {
         let may_have_lost_writes = store.may_have_lost_writes(&of_shard(shard)).await;
         assert_eq!(may_have_lost_writes, moved[usize::from(shard)], "{shard}");
     }
+}
+
+/// The port of the node that has a shard.
+async fn port_of(cluster: &Cluster, tag: &str) -> u16 {
+    let slot = cluster.slot(format!("{{{tag}}}:").as_bytes()).await.expect("a slot");
+    cluster.primary_of(slot).await.expect("a primary").port
+}
+
+#[tokio::test]
+async fn silent_shards_are_counted_and_the_others_go_on() {
+    if !can_run() {
+        return;
+    }
+    let cluster = Cluster::start(3, 0, Persistence::Nothing).await.expect("a Cluster");
+    for node in &cluster.nodes {
+        let () =
+            node.ask(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await.expect("it is set");
+    }
+    let store = store(&cluster, 16);
+    store.heartbeat(1, true).await.expect("answers");
+    assert_eq!(store.warnings(), []);
+    let shared = port_of(&cluster, PREFIX).await;
+    let mut ports = Vec::new();
+    for shard in 0..16 {
+        ports.push(port_of(&cluster, &format!("{PREFIX}:{shard:02x}")).await);
+    }
+    let down = *ports.iter().find(|port| **port != shared).expect("several nodes have shards");
+    let silent = ports.iter().filter(|port| **port == down).count();
+    let node = cluster.nodes.iter().find(|node| node.port == down).expect("it is known");
+    node.kill();
+    let expected = StoreWarning::ShardsSilent { silent, of: 16 };
+    until("a warning", Duration::from_secs(30), async || {
+        store.heartbeat(1, true).await.expect("what all shards share is elsewhere");
+        let warnings = store.warnings();
+        if warnings == [expected] { Ok(()) } else { Err(format!("{warnings:?}")) }
+    })
+    .await
+    .expect("it comes");
+    match store.check_shared_data().await {
+        Err(StoreError::Unavailable(StoreFault::ShardsSilent { silent: counted, of: 16, .. })) => {
+            assert_eq!(counted, silent);
+        }
+        other => panic!("{other:?}"),
+    }
+    node.restart().await.expect("it comes back");
+    until("the end of the warning", Duration::from_secs(30), async || {
+        store.heartbeat(1, true).await.expect("answers");
+        let warnings = store.warnings();
+        if warnings.is_empty() { Ok(()) } else { Err(format!("{warnings:?}")) }
+    })
+    .await
+    .expect("it ends");
 }

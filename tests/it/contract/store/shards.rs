@@ -7,8 +7,8 @@ use otpost::domain::outcome::ErrorCode;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, AdmissionInput, CompletionInput, KeyName, Refund, RequestState, Store as _, StoreError,
-    StoreFault,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KeyName, Refund, RequestState, Store as _,
+    StoreError, StoreFault,
 };
 
 use super::{
@@ -79,15 +79,16 @@ async fn suppress_country(store: &RedisStore, hours: Option<u32>) {
     store.complete(&input).await.expect("answers");
 }
 
+async fn ask(store: &RedisStore, recipient: u8) -> Admission {
+    let request = request_to(recipient, "dutch");
+    store.admit(&AdmissionInput { country: Some("NL"), ..request.admit() }).await.expect("answers")
+}
+
 #[tokio::test]
 async fn a_suppressed_country_is_known_after_a_heartbeat_and_to_a_new_process_at_once() {
     let redis = Redis::fresh();
     let (here, there) = (redis.sharded(16), redis.sharded(16));
     there.at(START);
-    let ask = async |store: &RedisStore, recipient: u8| {
-        let request = request_to(recipient, "dutch");
-        store.admit(&AdmissionInput { country: Some("NL"), ..request.admit() }).await.expect("answers")
-    };
     granted(ask(&there, 2).await);
     suppress_country(&here, Some(12)).await;
     suppress_country(&here, Some(1)).await;
@@ -105,6 +106,40 @@ async fn a_suppressed_country_is_known_after_a_heartbeat_and_to_a_new_process_at
     suppress_country(&here, None).await;
     there.heartbeat(1, false).await.expect("answers");
     assert_eq!(rejected(ask(&there, 8).await).retry_after, None);
+}
+
+#[tokio::test]
+async fn a_late_or_repeated_completion_begins_no_suppression_of_a_country_again() {
+    let redis = Redis::fresh();
+    let store = redis.sharded(16);
+    store.at(START);
+    let request = request_to(1, "refused");
+    granted(admit(&store, &request).await);
+    let outcome = failed(START);
+    let complete = async |owner: u64| {
+        let owned = request.owned_by(owner);
+        let target = SuppressionTarget::Country("NL");
+        let suppression = NewSuppression {
+            target,
+            provider_code: 21_408,
+            duration: Some(HOUR / 2),
+            masked: "+57******4567",
+        };
+        let input = completion(owned.lease(), &outcome, Refund::None);
+        store.complete(&CompletionInput { suppression: Some(suppression), ..input }).await.expect("answers")
+    };
+    assert_eq!(complete(2).await, CompletionAnswer::MayHaveBeenSent);
+    granted(ask(&store, 2).await);
+    assert_eq!(complete(1).await, CompletionAnswer::Recorded);
+    assert_eq!(rejected(ask(&store, 3).await).retry_after, Some(1_800));
+    store.at(START.plus(HOUR / 4));
+    assert_eq!(complete(1).await, CompletionAnswer::Recorded, "its first answer was lost");
+    assert_eq!(rejected(ask(&store, 4).await).retry_after, Some(900));
+    store.at(START.plus(HOUR / 2));
+    granted(ask(&store, 5).await);
+    assert_eq!(complete(1).await, CompletionAnswer::Recorded);
+    assert!(matches!(complete(2).await, CompletionAnswer::AlreadyCompleted(_)));
+    granted(ask(&store, 6).await);
 }
 
 #[tokio::test]

@@ -1,0 +1,67 @@
+//! The heartbeat of a process that only answers HTTP. It shows `otpost store reshard` that the process runs, and notices in time
+//! that the settings of the process do not fit the stored data.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::random::random_id;
+use crate::store::{Store, StoreError, StoreFault};
+
+/// Within the 15 s in which the store takes a process for running.
+const EVERY: Duration = Duration::from_secs(5);
+/// The first one may wait for a connection, and for the library to be loaded.
+const FIRST_CHECKS_MAX: usize = 3;
+/// A later answer counts as none.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+pub struct StoreWatch {
+    store: Arc<dyn Store>,
+    process_id: u64,
+    misfit: Mutex<Option<StoreFault>>,
+}
+
+impl StoreWatch {
+    pub fn new(store: Arc<dyn Store>) -> StoreWatch {
+        StoreWatch { store, process_id: random_id(), misfit: Mutex::default() }
+    }
+
+    /// Before the process answers whether it is ready. An outage of the store must not delay that.
+    pub async fn begin(&self) {
+        for _ in 0..FIRST_CHECKS_MAX {
+            if self.check().await {
+                return;
+            }
+        }
+    }
+
+    pub async fn run(&self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            self.check().await;
+        }
+    }
+
+    /// Was there an answer? An outage of the store does not end a misfit that is known.
+    async fn check(&self) -> bool {
+        match tokio::time::timeout(TIMEOUT, self.store.heartbeat(self.process_id, false)).await {
+            Ok(Err(StoreError::Unavailable(fault))) if fault.is_of_settings() => {
+                *self.lock() = Some(fault);
+                true
+            }
+            Ok(Ok(_)) => {
+                *self.lock() = None;
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// The reason for which no request can succeed, however long the process waits.
+    pub fn misfit(&self) -> Option<StoreFault> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<StoreFault>> {
+        self.misfit.lock().expect("nothing panics while it holds the lock")
+    }
+}
