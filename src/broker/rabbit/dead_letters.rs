@@ -1,7 +1,8 @@
 //! Reads and removes dead letters, over a connection of its own.
 //!
 //! Dead letters are fetched without an acknowledgement and requeued in the end, at the latest by the end of the
-//! connection; the broker counts each return. The queue is not declared, so that one of an older version can be emptied.
+//! connection. RabbitMQ counts each return, since 4.3 only those by the end of the connection. The queue is not declared, so
+//! that one of an older version can be emptied.
 
 use std::time::Duration;
 
@@ -13,10 +14,13 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 
-use super::error::{RabbitError, within};
+use super::error::{CONNECT, RabbitError, within};
 use super::properties::{self, Routes, count, owned};
 use super::publish::{open_confirming, send};
-use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect};
+use super::readable_stream::{self, Mended};
+use super::{
+    CLOSE_TIMEOUT, CONNECT_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connection_properties,
+};
 use crate::broker::{DeadLetter, DeadLetters, DeadLettersError, Outgoing, PublishError};
 use crate::domain::time::UnixMillis;
 
@@ -32,12 +36,16 @@ pub struct RabbitDeadLetters {
     queue: String,
     unacknowledged: u32,
     removed: bool,
+    mended: Mended,
 }
 
 impl RabbitDeadLetters {
     /// Connects, once.
     pub async fn open(settings: &RabbitSettings) -> Result<RabbitDeadLetters, RabbitError> {
-        let connection = connect(settings, "dead letters").await?;
+        let mended = Mended::default();
+        let (uri, properties) = (settings.uri.clone(), connection_properties("dead letters"));
+        let connected = readable_stream::connect(uri, properties, mended.clone());
+        let connection = within(CONNECT, CONNECT_TIMEOUT, connected).await?;
         let reading = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         let (routes, queue) = (Routes::new(&settings.names), settings.names.dead_letters());
         Ok(RabbitDeadLetters {
@@ -48,6 +56,7 @@ impl RabbitDeadLetters {
             queue,
             unacknowledged: 0,
             removed: false,
+            mended,
         })
     }
 
@@ -95,7 +104,7 @@ impl DeadLetters for RabbitDeadLetters {
         while found.len() < count_max && bytes < BYTES_MAX {
             let Some(message) = self.get().await.map_err(failed)? else { break };
             bytes += message.delivery.data.len();
-            found.push(dead_letter(message.delivery));
+            found.push(DeadLetter { unreadable: self.mended.take(), ..dead_letter(message.delivery) });
             self.unacknowledged += 1;
         }
         Ok(found)
@@ -165,7 +174,10 @@ fn dead_letter(delivery: lapin::message::Delivery) -> DeadLetter {
         requested_at: if by_broker { incoming.timestamp } else { time("x-otpost-requested-at") },
         request_id: ours("x-otpost-request-id"),
         status: ours("x-otpost-status"),
+        // Since 4.3, as the delivery count leaves out the reads that ended in order.
+        reads: headers.count("x-acquired-count").unwrap_or(incoming.delivery_count),
         properties: incoming,
+        unreadable: false,
         body: delivery.data,
     }
 }

@@ -14,6 +14,8 @@ pub mod error;
 pub mod health_check;
 mod properties;
 pub mod publish;
+mod readable_properties;
+mod readable_stream;
 mod reconnect;
 pub mod rpc;
 pub mod topology;
@@ -53,10 +55,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// meanwhile. AMQP does not confirm acknowledgements.
 const SETTLE_GRACE: Duration = Duration::from_millis(100);
 
-/// `role` is shown in the broker's list of connections.
 async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {
-    let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
-    within(CONNECT, CONNECT_TIMEOUT, Connection::connect_uri(settings.uri.clone(), properties)).await
+    let connected = Connection::connect_uri(settings.uri.clone(), connection_properties(role));
+    within(CONNECT, CONNECT_TIMEOUT, connected).await
+}
+
+/// `role` is shown in the broker's list of connections.
+fn connection_properties(role: &'static str) -> ConnectionProperties {
+    ConnectionProperties::default().with_connection_name(format!("otpost {role}").into())
 }
 
 /// Failure changes nothing: the broker redelivers unsettled deliveries either way.
