@@ -249,8 +249,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::CountPanic { copy, may_have_sent } => {
             let request = copy.request_to(now);
-            let input =
-                PanicInput { lease: request.lease(), may_have_sent: *may_have_sent, panics_max: 2 };
+            let input = PanicInput { lease: request.lease(), may_have_sent: *may_have_sent, panics_max: 2 };
             shown(store.count_panic(&input).await)
         }
         Step::Claim { copy, listed, a_text_is_missing } => {

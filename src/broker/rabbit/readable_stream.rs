@@ -140,7 +140,7 @@ impl AsyncWrite for ReadableStream {
     }
 }
 
-/// What was read: whole frames, whose content headers are readable, and the beginning of the next one.
+/// The bytes read: whole frames, whose content headers are readable, and the beginning of the next one.
 #[derive(Default)]
 struct Frames {
     whole: Vec<u8>,

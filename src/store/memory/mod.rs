@@ -27,8 +27,8 @@ use self::state::State;
 use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer, ReceiptAnswer,
-    RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
+    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
+    ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;

@@ -16,8 +16,8 @@ use crate::store::code_check::{CheckAnswer, CodeRequest, ProviderCheckStart};
 use crate::store::retention::{CHALLENGE_KEPT_AFTER, NO_PROVIDER_CODE, RECENT_MAX};
 use crate::store::{
     Admission, AdmissionInput, ClaimAnswer, CodeState, CompletionAnswer, Damaged, Grant, KillSwitch,
-    OverdueReceipt, PanicCount, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestState, RequestSummary, SharedState,
-    StoreError, Usage,
+    OverdueReceipt, PanicCount, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestState, RequestSummary,
+    SharedState, StoreError, Usage,
 };
 
 fn letter(answer: &[u8]) -> Option<(u8, Unpacker<'_>)> {

@@ -39,8 +39,8 @@ use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, Provid
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer, ReceiptAnswer,
-    RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
+    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
+    ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

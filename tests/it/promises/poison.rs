@@ -103,7 +103,8 @@ async fn a_poison_message_that_may_have_been_sent_never_gets_two_outcomes() {
 /// It panics while it waits for its sender, so its handler knows that it sent nothing.
 #[tokio::test(start_paused = true)]
 async fn a_poison_message_that_was_not_sent_ends_as_failed_and_costs_nothing() {
-    let mut gateway = Embedded::with(Options { sender_rate: Some(0.05), ..Options::default() });
+    let mut gateway =
+        Embedded::with(Options { sender_rate: Some(0.05), maintained: true, ..Options::default() });
     gateway.request("r1", ALICE).await.expect_sent();
     gateway.world.store.panics_of_progress.store(5, Ordering::SeqCst);
     gateway.request("r2", BOB).await.expect("failed", Some("internal"));

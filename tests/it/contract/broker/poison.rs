@@ -3,14 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use otpost::broker::Properties;
+use otpost::broker::rabbit::dead_letters::RabbitDeadLetters;
+use otpost::broker::{DeadLetter, DeadLetters, Properties, Settlement};
 use serde_json::Value;
 
-use super::rabbit::{RabbitWorld, in_world};
-use super::{World as _, patiently, until_waiting};
+use super::rabbit::{RabbitWorld, in_world, version};
+use super::{World as _, close, next, patiently, until_waiting};
 use crate::harness::{ALICE, Embedded, Options, World, request};
 
 const NEIGHBOURS: usize = 40;
+
+/// The dead letter follows its result.
+async fn dead_letter(world: &RabbitWorld) -> DeadLetter {
+    loop {
+        let mut browser: Box<dyn DeadLetters> =
+            Box::new(RabbitDeadLetters::open(&world.settings(1)).await.expect("connected"));
+        let found = browser.browse(1).await.expect("the queue").pop();
+        browser.close().await;
+        if let Some(found) = found {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
 
 #[tokio::test]
 async fn a_request_that_panics_five_handlers_is_dead_lettered_and_its_neighbours_are_not_delayed() {
@@ -41,10 +56,33 @@ async fn a_request_that_panics_five_handlers_is_dead_lettered_and_its_neighbours
         }
         // No crash suspect waits, which takes seconds.
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        let dead = patiently(world.next_dead_letter()).await;
-        assert_eq!((dead.reason.as_str(), dead.delivery_count), ("panic", 4), "each version counts a panic");
+        let dead = patiently(dead_letter(world)).await;
+        let counted = (dead.reason.as_str(), dead.delivery_count, dead.request_id.as_deref());
+        assert_eq!(counted, ("panic", Some(4), Some("poison")), "each version counts a panic");
         assert_eq!(worker.stop().await, 0);
         until_waiting(world, 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_orderly_requeue_is_counted_before_4_3_only_and_every_other_return_always() {
+    in_world(async |world: &RabbitWorld| {
+        let counts_nacks = u64::from(version().await < (4, 3));
+        world.send("counted", Properties::default()).await;
+        let mut consumer = world.consumer(1);
+        next(&mut consumer).await.settle(Settlement::Requeue);
+        let nacked = next(&mut consumer).await;
+        assert_eq!(nacked.properties.delivery_count, counts_nacks);
+        nacked.settle(Settlement::RequeueCounted);
+        let rejected = next(&mut consumer).await;
+        assert_eq!(rejected.properties.delivery_count, counts_nacks + 1);
+        drop((rejected, consumer));
+        let mut consumer = world.consumer(1);
+        let lost = next(&mut consumer).await;
+        assert_eq!((lost.properties.delivery_count, lost.properties.redelivered), (counts_nacks + 2, true));
+        lost.settle(Settlement::Ack);
+        close(consumer).await;
     })
     .await;
 }

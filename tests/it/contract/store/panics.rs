@@ -10,7 +10,9 @@ use otpost::store::{
 };
 
 use super::progress::in_doubt;
-use super::{HOUR, LEASE, START, TestRequest, TimedStore, admit, completion, granted, limits, request_to, sent};
+use super::{
+    HOUR, LEASE, START, TestRequest, TimedStore, admit, completion, granted, limits, request_to, sent,
+};
 use crate::real;
 
 const PANICS_MAX: u32 = 3;
@@ -37,7 +39,7 @@ fn count(panics: u32) -> PanicCount {
 
 async fn a_panic_is_counted_once_for_each_handler(store: &dyn TimedStore) {
     store.at(START);
-    let request = request_to(180, "counted");
+    let request = request_to(132, "counted");
     for (owner, panics) in [(1, 1), (1, 1), (2, 2), (1, 2), (3, 3), (4, 3), (4, 3)] {
         assert_eq!(panic(store, &request.owned_by(owner), false).await, count(panics), "without a record");
     }
@@ -46,7 +48,7 @@ async fn a_panic_is_counted_once_for_each_handler(store: &dyn TimedStore) {
 
 async fn requeues_and_new_leases_keep_the_count(store: &dyn TimedStore) {
     store.at(START);
-    let request = request_to(181, "kept");
+    let request = request_to(133, "kept");
     let requeued = Progress::Requeued { retry_in: Duration::ZERO, in_doubt: false };
     for owner in 1..6 {
         let ours = request.owned_by(owner);
@@ -63,7 +65,7 @@ async fn requeues_and_new_leases_keep_the_count(store: &dyn TimedStore) {
 
 async fn a_count_ends_with_the_life_of_a_record(store: &dyn TimedStore) {
     store.at(START);
-    let request = request_to(182, "ends");
+    let request = request_to(134, "ends");
     panic(store, &request, false).await;
     store.at(START.plus(24 * HOUR - Duration::from_millis(1)));
     assert_eq!(panic(store, &request.owned_by(2), false).await, count(2));
@@ -73,13 +75,13 @@ async fn a_count_ends_with_the_life_of_a_record(store: &dyn TimedStore) {
 
 async fn a_count_belongs_to_one_recipient(store: &dyn TimedStore) {
     store.at(START);
-    panic(store, &request_to(183, "same"), false).await;
-    assert_eq!(panic(store, &request_to(184, "same").owned_by(2), false).await, count(1));
+    panic(store, &request_to(135, "same"), false).await;
+    assert_eq!(panic(store, &request_to(136, "same").owned_by(2), false).await, count(1));
 }
 
 async fn an_attempt_that_may_have_been_sent_is_in_doubt(store: &dyn TimedStore) {
     store.at(START);
-    let request = request_to(185, "doubt");
+    let request = request_to(137, "doubt");
     granted(admit(store, &request).await);
     assert_eq!(panic(store, &request, true).await, count(1));
     assert_eq!(panic(store, &request, true).await, count(1), "the same answer again");
@@ -95,7 +97,7 @@ async fn an_attempt_that_may_have_been_sent_is_in_doubt(store: &dyn TimedStore) 
 
 async fn an_attempt_that_was_not_made_is_withdrawn(store: &dyn TimedStore) {
     store.at(START);
-    let request = request_to(186, "unsent");
+    let request = request_to(138, "unsent");
     for owner in 1..3 {
         let ours = request.owned_by(owner);
         assert_eq!(granted(admit(store, &ours).await).attempt, 1);
@@ -104,7 +106,7 @@ async fn an_attempt_that_was_not_made_is_withdrawn(store: &dyn TimedStore) {
 }
 
 async fn the_last_handler_keeps_its_lease_to_complete_the_request(store: &dyn TimedStore) {
-    for (recipient, may_have_sent) in [(187, false), (188, true)] {
+    for (recipient, may_have_sent) in [(139, false), (146, true)] {
         store.at(START);
         let request = TestRequest { limits: limits(), ..request_to(recipient, "last") };
         for owner in 1..3 {
@@ -114,8 +116,7 @@ async fn the_last_handler_keeps_its_lease_to_complete_the_request(store: &dyn Ti
         }
         let last = request.owned_by(3);
         granted(admit(store, &last).await);
-        let expected =
-            PanicCount { panics: PANICS_MAX, unsent_attempts: (!may_have_sent).then_some(0) };
+        let expected = PanicCount { panics: PANICS_MAX, unsent_attempts: (!may_have_sent).then_some(0) };
         for _ in 0..2 {
             assert_eq!(panic(store, &last, may_have_sent).await, expected);
         }
@@ -123,7 +124,8 @@ async fn the_last_handler_keeps_its_lease_to_complete_the_request(store: &dyn Ti
         let error = OutcomeError::of(ErrorCode::Internal);
         let failed = Outcome::with_error(Status::Failed, START, "verification", error);
         let answer = store.complete(&completion(last.lease(), &failed, Refund::Full)).await.expect("answers");
-        let allowed = if may_have_sent { CompletionAnswer::MayHaveBeenSent } else { CompletionAnswer::Recorded };
+        let allowed =
+            if may_have_sent { CompletionAnswer::MayHaveBeenSent } else { CompletionAnswer::Recorded };
         assert_eq!(answer, allowed);
         let usage = store.usage(&last.lease().subject, None, &limits()).await.expect("answers");
         assert_eq!(usage.used, u32::from(may_have_sent), "the charge is refunded if nothing was sent");
@@ -132,7 +134,7 @@ async fn the_last_handler_keeps_its_lease_to_complete_the_request(store: &dyn Ti
 
 async fn a_completed_request_stays_completed(store: &dyn TimedStore) {
     store.at(START);
-    let request = request_to(189, "ended");
+    let request = request_to(118, "ended");
     granted(admit(store, &request).await);
     store.complete(&completion(request.lease(), &sent(START), Refund::None)).await.expect("answers");
     assert_eq!(panic(store, &request, true).await, count(1));
