@@ -14,13 +14,11 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 
-use super::error::{CONNECT, RabbitError, within};
+use super::error::{RabbitError, within};
 use super::properties::{self, Routes, count, owned};
 use super::publish::{open_confirming, send};
-use super::readable_stream::{self, Mended};
-use super::{
-    CLOSE_TIMEOUT, CONNECT_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connection_properties,
-};
+use super::readable_stream::Mended;
+use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect_mending};
 use crate::broker::{DeadLetter, DeadLetters, DeadLettersError, Outgoing, PublishError};
 use crate::domain::time::UnixMillis;
 
@@ -43,9 +41,7 @@ impl RabbitDeadLetters {
     /// Connects, once.
     pub async fn open(settings: &RabbitSettings) -> Result<RabbitDeadLetters, RabbitError> {
         let mended = Mended::default();
-        let (uri, properties) = (settings.uri.clone(), connection_properties("dead letters"));
-        let connected = readable_stream::connect(uri, properties, mended.clone());
-        let connection = within(CONNECT, CONNECT_TIMEOUT, connected).await?;
+        let connection = connect_mending(settings, "dead letters", mended.clone()).await?;
         let reading = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         let (routes, queue) = (Routes::new(&settings.names), settings.names.dead_letters());
         Ok(RabbitDeadLetters {

@@ -26,6 +26,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
 use self::error::{CONNECT, RabbitError, within};
+use self::readable_stream::Mended;
 use crate::broker::Names;
 use crate::domain::server_url::InvalidUrl;
 
@@ -56,13 +57,18 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const SETTLE_GRACE: Duration = Duration::from_millis(100);
 
 async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {
-    let connected = Connection::connect_uri(settings.uri.clone(), connection_properties(role));
-    within(CONNECT, CONNECT_TIMEOUT, connected).await
+    connect_mending(settings, role, Mended::default()).await
 }
 
 /// `role` is shown in the broker's list of connections.
-fn connection_properties(role: &'static str) -> ConnectionProperties {
-    ConnectionProperties::default().with_connection_name(format!("otpost {role}").into())
+async fn connect_mending(
+    settings: &RabbitSettings,
+    role: &'static str,
+    mended: Mended,
+) -> Result<Connection, RabbitError> {
+    let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
+    let connected = readable_stream::connect(settings.uri.clone(), properties, mended);
+    within(CONNECT, CONNECT_TIMEOUT, connected).await
 }
 
 /// Failure changes nothing: the broker redelivers unsettled deliveries either way.

@@ -1,6 +1,9 @@
 //! Properties of a message that `lapin` can read.
 //!
-//! AMQP asks for UTF-8 in short strings, and RabbitMQ passes on other bytes. `lapin` ends its connection at such a message.
+//! AMQP asks for UTF-8 in short strings, and RabbitMQ passes on other bytes, and tables of any depth. `lapin` ends its connection
+//! at the first, and the process at the second.
+
+use std::ops::Range;
 
 use lapin::protocol::basic::parse_properties;
 
@@ -36,44 +39,50 @@ enum Kind {
     Timestamp,
 }
 
-/// Makes the payload of a content header readable. `false`: it was already, and nothing changed.
+/// Tables and arrays within each other, at most. `lapin` reads them by recursion, and a deep one overflows its stack.
+const DEPTH_MAX: u32 = 32;
+
+/// A readable form of a content header's payload; `None` if it is readable itself.
 ///
 /// Bytes of short strings that are no UTF-8 become question marks. Properties that are unreadable for another reason are left
 /// out altogether.
-pub(super) fn make_readable(payload: &mut Vec<u8>) -> bool {
-    let Some(properties) = payload.get_mut(PROPERTIES_AT..) else { return false };
-    if is_readable(properties) {
-        return false;
+pub(super) fn made_readable(payload: &[u8]) -> Option<Vec<u8>> {
+    let (head, properties) = payload.split_at_checked(PROPERTIES_AT)?;
+    let mut walk = Walk { bytes: properties, at: 0, depth: 0, unreadable: Vec::new() };
+    let is_whole = walk.properties().is_some() && walk.at == properties.len();
+    if is_whole && walk.unreadable.is_empty() {
+        return None;
     }
-    let masked = Walk { bytes: properties, at: 0 }.mask_properties();
-    if masked.is_none() || !is_readable(&payload[PROPERTIES_AT..]) {
-        payload.truncate(PROPERTIES_AT);
-        // No property is present.
-        payload.extend([0, 0]);
-    }
-    true
+    let mut masked = properties.to_vec();
+    walk.unreadable.into_iter().for_each(|text| mask(&mut masked[text]));
+    // No property is present in an empty form.
+    let readable = if is_whole && is_readable(&masked) { masked } else { vec![0, 0] };
+    Some([head, &readable].concat())
 }
 
 fn is_readable(properties: &[u8]) -> bool {
     parse_properties(properties).is_ok_and(|(rest, _)| rest.is_empty())
 }
 
-/// Walks over properties and masks their short strings. `None`: they end too early, or a type is unknown.
+/// Walks over properties. `None`: they end too early, a type is unknown, or tables are too deep.
 struct Walk<'a> {
-    bytes: &'a mut [u8],
+    bytes: &'a [u8],
     at: usize,
+    depth: u32,
+    /// The short strings that are no UTF-8.
+    unreadable: Vec<Range<usize>>,
 }
 
 impl Walk<'_> {
-    fn mask_properties(&mut self) -> Option<()> {
+    fn properties(&mut self) -> Option<()> {
         let flags = self.number(2)?;
         for (nth, kind) in KINDS.into_iter().enumerate() {
             if flags & (1 << (15 - nth)) == 0 {
                 continue;
             }
             match kind {
-                Kind::ShortString => self.mask_short_string()?,
-                Kind::Table => self.mask_table()?,
+                Kind::ShortString => self.short_string()?,
+                Kind::Table => self.table()?,
                 Kind::Octet => self.skip(1)?,
                 Kind::Timestamp => self.skip(8)?,
             }
@@ -81,34 +90,43 @@ impl Walk<'_> {
         Some(())
     }
 
-    fn mask_short_string(&mut self) -> Option<()> {
+    fn short_string(&mut self) -> Option<()> {
         let length = self.number(1)?;
-        let at = self.at;
+        let text = self.at..self.at + length;
         self.skip(length)?;
-        mask(&mut self.bytes[at..at + length]);
-        Some(())
-    }
-
-    fn mask_table(&mut self) -> Option<()> {
-        let end = self.end_of_long()?;
-        while self.at < end {
-            self.mask_short_string()?;
-            self.mask_value()?;
+        if std::str::from_utf8(&self.bytes[text.clone()]).is_err() {
+            self.unreadable.push(text);
         }
         Some(())
     }
 
-    fn mask_value(&mut self) -> Option<()> {
+    fn table(&mut self) -> Option<()> {
+        self.entries(|walk| {
+            walk.short_string()?;
+            walk.value()
+        })
+    }
+
+    /// The entries of a table or an array, after its length in four bytes.
+    fn entries(&mut self, entry: fn(&mut Self) -> Option<()>) -> Option<()> {
+        let length = self.number(4)?;
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len())?;
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return None;
+        }
+        while self.at < end {
+            entry(self)?;
+        }
+        self.depth -= 1;
+        (self.at == end).then_some(())
+    }
+
+    fn value(&mut self) -> Option<()> {
         let kind = u8::try_from(self.number(1)?).ok()?;
         match kind {
-            b'F' => self.mask_table(),
-            b'A' => {
-                let end = self.end_of_long()?;
-                while self.at < end {
-                    self.mask_value()?;
-                }
-                Some(())
-            }
+            b'F' => self.table(),
+            b'A' => self.entries(Walk::value),
             b'S' | b'x' => {
                 let length = self.number(4)?;
                 self.skip(length)
@@ -121,13 +139,6 @@ impl Walk<'_> {
             b'L' | b'l' | b'd' | b'T' => self.skip(8),
             _ => None,
         }
-    }
-
-    /// The end of a table or an array, from its length in four bytes.
-    fn end_of_long(&mut self) -> Option<usize> {
-        let length = self.number(4)?;
-        let end = self.at.checked_add(length)?;
-        (end <= self.bytes.len()).then_some(end)
     }
 
     fn number(&mut self, bytes: usize) -> Option<usize> {
@@ -156,6 +167,7 @@ fn mask(mut text: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use lapin::BasicProperties;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -171,8 +183,7 @@ mod tests {
     /// The properties that `lapin` reads after the repair.
     #[track_caller]
     fn read(flags: u16, properties: &[u8]) -> BasicProperties {
-        let mut payload = payload(flags, properties);
-        assert!(make_readable(&mut payload), "it was readable");
+        let payload = made_readable(&payload(flags, properties)).expect("it was unreadable");
         assert_eq!(payload[..PROPERTIES_AT], HEAD, "the size of the body stays");
         parse_properties(&payload[PROPERTIES_AT..]).expect("readable").1
     }
@@ -181,11 +192,9 @@ mod tests {
     fn readable_properties_do_not_change() {
         let id = [2, 0xc3, 0xa9];
         for (flags, properties) in [(0, &[][..]), (MESSAGE_ID, &id)] {
-            let mut given = payload(flags, properties);
-            assert!(!make_readable(&mut given));
-            assert_eq!(given, payload(flags, properties));
+            assert_eq!(made_readable(&payload(flags, properties)), None);
         }
-        assert!(!make_readable(&mut vec![1, 2, 3]), "no content header");
+        assert_eq!(made_readable(&[1, 2, 3]), None, "no content header");
     }
 
     #[test]
@@ -216,6 +225,46 @@ mod tests {
             (0, b"more"),
         ] {
             assert_eq!(read(flags, properties), BasicProperties::default());
+        }
+    }
+    #[test]
+    fn tables_that_are_too_deep_for_a_stack_are_left_out() {
+        let nested = |depth: u32| {
+            let table = |inner: Vec<u8>| {
+                let length = u32::try_from(inner.len()).expect("short").to_be_bytes();
+                [length.as_slice(), &inner].concat()
+            };
+            let deeper = |inner: Vec<u8>, _| [b"\0F".as_slice(), &table(inner)].concat();
+            payload(HEADERS, &table((1..depth).fold(Vec::new(), deeper)))
+        };
+        assert_eq!(made_readable(&nested(DEPTH_MAX)), None);
+        for depth in [DEPTH_MAX + 1, 2_000] {
+            assert_eq!(made_readable(&nested(depth)), Some(payload(0, b"")), "{depth}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_publisher_sends_becomes_readable(
+            flags in any::<u16>(),
+            changes in prop::collection::vec((0..40_usize, any::<u8>()), 0..4),
+            rest in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let mut properties = b"\x01j\x01e\0\0\0\x10\x01aF\0\0\0\x09\x01bS\0\0\0\x02xy\x02\x05\x01c\x01r".to_vec();
+            properties.extend(rest);
+            for (at, byte) in changes {
+                let at = at % properties.len();
+                properties[at] = byte;
+            }
+            for flags in [flags, 0xfc00, 0xfe00] {
+                let before = payload(flags, &properties);
+                let made = made_readable(&before);
+                prop_assert_eq!(made.is_none(), is_readable(&before[PROPERTIES_AT..]));
+                let made = made.unwrap_or_else(|| before.clone());
+                prop_assert!(is_readable(&made[PROPERTIES_AT..]));
+                prop_assert_eq!(&made[..PROPERTIES_AT], &HEAD);
+                prop_assert!(made.len() == before.len() || made.len() == PROPERTIES_AT + 2);
+            }
         }
     }
 }

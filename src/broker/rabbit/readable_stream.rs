@@ -1,10 +1,7 @@
-//! A connection on which every message can be read, for the dead letters: an unreadable one stays in their queue until an
-//! operator removes it.
-//!
-//! Its stream makes content headers readable before `lapin` sees them.
+//! A connection on which every message can be read: its stream makes content headers readable before `lapin` sees them.
 
 use std::future::ready;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +18,7 @@ use lapin::tcp::AMQPUriTcpExt as _;
 use lapin::uri::AMQPUri;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 
-use super::readable_properties::make_readable;
+use super::readable_properties::made_readable;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Type, AMQP channel and size of a frame; after the payload comes one byte more.
@@ -131,6 +128,14 @@ impl AsyncWrite for ReadableStream {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, slices)
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().inner).poll_flush(cx)
     }
@@ -151,31 +156,30 @@ impl Frames {
     /// `true` if a content header was made readable.
     fn add(&mut self, bytes: &[u8]) -> bool {
         self.begun.extend(bytes);
-        let mut is_mended = false;
-        while let Some(length) = next_length(&self.begun) {
-            let rest = self.begun.split_off(length);
-            let frame = std::mem::replace(&mut self.begun, rest);
-            is_mended |= self.add_frame(frame);
+        let (mut at, mut is_mended) = (0, false);
+        while let Some(length) = next_length(&self.begun[at..]) {
+            is_mended |= add_frame(&mut self.whole, &self.begun[at..at + length]);
+            at += length;
         }
+        self.begun.drain(..at);
         is_mended
     }
+}
 
-    fn add_frame(&mut self, frame: Vec<u8>) -> bool {
-        if frame[0] != CONTENT_HEADER {
-            self.whole.extend(frame);
-            return false;
-        }
-        let (head, rest) = frame.split_at(FRAME_HEAD_BYTES);
-        let (payload, end) = rest.split_at(rest.len() - 1);
-        let mut payload = payload.to_vec();
-        let is_mended = make_readable(&mut payload);
-        let size = u32::try_from(payload.len()).expect("no longer than a frame");
-        self.whole.extend(&head[..FRAME_HEAD_BYTES - 4]);
-        self.whole.extend(size.to_be_bytes());
-        self.whole.extend(payload);
-        self.whole.extend(end);
-        is_mended
-    }
+fn add_frame(whole: &mut Vec<u8>, frame: &[u8]) -> bool {
+    let made = (frame[0] == CONTENT_HEADER)
+        .then(|| &frame[FRAME_HEAD_BYTES..frame.len() - 1])
+        .and_then(made_readable);
+    let Some(payload) = made else {
+        whole.extend(frame);
+        return false;
+    };
+    let size = u32::try_from(payload.len()).expect("no longer than before");
+    whole.extend(&frame[..FRAME_HEAD_BYTES - 4]);
+    whole.extend(size.to_be_bytes());
+    whole.extend(payload);
+    whole.extend(&frame[frame.len() - 1..]);
+    true
 }
 
 /// The length of the frame at the beginning, if it is whole. Bytes that are no frame are passed on as they are.
