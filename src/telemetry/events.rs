@@ -17,7 +17,8 @@ use tracing::{debug, error, info, warn};
 
 pub use self::broker::{
     broker_blocked, broker_closed, broker_connected, broker_host_failed, broker_lost, broker_not_replaced,
-    broker_still_lost, broker_unblocked, declaration_retried, declaration_unanswered, result_unroutable, topology_refused,
+    broker_still_lost, broker_unblocked, declaration_retried, declaration_unanswered, result_unroutable,
+    topology_refused,
 };
 pub use self::certificates::{certificates_refused, certificates_reloaded};
 pub use self::store::{

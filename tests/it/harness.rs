@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage, StoredDeadLetter};
-use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
+use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher, RequestConsumer};
 use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
@@ -37,8 +37,9 @@ use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, Provid
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
-    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
+    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
+    ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
+    Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -88,7 +89,14 @@ pub struct FlakyStore {
     pub refusal: Mutex<Option<StoreFault>>,
     /// The recipient whose shard does not answer.
     pub silent_for: Mutex<Option<Digest16>>,
+    /// So many admissions panic.
     pub panics: AtomicUsize,
+    /// Admissions for this recipient panic.
+    pub poison: Mutex<Option<Digest16>>,
+    /// So many counts of a panic panic.
+    pub panics_of_counts: AtomicUsize,
+    /// So many reports of progress panic.
+    pub panics_of_progress: AtomicUsize,
     pub calls: AtomicUsize,
 }
 
@@ -103,10 +111,13 @@ impl FlakyStore {
         *self.refusal.lock().expect("no panic") = refusal;
     }
 
+    fn panic_if_wanted(left: &AtomicUsize) {
+        let panics = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        assert!(panics.is_err(), "the test wants a panic");
+    }
+
     fn reach(&self) -> Result<&MemoryStore, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable(StoreFault::NoAnswer));
         }
@@ -126,7 +137,11 @@ impl Store for FlakyStore {
         if *self.silent_for.lock().expect("no panic") == Some(ask.lease.subject.recipient) {
             return Err(StoreError::Unavailable(StoreFault::NoAnswer));
         }
-        self.reach()?.admit(ask).await
+        let store = self.reach()?;
+        FlakyStore::panic_if_wanted(&self.panics);
+        let is_poison = *self.poison.lock().expect("no panic") == Some(ask.lease.subject.recipient);
+        assert!(!is_poison, "the test wants a panic");
+        store.admit(ask).await
     }
     async fn update_progress(
         &self,
@@ -135,7 +150,14 @@ impl Store for FlakyStore {
         progress: Progress,
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
-        self.reach()?.update_progress(lease, attempts_made, progress, history).await
+        let store = self.reach()?;
+        FlakyStore::panic_if_wanted(&self.panics_of_progress);
+        store.update_progress(lease, attempts_made, progress, history).await
+    }
+    async fn count_panic(&self, panic: &PanicInput<'_>) -> Result<PanicCount, StoreError> {
+        let store = self.reach()?;
+        FlakyStore::panic_if_wanted(&self.panics_of_counts);
+        store.count_panic(panic).await
     }
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
         self.reach()?.claim_message(claim).await
@@ -259,6 +281,8 @@ pub struct Options {
     pub templates: Vec<TemplateFile>,
     /// The publisher of replies, if not that of the world's broker.
     pub replies: Option<Arc<dyn Publisher>>,
+    /// The consumer and the publisher, if not those of the world's broker.
+    pub broker: Option<(Box<dyn RequestConsumer>, Arc<dyn Publisher>)>,
     /// Checks the codes that the provider made.
     pub code_verifier: Option<Arc<dyn CodeVerifier>>,
     /// While it is true, no delivery starts.
@@ -289,6 +313,7 @@ impl Default for Options {
             sender_rate: None,
             templates: Vec::new(),
             replies: None,
+            broker: None,
             code_verifier: None,
             paused: watch::Sender::new(false).subscribe(),
         }
@@ -316,6 +341,9 @@ impl World {
                 refusal: Mutex::default(),
                 silent_for: Mutex::default(),
                 panics: AtomicUsize::new(0),
+                poison: Mutex::default(),
+                panics_of_counts: AtomicUsize::new(0),
+                panics_of_progress: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),
             provider: Arc::new(ScriptedProvider::new(clock)),
@@ -364,11 +392,15 @@ impl Embedded {
         let codes = Arc::new(CodeKeyring::new(keys.collect()).expect("valid"));
         let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         let store: Arc<dyn Store> = world.store.clone();
+        let (consumer, publisher) = options.broker.unwrap_or_else(|| {
+            let consumer = world.broker.consumer(options.channel, options.concurrency + 2);
+            (Box::new(consumer), Arc::new(world.broker.publisher()))
+        });
         let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
             provider: world.provider.clone(),
-            publisher: Arc::new(world.broker.publisher()),
+            publisher,
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             gate: SendGate::new(
                 options.channel,
@@ -412,7 +444,6 @@ impl Embedded {
             let until = maintenance.clone();
             tokio::spawn(async move { gateway.run_maintenance(polling, until).await });
         }
-        let consumer = Box::new(world.broker.consumer(options.channel, options.concurrency + 2));
         Embedded {
             channel: options.channel,
             results: world.broker.subscribe_results(),

@@ -13,6 +13,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_rs::{Runtime, TokioRuntime};
 use lapin::tcp::{RustlsConnector, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::address::TCP_CONNECT_TIMEOUT_MS;
 use super::error::{CONNECT, RabbitError, within};
 use super::hosts::Hosts;
+use super::readable_stream::{self, Inner, Mended, Readable, ReadableRuntime, readable};
 use super::{CLOSE_TIMEOUT, RabbitSettings, SUCCESS};
 use crate::telemetry::events;
 use crate::tls::TlsClient;
@@ -38,9 +40,19 @@ pub(super) async fn connect(
     hosts: &mut Hosts,
     role: &'static str,
 ) -> Result<OpenConnection, RabbitError> {
+    connect_mending(settings, hosts, role, Mended::default()).await
+}
+
+/// Tells of each message that had to be made readable.
+pub(super) async fn connect_mending(
+    settings: &RabbitSettings,
+    hosts: &mut Hosts,
+    role: &'static str,
+    mended: Mended,
+) -> Result<OpenConnection, RabbitError> {
     let mut failures = Vec::new();
     for _ in 0..hosts.count() {
-        match connect_to_host(settings, hosts, role).await {
+        match connect_to_host(settings, hosts, role, &mended).await {
             Ok(connection) => {
                 for (host, error) in &failures {
                     if hosts.may_report(*host) {
@@ -62,6 +74,7 @@ async fn connect_to_host(
     settings: &RabbitSettings,
     hosts: &mut Hosts,
     role: &'static str,
+    mended: &Mended,
 ) -> Result<OpenConnection, RabbitError> {
     let (name, port) = hosts.current().clone();
     let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name.as_str(), port))).await;
@@ -71,7 +84,8 @@ async fn connect_to_host(
     let limit = if is_only { CONNECT_TIMEOUT } else { NEXT_ADDRESS_AFTER };
     let mut last_error = unreached(io::ErrorKind::AddrNotAvailable.into());
     for address in addresses {
-        match attempt(settings.uri_of(&name, port), settings.tls.as_ref(), address, limit, role).await {
+        let uri = settings.uri_of(&name, port);
+        match attempt(uri, settings.tls.as_ref(), address, limit, role, mended.clone()).await {
             Ok(connection) => {
                 hosts.connected_to(address);
                 return Ok(connection);
@@ -92,34 +106,32 @@ async fn attempt(
     address: SocketAddr,
     limit: Duration,
     role: &'static str,
+    mended: Mended,
 ) -> Result<OpenConnection, RabbitError> {
     let tcp_limit = Duration::from_millis(uri.query.connection_timeout.unwrap_or(TCP_CONNECT_TIMEOUT_MS));
-    let runtime =
-        lapin::runtime::default_runtime().map_err(|source| RabbitError::Failed { step: CONNECT, source })?;
     let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
     // In place of the TLS of `lapin`: it has the roots and certificates of the settings.
     let connector = tls.map(|tls| RustlsConnector::from(tls.config()));
+    let tokio = TokioRuntime::tokio_current();
     let guard = SocketGuard::default();
     let socket = Arc::clone(&guard.0);
     let connecting = Connection::connector(
         uri,
-        runtime,
-        async move |uri, runtime| {
-            let stream = timeout(tcp_limit, AsyncTcpStream::connect(&runtime, address));
+        readable_stream::runtime(),
+        async move |uri: AMQPUri, _: Runtime<ReadableRuntime>| -> lapin::Result<Readable> {
+            let stream = timeout(tcp_limit, Inner::connect(&tokio, address));
             let stream = socket.given_up.run_until_cancelled(stream).await.ok_or_else(given_up)?;
             let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             if let AsyncTcpStream::Plain(plain) = &stream {
                 socket.keep(plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
             }
-            match (uri.scheme, &connector) {
-                (AMQPScheme::AMQP, _) => Ok(stream),
-                (AMQPScheme::AMQPS, Some(connector)) => {
-                    Ok(stream.into_rustls(connector, &uri.authority.host).await?)
-                }
-                (AMQPScheme::AMQPS, None) => {
-                    Ok(stream.into_tls(&uri.authority.host, TLSConfig::default()).await?)
-                }
-            }
+            let host = &uri.authority.host;
+            let stream = match (uri.scheme, &connector) {
+                (AMQPScheme::AMQP, _) => stream,
+                (AMQPScheme::AMQPS, Some(connector)) => stream.into_rustls(connector, host).await?,
+                (AMQPScheme::AMQPS, None) => stream.into_tls(host, TLSConfig::default()).await?,
+            };
+            Ok(readable(stream, mended.clone()))
         },
         properties,
     );
@@ -223,7 +235,8 @@ mod tests {
     #[tokio::test]
     async fn an_attempt_that_a_silent_server_does_not_answer_is_given_up_with_its_socket() {
         let (listener, address) = silent().await;
-        let connected = attempt(uri(address), None, address, Duration::from_millis(300), "test").await;
+        let connected =
+            attempt(uri(address), None, address, Duration::from_millis(300), "test", Mended::default()).await;
         assert!(matches!(connected, Err(RabbitError::TimedOut(CONNECT))));
         assert_eq!(read_to_end(&listener).await, b"AMQP\0\0\x09\x01");
     }
@@ -232,8 +245,9 @@ mod tests {
     async fn an_attempt_whose_caller_goes_away_closes_its_socket() {
         let (listener, address) = silent().await;
         let long = Duration::from_secs(600);
-        let caller =
-            tokio::spawn(async move { attempt(uri(address), None, address, long, "test").await.map(drop) });
+        let caller = tokio::spawn(async move {
+            attempt(uri(address), None, address, long, "test", Mended::default()).await.map(drop)
+        });
         let (mut stream, _) = listener.accept().await.expect("a connection");
         stream.read_exact(&mut [0; 8]).await.expect("the protocol header");
         caller.abort();

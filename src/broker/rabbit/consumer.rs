@@ -203,7 +203,7 @@ impl Supervisor {
             if let Ok(Some(next)) = ended {
                 let deliveries = self.deliveries.clone();
                 self.retired.spawn(retire(session, consumer, acks, deliveries, self.ended.clone()));
-                opened = next;
+                (opened, *hosts) = next;
                 continue;
             }
             if ended.is_ok() {
@@ -220,12 +220,16 @@ impl Supervisor {
         &mut self,
         session: &Session,
         consumer: &mut Option<Consumer>,
-        hosts: &mut Hosts,
-    ) -> Result<Option<Opened>, RabbitError> {
+        hosts: &Hosts,
+    ) -> Result<Option<(Opened, Hosts)>, RabbitError> {
         let mut failure = pin!(session.failure());
         let settings = self.settings.clone();
         let of = self.of;
-        let open = async || Session::open(&settings, hosts, of, settings.prefetch, true).await;
+        let open = || async {
+            let mut hosts = hosts.clone();
+            let opened = Session::open(&settings, &mut hosts, of, settings.prefetch, true).await;
+            opened.map(|opened| (opened, hosts))
+        };
         let mut replacement = pin!(session.certificates.replacement(ROLE, Some(of), open));
         let names = self.settings.names.clone();
         let mut declared = pin!(session.declare_again(&names, self.of));

@@ -18,6 +18,7 @@ const ADDRESSES_MAX: usize = 8;
 pub(super) type Host = (String, u16);
 
 /// Never empty.
+#[derive(Clone)]
 pub(super) struct Hosts {
     hosts: Arc<[Host]>,
     /// Indices of `hosts`: the first is the current one.

@@ -18,6 +18,8 @@ pub mod health_check;
 mod hosts;
 mod properties;
 pub mod publish;
+mod readable_properties;
+mod readable_stream;
 mod reconnect;
 mod refusals;
 pub mod rpc;

@@ -381,7 +381,7 @@ impl Supervisor {
             let ended = self.supervise(&session, problems, hosts).await;
             self.blocked.send_replace(false);
             if let Ok(Some(next)) = ended {
-                opened = next;
+                (opened, *hosts) = next;
                 self.offer(Some(&opened.0));
                 tokio::spawn(retire(session));
                 continue;
@@ -423,9 +423,12 @@ impl Supervisor {
         &self,
         session: &Arc<Session>,
         mut problems: mpsc::Receiver<Problem>,
-        hosts: &mut Hosts,
-    ) -> Result<Option<Opened>, RabbitError> {
-        let open = async || self.open(hosts).await;
+        hosts: &Hosts,
+    ) -> Result<Option<(Opened, Hosts)>, RabbitError> {
+        let open = || async {
+            let mut hosts = hosts.clone();
+            self.open(&mut hosts).await.map(|opened| (opened, hosts))
+        };
         let mut replacement = pin!(session.certificates.replacement(self.role, None, open));
         let mut events = pin!(session.connection.events_listener());
         self.offer(Some(session));

@@ -173,7 +173,7 @@ impl Supervisor {
             let ended = self.serve(&mut work, &handle, hosts).await;
             self.blocked.send_replace(false);
             if let Ok(Some(next)) = ended {
-                opened = next;
+                (opened, *hosts) = next;
                 tokio::spawn(work.wind_up());
                 continue;
             }
@@ -191,12 +191,15 @@ impl Supervisor {
         &self,
         work: &mut Work,
         handle: &SessionHandle,
-        hosts: &mut Hosts,
-    ) -> Result<Option<Session>, RabbitError> {
+        hosts: &Hosts,
+    ) -> Result<Option<(Session, Hosts)>, RabbitError> {
         let Work { session, pending, requests, unconfirmed } = work;
         let mut events = pin!(session.connection.events_listener());
         let mut replies = session.replies.clone();
-        let open = async || Session::open(&self.settings, hosts).await;
+        let open = || async {
+            let mut hosts = hosts.clone();
+            Session::open(&self.settings, &mut hosts).await.map(|session| (session, hosts))
+        };
         let mut replacement = pin!(session.certificates.replacement(ROLE, None, open));
         self.handle.send_replace(Some(handle.clone()));
         loop {

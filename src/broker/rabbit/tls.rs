@@ -10,7 +10,6 @@ use crate::tls::TlsClient;
 /// A connection that works is kept while a new one cannot be opened.
 const REPLACE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-
 /// The certificates that a connection was opened with.
 pub(super) struct Certificates {
     tls: Option<TlsClient>,
@@ -33,11 +32,11 @@ impl Certificates {
     }
 
     /// Waits for newer certificates, and opens a session with them. Until that succeeds the old one stays in use.
-    pub(super) async fn replacement<T>(
+    pub(super) async fn replacement<T, O: Future<Output = Result<T, RabbitError>>>(
         &self,
         role: &'static str,
         channel: Option<Channel>,
-        mut open: impl AsyncFnMut() -> Result<T, RabbitError>,
+        open: impl Fn() -> O,
     ) -> T {
         self.replaced().await;
         loop {

@@ -127,7 +127,7 @@ impl Node {
             match &state.connection {
                 Connection::Open(open, _) => {
                     let connected = (open.clone(), state.number);
-                    self.replace_if_old(&mut state);
+                    self.renew_if_old(&mut state);
                     return Ok(connected);
                 }
                 Connection::Attempt(attempt) => attempt.clone(),
@@ -161,16 +161,16 @@ impl Node {
     }
 
     /// Begins to make a connection with newer certificates, if there are any. The old one stays in use until then.
-    fn replace_if_old(self: &Arc<Self>, state: &mut State) {
+    fn renew_if_old(self: &Arc<Self>, state: &mut State) {
         let newest = self.newest_certificates();
         let is_due = state.replace_not_before.is_none_or(|time| time <= Instant::now());
         if state.certificates != newest && is_due {
             state.replace_not_before = Some(Instant::now() + REPLACE_AGAIN_AFTER);
-            tokio::spawn(Arc::clone(self).replace(state.number, newest));
+            tokio::spawn(Arc::clone(self).renew(state.number, newest));
         }
     }
 
-    async fn replace(self: Arc<Self>, number: u64, certificates: u64) {
+    async fn renew(self: Arc<Self>, number: u64, certificates: u64) {
         let connected = tokio::time::timeout(ATTEMPT_TIMEOUT, (self.connect)()).await;
         match connected.unwrap_or_else(|_| Err(timed_out())) {
             Ok(open) => {

@@ -8,6 +8,8 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation, ExchangeKind};
 use otpost::broker::SEND_EMAIL_KEY;
 
+use tokio::time::timeout;
+
 use super::*;
 
 /// The promise, with room for a busy machine.
