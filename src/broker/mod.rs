@@ -96,8 +96,11 @@ pub struct DeadLetter {
     /// [`DeadLetterBody`]: crate::domain::dead_letter::DeadLetterBody
     pub body: Vec<u8>,
     pub message_id: Option<String>,
-    /// The delivery count counts the reads of the dead letter.
+    /// Earlier reads of the dead letter.
+    pub reads: u64,
     pub properties: Properties,
+    /// Its properties are no valid AMQP: a byte that is no text is shown as `?`, or they are left out altogether.
+    pub unreadable: bool,
     /// The broker dead-lettered the message, not we.
     pub by_broker: bool,
     pub reason: String,
@@ -273,8 +276,8 @@ pub const fn request_key(channel: Channel) -> &'static str {
     }
 }
 
-/// Returns of a dead letter before the broker drops it. Each listing counts, and a broker's default (20 in RabbitMQ 4)
-/// is soon reached.
+/// Returns of a dead letter before the broker drops it. Before RabbitMQ 4.3 each listing counts, and a broker's default (20 in
+/// RabbitMQ 4) is soon reached.
 pub const DEAD_LETTER_DELIVERY_LIMIT: u32 = 1_000_000;
 
 /// Returns of a request before the broker dead-letters it. It is the last fence, because every lost connection counts

@@ -61,8 +61,8 @@ pub(super) enum DeadLetterAction {
 
 #[derive(Args)]
 pub(super) struct Browse {
-    /// The most dead letters to read, oldest first. Each read counts as one of the million returns that the queue
-    /// allows.
+    /// The most dead letters to read, oldest first. Before RabbitMQ 4.3 each read counts as one of the million returns that
+    /// the queue allows.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     limit: u16,
 }

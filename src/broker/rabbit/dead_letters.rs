@@ -1,7 +1,8 @@
 //! Reads and removes dead letters, over a connection of its own.
 //!
 //! Dead letters are fetched without an acknowledgement and requeued in the end, at the latest by the end of the
-//! connection; the broker counts each return. The queue is not declared, so that one of an older version can be emptied.
+//! connection. RabbitMQ counts each return, since 4.3 only those by the end of the connection. The queue is not declared, so
+//! that one of an older version can be emptied.
 
 use std::time::Duration;
 
@@ -16,12 +17,16 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use super::error::{RabbitError, within};
 use super::properties::{self, Routes, count, owned};
 use super::publish::{open_confirming, send};
-use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect};
+use super::readable_stream::Mended;
+use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect_mending};
 use crate::broker::{DeadLetter, DeadLetters, DeadLettersError, Outgoing, PublishError};
 use crate::domain::time::UnixMillis;
 
 /// Read at once at most, but for the last dead letter.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// RabbitMQ takes 16 s to pass on a message whose headers fill a frame with tables within each other.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct RabbitDeadLetters {
     connection: Connection,
@@ -32,12 +37,14 @@ pub struct RabbitDeadLetters {
     queue: String,
     unacknowledged: u32,
     removed: bool,
+    mended: Mended,
 }
 
 impl RabbitDeadLetters {
     /// Connects, once.
     pub async fn open(settings: &RabbitSettings) -> Result<RabbitDeadLetters, RabbitError> {
-        let connection = connect(settings, "dead letters").await?;
+        let mended = Mended::default();
+        let connection = connect_mending(settings, "dead letters", mended.clone()).await?;
         let reading = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         let (routes, queue) = (Routes::new(&settings.names), settings.names.dead_letters());
         Ok(RabbitDeadLetters {
@@ -48,12 +55,13 @@ impl RabbitDeadLetters {
             queue,
             unacknowledged: 0,
             removed: false,
+            mended,
         })
     }
 
     async fn get(&self) -> Result<Option<BasicGetMessage>, RabbitError> {
         let got = self.reading.basic_get(self.queue.as_str().into(), BasicGetOptions { no_ack: false });
-        within("read the dead letters", RPC_TIMEOUT, got).await
+        within("read the dead letters", READ_TIMEOUT, got).await
     }
 
     /// Requeues everything and waits until it is in the queue, so that the next command sees it.
@@ -95,7 +103,7 @@ impl DeadLetters for RabbitDeadLetters {
         while found.len() < count_max && bytes < BYTES_MAX {
             let Some(message) = self.get().await.map_err(failed)? else { break };
             bytes += message.delivery.data.len();
-            found.push(dead_letter(message.delivery));
+            found.push(DeadLetter { unreadable: self.mended.take(), ..dead_letter(message.delivery) });
             self.unacknowledged += 1;
         }
         Ok(found)
@@ -165,7 +173,10 @@ fn dead_letter(delivery: lapin::message::Delivery) -> DeadLetter {
         requested_at: if by_broker { incoming.timestamp } else { time("x-otpost-requested-at") },
         request_id: ours("x-otpost-request-id"),
         status: ours("x-otpost-status"),
+        // Since 4.3, as the delivery count leaves out the reads that ended in order.
+        reads: headers.count("x-acquired-count").unwrap_or(incoming.delivery_count),
         properties: incoming,
+        unreadable: false,
         body: delivery.data,
     }
 }

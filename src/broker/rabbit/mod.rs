@@ -14,6 +14,8 @@ pub mod error;
 pub mod health_check;
 mod properties;
 pub mod publish;
+mod readable_properties;
+mod readable_stream;
 mod reconnect;
 pub mod rpc;
 pub mod topology;
@@ -24,6 +26,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
 use self::error::{CONNECT, RabbitError, within};
+use self::readable_stream::Mended;
 use crate::broker::Names;
 use crate::domain::server_url::InvalidUrl;
 
@@ -53,10 +56,19 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// meanwhile. AMQP does not confirm acknowledgements.
 const SETTLE_GRACE: Duration = Duration::from_millis(100);
 
-/// `role` is shown in the broker's list of connections.
 async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {
+    connect_mending(settings, role, Mended::default()).await
+}
+
+/// `role` is shown in the broker's list of connections.
+async fn connect_mending(
+    settings: &RabbitSettings,
+    role: &'static str,
+    mended: Mended,
+) -> Result<Connection, RabbitError> {
     let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
-    within(CONNECT, CONNECT_TIMEOUT, Connection::connect_uri(settings.uri.clone(), properties)).await
+    let connected = readable_stream::connect(settings.uri.clone(), properties, mended);
+    within(CONNECT, CONNECT_TIMEOUT, connected).await
 }
 
 /// Failure changes nothing: the broker redelivers unsettled deliveries either way.

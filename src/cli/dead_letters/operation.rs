@@ -158,11 +158,13 @@ async fn replay(
     let source_queue = entry.dead_letter.queue.as_deref();
     let channel = source_queue.and_then(|queue| names.channel_of(queue)).unwrap_or_default();
     let properties = &entry.dead_letter.properties;
+    // A correlation id that could not be read is not the caller's.
+    let correlation_id = properties.correlation_id.as_deref().filter(|_| !entry.dead_letter.unreadable);
     let message = Outgoing {
         target: Target::Requests(channel),
         body: &replay.body,
         message_id: &format!("replay:{}", replay.to),
-        correlation_id: properties.correlation_id.as_deref(),
+        correlation_id,
         at: replay.at,
         traceparent: properties.traceparent.as_deref(),
     };

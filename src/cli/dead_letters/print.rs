@@ -31,7 +31,13 @@ struct DeadLetterRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_count: Option<u64>,
     bytes: usize,
+    /// Its properties are no valid AMQP.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unreadable: bool,
 }
+
+/// Shown in place of the error of a dead letter that has none.
+const UNREADABLE: &str = "its properties are no valid AMQP";
 
 pub(super) fn list(entries: &[Entry], json: bool) -> Exit {
     let now = Clock::System.now();
@@ -71,12 +77,13 @@ fn row(entry: &Entry, now: UnixMillis) -> DeadLetterRow<'_> {
         age_seconds: dead_letter.at.map(|at| now.since(at).as_secs()),
         by: if dead_letter.by_broker { "broker" } else { "otpost" },
         reason: &dead_letter.reason,
-        error: dead_letter.error.as_deref(),
+        error: dead_letter.error.as_deref().or(dead_letter.unreadable.then_some(UNREADABLE)),
         queue: dead_letter.queue.as_deref(),
         request_id: entry.request.as_ref().map(RequestId::as_str),
         status: dead_letter.status.as_deref(),
         delivery_count: dead_letter.delivery_count,
         bytes: entry.body.as_ref().map_or(dead_letter.body.len(), |body| body.bytes),
+        unreadable: dead_letter.unreadable,
     }
 }
 
@@ -147,7 +154,7 @@ fn details(entry: &Entry, now: UnixMillis) -> DeadLetterDetails<'_> {
         correlation_id: dead_letter.properties.correlation_id.as_deref(),
         traceparent: dead_letter.properties.traceparent.as_deref(),
         requested_at: dead_letter.requested_at,
-        looks: dead_letter.properties.delivery_count,
+        looks: dead_letter.reads,
         sealed: body.is_some_and(|body| body.sealed.is_some()),
         code_removed: body.is_some_and(|body| body.code_removed),
         excerpt: masked_excerpt(excerpt),
@@ -174,6 +181,7 @@ fn print_details(details: &DeadLetterDetails<'_>) {
         ("requested at", time(details.requested_at)),
         ("returns", row.delivery_count.map(|count| count.to_string())),
         ("reads", Some(details.looks.to_string())),
+        ("properties", row.unreadable.then(|| "no valid AMQP: ? stands for what cannot be read".to_owned())),
         ("message id", details.message_id.map(str::to_owned)),
         ("correlation id", details.correlation_id.map(str::to_owned)),
         ("traceparent", details.traceparent.map(str::to_owned)),

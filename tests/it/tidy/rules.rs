@@ -174,7 +174,8 @@ fn in_order(mut circle: Vec<&str>) -> Vec<&str> {
     circle
 }
 
-pub const HOMES: [(&str, &[&str]); 22] = [
+pub const HOMES: [(&str, &[&str]); 23] = [
+    ("async_rs", &["broker/rabbit/"]),
     ("aws_lc_rs", &["http/token_key.rs", "provider/sendgrid/signature.rs"]),
     ("chacha20poly1305", &["domain/encryption.rs"]),
     ("lapin", &["broker/rabbit/"]),

@@ -1,6 +1,7 @@
 //! Dead letters are listed, replayed and dropped, at RabbitMQ and by the command line.
 
 mod email;
+mod unreadable;
 
 use std::process::Command;
 use std::time::Duration;
@@ -167,7 +168,7 @@ async fn browsing_shows_everything_and_leaves_the_dead_letters_in_the_queue() {
             assert_eq!(dead_letter.delivery_count, Some(4));
             assert_eq!(dead_letter.properties.correlation_id.as_deref(), Some("order-7"));
             assert_eq!(dead_letter.properties.traceparent.as_deref(), Some(TRACE));
-            assert_eq!(dead_letter.properties.delivery_count, reads, "each read is a return");
+            assert_eq!(dead_letter.reads, reads, "whatever the broker counts as a delivery");
             assert!(
                 browser.browse(100).await.expect("none").is_empty(),
                 "a browser reads each dead letter once"
