@@ -1,7 +1,7 @@
 //! A broker inside the process, for tests, the simulator and the quick start. Nothing survives the process.
 //!
-//! It hands out at most each consumer's prefetch, requeues unsettled deliveries of a consumer that ends, counts returns,
-//! and dead-letters a message after too many. No decision depends on time.
+//! It hands out at most each consumer's prefetch, requeues unsettled deliveries of a consumer that ends, counts these returns
+//! and the counted requeues, and dead-letters a message after too many. No decision depends on time.
 
 mod rpc_client;
 
@@ -253,9 +253,9 @@ impl State {
         }
     }
 
-    /// Requeues a message at the end of the queue, or dead-letters it after too many returns.
-    fn requeue(&mut self, mut message: Message) {
-        message.properties.delivery_count += 1;
+    /// Requeues a message at the end of the queue, or dead-letters it after too many counted returns.
+    fn requeue(&mut self, mut message: Message, is_counted: bool) {
+        message.properties.delivery_count += u64::from(is_counted);
         message.properties.redelivered = true;
         if message.properties.delivery_count <= u64::from(DELIVERY_LIMIT) {
             self.queues[message.channel as usize].push_back(message);
@@ -277,8 +277,10 @@ impl State {
         let Some(message) = self.consumer(consumer).and_then(|consumer| consumer.taken.remove(&tag)) else {
             return;
         };
-        if settlement == Settlement::Requeue {
-            self.requeue(message);
+        match settlement {
+            Settlement::Ack => {}
+            Settlement::Requeue => self.requeue(message, false),
+            Settlement::RequeueCounted => self.requeue(message, true),
         }
         self.hand_out();
     }
@@ -290,7 +292,7 @@ impl State {
         let mut taken: Vec<(u64, Message)> = self.consumers.remove(at).taken.into_iter().collect();
         taken.sort_unstable_by_key(|(tag, _)| *tag);
         for (_, message) in taken {
-            self.requeue(message);
+            self.requeue(message, true);
         }
         self.hand_out();
     }

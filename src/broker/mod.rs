@@ -154,7 +154,10 @@ pub trait Settler: Send + Sync {
 pub enum Settlement {
     /// The result is confirmed: the broker may drop the message.
     Ack,
+    /// An orderly requeue. It raises the delivery count at some versions of the broker only.
     Requeue,
+    /// A requeue that raises the delivery count at every version.
+    RequeueCounted,
 }
 
 /// The AMQP properties and headers that we read. AMQP bounds strings to 255 bytes.
@@ -164,7 +167,7 @@ pub struct Properties {
     pub reply_to: Option<String>,
     pub timestamp: Option<UnixMillis>,
     pub traceparent: Option<String>,
-    /// `x-delivery-count`: earlier deliveries that returned.
+    /// `x-delivery-count`: earlier deliveries that returned, without the orderly requeues that the broker does not count.
     pub delivery_count: u64,
     pub redelivered: bool,
 }

@@ -6,6 +6,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -14,16 +15,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::after_panic::AfterPanic;
 use super::context::{DeliveryContext, HOLD_MAX, HandlerSlot, StopReason};
 use super::gateway::ChannelGateway;
 use super::random::random_id;
 use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement};
 use crate::telemetry::events;
-
-/// A message whose handler panics on this delivery or later is dead-lettered. Every earlier delivery counts, whatever the
-/// reason of its requeue.
-const POISON_FROM_DELIVERY: u64 = 5;
 
 /// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
@@ -154,12 +152,13 @@ async fn handle(
         shutdown,
         started_at: Instant::now(),
         fencing_token: random_id(),
+        may_have_sent: AtomicBool::new(false),
     };
     let processed = AssertUnwindSafe(gateway.process(&mut handler)).catch_unwind().await;
     let settlement = match processed {
         Ok(Ok(())) => Settlement::Ack,
         Ok(Err(reason)) => settle_stopped(gateway, &handler, reason).await,
-        Err(_panic) => after_panic(gateway, &handler).await,
+        Err(_panic) => settle_panicked(gateway, &handler).await,
     };
     drop(handler);
     drop(in_flight);
@@ -179,15 +178,12 @@ async fn settle_stopped(
     Settlement::Requeue
 }
 
-async fn after_panic(gateway: &ChannelGateway, handler: &DeliveryContext<'_>) -> Settlement {
-    let delivery_count = handler.delivery.properties.delivery_count;
-    events::handler_panicked(delivery_count);
-    if delivery_count + 1 < POISON_FROM_DELIVERY {
-        return Settlement::Requeue;
-    }
-    match AssertUnwindSafe(gateway.dead_letter_panicked(handler)).catch_unwind().await {
-        Ok(Ok(())) => Settlement::Ack,
+/// Requeues the delivery of a handler that panicked so that every version of the broker counts it, or dead-letters it.
+async fn settle_panicked(gateway: &ChannelGateway, handler: &DeliveryContext<'_>) -> Settlement {
+    let requeued = match AssertUnwindSafe(gateway.after_panic(handler)).catch_unwind().await {
+        Ok(Ok(AfterPanic::DeadLettered)) => return Settlement::Ack,
+        Ok(Ok(AfterPanic::Requeue)) | Err(_) => Settlement::Requeue,
         Ok(Err(reason)) => settle_stopped(gateway, handler, reason).await,
-        Err(_) => Settlement::Requeue,
-    }
+    };
+    if requeued == Settlement::Requeue { Settlement::RequeueCounted } else { requeued }
 }

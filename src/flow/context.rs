@@ -1,6 +1,7 @@
 //! The values that the steps of one request pass on.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -68,6 +69,8 @@ pub(super) struct DeliveryContext<'a> {
     pub(super) shutdown: &'a CancellationToken,
     pub(super) started_at: Instant,
     pub(super) fencing_token: u64,
+    /// The handler has called the provider to send a message.
+    pub(super) may_have_sent: AtomicBool,
 }
 
 impl DeliveryContext<'_> {
@@ -282,8 +285,14 @@ mod tests {
             settler: Box::new(NeverLost),
         };
         let slot = HandlerSlot::acquire(&slots).await;
-        let mut handler =
-            DeliveryContext { delivery: &delivery, slot, shutdown: &shutdown, started_at, fencing_token: 1 };
+        let mut handler = DeliveryContext {
+            delivery: &delivery,
+            slot,
+            shutdown: &shutdown,
+            started_at,
+            fencing_token: 1,
+            may_have_sent: AtomicBool::new(false),
+        };
         let (slept, _other) = tokio::join!(
             tokio::time::timeout(2 * HOLD_MAX, handler.sleep_without_slot(Duration::from_secs(60))),
             HandlerSlot::acquire(&slots)

@@ -36,13 +36,21 @@ impl ChannelGateway {
         self.publish_result(handler, &result).await
     }
 
-    pub(super) async fn dead_letter_panicked(&self, handler: &DeliveryContext<'_>) -> Result<(), StopReason> {
+    /// With `unsent_attempts` the handler has the lease, and none of these attempts sent a message.
+    pub(super) async fn dead_letter_panicked(
+        &self,
+        handler: &DeliveryContext<'_>,
+        unsent_attempts: Option<u32>,
+    ) -> Result<(), StopReason> {
         let delivery = handler.delivery;
         let published = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => {
                 let outcome = self.panicked_outcome(request.purpose.as_str());
                 let (to, outcome) = match self.validate(&request) {
-                    Ok(valid) => (valid.to.masked(), self.complete_panicked(handler, &valid, outcome).await?),
+                    Ok(valid) => {
+                        let completed = self.complete_panicked(handler, &valid, outcome, unsent_attempts);
+                        (valid.to.masked(), completed.await?)
+                    }
                     Err(rejection) => (rejection.to, outcome),
                 };
                 Some((request.id, to, outcome))
@@ -89,26 +97,33 @@ impl ChannelGateway {
         outcome
     }
 
-    /// Records `failed`, or `unknown` if the store has a record of the request in progress: the record cannot show
-    /// whether a handler sent the message before it panicked.
+    /// Records `failed` if the request has no record, or its record shows that nothing was sent; else `unknown`, because a
+    /// handler may have sent the message before it panicked.
     async fn complete_panicked(
         &self,
         handler: &DeliveryContext<'_>,
         valid: &ValidRequest<'_>,
         mut failed: Outcome,
+        unsent_attempts: Option<u32>,
     ) -> Result<Outcome, StopReason> {
         failed.history.to = valid.to.masked();
-        // A new token: if the handler completed before it panicked, the store then answers with that outcome and does not
-        // take this call for a repeat.
-        let lease = Lease { token: random_id(), ..valid.lease(handler) };
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
-        // With a record in progress the store refuses `failed`, and `unknown` is recorded.
-        for outcome in [failed, unknown] {
+        let ours = valid.lease(handler);
+        // A new token: if the handler completed before it panicked, the store then answers with that outcome and does not
+        // take this call for a repeat.
+        let new = Lease { token: random_id(), ..ours };
+        let unsent = unsent_attempts.map(|attempts| {
+            let provider = (attempts > 0).then(|| self.provider.name().to_owned());
+            (ours, Outcome { attempts, provider, ..failed.clone() }, Refund::Full)
+        });
+        // Of a record in progress the store refuses `failed` under a new token, and `unknown` is recorded.
+        let without_lease = [(new, failed, Refund::None), (new, unknown, Refund::None)];
+        for (lease, outcome, refund) in unsent.into_iter().chain(without_lease) {
             let input = CompletionInput {
                 lease,
                 outcome: &outcome,
-                refund: Refund::None,
+                refund,
                 limits: &self.policy.limits,
                 found_by_lookup: false,
                 message_is_unnamed: false,

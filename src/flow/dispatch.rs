@@ -2,6 +2,7 @@
 //!
 //! An attempt in doubt is [reconciled](super::reconcile) before anything is sent again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -183,6 +184,7 @@ impl ChannelGateway {
             validity: ctx.time_left(),
             attempt,
         };
+        ctx.handler.may_have_sent.store(true, Ordering::Relaxed);
         let call_began = Instant::now();
         let call = tokio::time::timeout(self.policy.provider_call_max(), self.provider.send(&message));
         let mut answer = call

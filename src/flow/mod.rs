@@ -7,6 +7,7 @@
 //! - [`send_gate`]: the checks before every message, with the [`sender_rate`].
 //! - [`reconcile`]: finds out whether an attempt in doubt was sent.
 //! - [`progress`]: renews the lease of a request while it is being sent.
+//! - [`after_panic`]: counts the panics of a request.
 //! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
 //! - [`reply`]: copies of results for callers' own queues.
 //! - [`maintenance`]: heartbeat, probes, overdue receipts.
@@ -21,6 +22,7 @@
 //! record cannot be read.
 
 pub mod admit;
+pub mod after_panic;
 pub mod complete;
 pub mod consumer_loop;
 pub mod context;

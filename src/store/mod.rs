@@ -16,6 +16,7 @@ pub mod fault;
 pub mod lease;
 pub mod limit_subject;
 pub mod memory;
+pub mod panic_count;
 pub mod progress;
 pub mod receipt;
 pub mod redis;
@@ -38,6 +39,7 @@ pub use self::error::{Damaged, StoreError};
 pub use self::fault::StoreFault;
 pub use self::lease::Lease;
 pub use self::limit_subject::LimitSubject;
+pub use self::panic_count::{PanicCount, PanicInput};
 pub use self::progress::{Progress, ProgressAnswer};
 pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
 pub use self::request_record::{CodeState, RequestRecord, RequestState, RequestSummary};
@@ -69,6 +71,10 @@ pub trait Store: Send + Sync {
         progress: Progress,
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError>;
+
+    /// Counts the panic of a handler, once for its fencing token, and ends its lease. Requeues do not change the count; it
+    /// is kept as long as a record. A request needs no record for it.
+    async fn count_panic(&self, input: &PanicInput<'_>) -> Result<PanicCount, StoreError>;
 
     /// Claims one of the listed messages, if one must be that of the request in doubt.
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError>;

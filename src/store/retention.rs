@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::domain::message_match::CLOCK_DIFFERENCE_MAX;
 
-/// A request in progress, and an outcome other than `rejected`, are kept this long for repeats.
+/// A request in progress, and an outcome other than `rejected`, are kept this long for repeats. Panics of a request count
+/// for this long after the last one.
 pub(crate) const OUTCOME_KEPT: Duration = Duration::from_secs(86_400);
 /// A rejection is kept this long for repeats.
 pub(crate) const REJECTION_KEPT: Duration = Duration::from_secs(900);

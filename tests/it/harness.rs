@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage, StoredDeadLetter};
-use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
+use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher, RequestConsumer};
 use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
@@ -37,8 +37,9 @@ use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, Provid
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
-    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
+    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
+    ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
+    Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -86,7 +87,14 @@ pub struct FlakyStore {
     pub damaged: Mutex<Option<Damaged>>,
     /// Why it refuses every step.
     pub refusal: Mutex<Option<StoreFault>>,
+    /// So many admissions panic.
     pub panics: AtomicUsize,
+    /// Admissions for this recipient panic.
+    pub poison: Mutex<Option<Digest16>>,
+    /// So many counts of a panic panic.
+    pub panics_of_counts: AtomicUsize,
+    /// So many reports of progress panic.
+    pub panics_of_progress: AtomicUsize,
     pub calls: AtomicUsize,
 }
 
@@ -101,10 +109,13 @@ impl FlakyStore {
         *self.refusal.lock().expect("no panic") = refusal;
     }
 
+    fn panic_if_wanted(left: &AtomicUsize) {
+        let panics = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        assert!(panics.is_err(), "the test wants a panic");
+    }
+
     fn reach(&self) -> Result<&MemoryStore, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable(StoreFault::NoAnswer));
         }
@@ -121,7 +132,11 @@ impl FlakyStore {
 #[async_trait]
 impl Store for FlakyStore {
     async fn admit(&self, ask: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
-        self.reach()?.admit(ask).await
+        let store = self.reach()?;
+        FlakyStore::panic_if_wanted(&self.panics);
+        let is_poison = *self.poison.lock().expect("no panic") == Some(ask.lease.subject.recipient);
+        assert!(!is_poison, "the test wants a panic");
+        store.admit(ask).await
     }
     async fn update_progress(
         &self,
@@ -130,7 +145,14 @@ impl Store for FlakyStore {
         progress: Progress,
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
-        self.reach()?.update_progress(lease, attempts_made, progress, history).await
+        let store = self.reach()?;
+        FlakyStore::panic_if_wanted(&self.panics_of_progress);
+        store.update_progress(lease, attempts_made, progress, history).await
+    }
+    async fn count_panic(&self, panic: &PanicInput<'_>) -> Result<PanicCount, StoreError> {
+        let store = self.reach()?;
+        FlakyStore::panic_if_wanted(&self.panics_of_counts);
+        store.count_panic(panic).await
     }
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
         self.reach()?.claim_message(claim).await
@@ -251,6 +273,8 @@ pub struct Options {
     pub templates: Vec<TemplateFile>,
     /// The publisher of replies, if not that of the world's broker.
     pub replies: Option<Arc<dyn Publisher>>,
+    /// The consumer and the publisher, if not those of the world's broker.
+    pub broker: Option<(Box<dyn RequestConsumer>, Arc<dyn Publisher>)>,
     /// Checks the codes that the provider made.
     pub code_verifier: Option<Arc<dyn CodeVerifier>>,
     /// While it is true, no delivery starts.
@@ -281,6 +305,7 @@ impl Default for Options {
             sender_rate: None,
             templates: Vec::new(),
             replies: None,
+            broker: None,
             code_verifier: None,
             paused: watch::Sender::new(false).subscribe(),
         }
@@ -307,6 +332,9 @@ impl World {
                 damaged: Mutex::default(),
                 refusal: Mutex::default(),
                 panics: AtomicUsize::new(0),
+                poison: Mutex::default(),
+                panics_of_counts: AtomicUsize::new(0),
+                panics_of_progress: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),
             provider: Arc::new(ScriptedProvider::new(clock)),
@@ -355,11 +383,15 @@ impl Embedded {
         let codes = Arc::new(CodeKeyring::new(keys.collect()).expect("valid"));
         let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         let store: Arc<dyn Store> = world.store.clone();
+        let (consumer, publisher) = options.broker.unwrap_or_else(|| {
+            let consumer = world.broker.consumer(options.channel, options.concurrency + 2);
+            (Box::new(consumer), Arc::new(world.broker.publisher()))
+        });
         let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
             provider: world.provider.clone(),
-            publisher: Arc::new(world.broker.publisher()),
+            publisher,
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             gate: SendGate::new(
                 options.channel,
@@ -403,7 +435,6 @@ impl Embedded {
             let until = maintenance.clone();
             tokio::spawn(async move { gateway.run_maintenance(polling, until).await });
         }
-        let consumer = Box::new(world.broker.consumer(options.channel, options.concurrency + 2));
         Embedded {
             channel: options.channel,
             results: world.broker.subscribe_results(),

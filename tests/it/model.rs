@@ -15,7 +15,9 @@ use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::{CodeCheck, ProviderCheckEnd};
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
-use otpost::store::{AdmissionInput, ClaimInput, CompletionInput, NewReceipt, Progress, Refund, StoreError};
+use otpost::store::{
+    AdmissionInput, ClaimInput, CompletionInput, NewReceipt, PanicInput, Progress, Refund, StoreError,
+};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -29,6 +31,7 @@ enum Step {
     Pass { milliseconds: u64 },
     AdmissionInput(Copy),
     Progress { copy: Copy, progress: u8, attempts_made: Option<u32> },
+    CountPanic { copy: Copy, may_have_sent: bool },
     Claim { copy: Copy, listed: u8, a_text_is_missing: bool },
     Complete { copy: Copy, end: End },
     Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
@@ -129,6 +132,7 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => passes.prop_map(|milliseconds| Step::Pass { milliseconds }),
         8 => copies().prop_map(Step::AdmissionInput),
         6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, progress, attempts_made)| Step::Progress { copy, progress, attempts_made }),
+        3 => (copies(), any::<bool>()).prop_map(|(copy, may_have_sent)| Step::CountPanic { copy, may_have_sent }),
         3 => (copies(), ends()).prop_map(|(copy, end)| Step::Complete { copy, end }),
         3 => (copies(), 1..4_u8, prop::bool::weighted(0.2)).prop_map(|(copy, listed, a_text_is_missing)| Step::Claim { copy, listed, a_text_is_missing }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
@@ -242,6 +246,11 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         Step::AdmissionInput(copy) => admit(store, copy, now).await,
         Step::Progress { copy, progress, attempts_made } => {
             update_progress(store, copy, *progress, *attempts_made, now).await
+        }
+        Step::CountPanic { copy, may_have_sent } => {
+            let request = copy.request_to(now);
+            let input = PanicInput { lease: request.lease(), may_have_sent: *may_have_sent, panics_max: 2 };
+            shown(store.count_panic(&input).await)
         }
         Step::Claim { copy, listed, a_text_is_missing } => {
             claim(store, copy, *listed, *a_text_is_missing, now).await
@@ -425,6 +434,7 @@ fn for_shards(mut step: Step) -> Step {
     match &mut step {
         Step::AdmissionInput(copy)
         | Step::Progress { copy, .. }
+        | Step::CountPanic { copy, .. }
         | Step::Claim { copy, .. }
         | Step::Complete { copy, .. }
         | Step::Usage { copy }

@@ -59,6 +59,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "last server",
         "minutes in which receipts are due",
         "note of a suppression",
+        "panics of a request",
         "receipts due in a minute",
         "recipient",
         "request",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -71,12 +71,17 @@ async fn gather(
 async fn write(channel: &Channel, plan: Plan) -> Result<(), RabbitError> {
     let requeue = BasicNackOptions { multiple: false, requeue: true };
     let nacks = plan.nacks.iter().map(|tag| channel.basic_nack(*tag, requeue));
+    let counted = BasicRejectOptions { requeue: true };
+    let rejects = plan.rejects.iter().map(|tag| channel.basic_reject(*tag, counted));
     let ack = |tag, multiple| channel.basic_ack(tag, BasicAckOptions { multiple });
     let up_to = plan.ack_up_to.iter().map(|tag| ack(*tag, true));
     let acks = up_to.chain(plan.acks.iter().map(|tag| ack(*tag, false)));
     // The broker must see a requeue before an acknowledgement of everything up to a higher tag.
     if !plan.nacks.is_empty() {
         within("requeue", RPC_TIMEOUT, try_join_all(nacks)).await?;
+    }
+    if !plan.rejects.is_empty() {
+        within("requeue", RPC_TIMEOUT, try_join_all(rejects)).await?;
     }
     within("acknowledge", RPC_TIMEOUT, try_join_all(acks)).await?;
     Ok(())
@@ -94,6 +99,8 @@ struct Deliveries {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     nacks: Vec<u64>,
+    /// Every version of RabbitMQ counts a reject; since 4.3 a nack is not counted.
+    rejects: Vec<u64>,
     /// A tag that is open at the broker itself: for a settled tag RabbitMQ closes the channel.
     ack_up_to: Option<u64>,
     acks: Vec<u64>,
@@ -109,6 +116,7 @@ impl Deliveries {
         for (tag, settlement) in batch.drain(..) {
             match settlement {
                 Settlement::Requeue => plan.nacks.push(tag),
+                Settlement::RequeueCounted => plan.rejects.push(tag),
                 Settlement::Ack if tag < oldest_open => plan.ack_up_to = plan.ack_up_to.max(Some(tag)),
                 Settlement::Ack => plan.acks.push(tag),
             }
@@ -128,42 +136,47 @@ impl Deliveries {
 
 #[cfg(test)]
 mod tests {
-    use super::Settlement::{Ack, Requeue};
+    use super::Settlement::{Ack, Requeue, RequeueCounted};
     use super::*;
+
+    const NONE: (&[u64], &[u64]) = (&[], &[]);
 
     #[track_caller]
     fn check(
         deliveries: &mut Deliveries,
         batch: &[SettledDelivery],
-        nacks: &[u64],
+        requeues: (&[u64], &[u64]),
         ack_up_to: Option<u64>,
         acks: &[u64],
     ) {
-        let expected = Plan { nacks: nacks.to_vec(), ack_up_to, acks: acks.to_vec() };
+        let (nacks, rejects) = (requeues.0.to_vec(), requeues.1.to_vec());
+        let expected = Plan { nacks, rejects, ack_up_to, acks: acks.to_vec() };
         assert_eq!(deliveries.plan(&mut batch.to_vec()), expected);
     }
 
     #[test]
     fn deliveries_below_the_oldest_open_one_are_acknowledged_together() {
         let mut deliveries = Deliveries::default();
-        check(&mut deliveries, &[(2, Ack), (1, Ack), (3, Ack)], &[], Some(3), &[]);
-        check(&mut deliveries, &[(4, Ack)], &[], Some(4), &[]);
+        check(&mut deliveries, &[(2, Ack), (1, Ack), (3, Ack)], NONE, Some(3), &[]);
+        check(&mut deliveries, &[(4, Ack)], NONE, Some(4), &[]);
     }
 
     #[test]
     fn an_open_delivery_does_not_delay_the_others() {
         let mut deliveries = Deliveries::default();
-        check(&mut deliveries, &[(2, Ack), (4, Ack)], &[], None, &[2, 4]);
-        check(&mut deliveries, &[(5, Ack), (3, Ack)], &[], None, &[5, 3]);
-        check(&mut deliveries, &[(1, Ack)], &[], Some(1), &[]);
-        check(&mut deliveries, &[(6, Ack)], &[], Some(6), &[]);
+        check(&mut deliveries, &[(2, Ack), (4, Ack)], NONE, None, &[2, 4]);
+        check(&mut deliveries, &[(5, Ack), (3, Ack)], NONE, None, &[5, 3]);
+        check(&mut deliveries, &[(1, Ack)], NONE, Some(1), &[]);
+        check(&mut deliveries, &[(6, Ack)], NONE, Some(6), &[]);
     }
 
     #[test]
     fn a_requeue_is_never_covered_by_a_multiple_acknowledgement() {
         let mut deliveries = Deliveries::default();
-        check(&mut deliveries, &[(1, Ack), (3, Requeue), (2, Ack)], &[3], Some(2), &[]);
-        check(&mut deliveries, &[(5, Ack), (4, Requeue)], &[4], Some(5), &[]);
+        check(&mut deliveries, &[(1, Ack), (3, Requeue), (2, Ack)], (&[3], &[]), Some(2), &[]);
+        check(&mut deliveries, &[(5, Ack), (4, Requeue)], (&[4], &[]), Some(5), &[]);
+        let mixed = [(8, Ack), (6, RequeueCounted), (7, Requeue)];
+        check(&mut deliveries, &mixed, (&[7], &[6]), Some(8), &[]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod admit;
 mod claim;
 mod complete;
 mod log;
+mod panic_count;
 mod progress;
 mod provider_check;
 mod receipts;
@@ -26,8 +27,8 @@ use self::state::State;
 use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
-    RequestSummary, SharedState, Store, StoreError, Usage,
+    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
+    ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
@@ -109,6 +110,10 @@ impl Store for MemoryStore {
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
         Ok(self.step(|state, now| state.update_progress(lease, attempts_made, progress, history, now)))
+    }
+
+    async fn count_panic(&self, input: &PanicInput<'_>) -> Result<PanicCount, StoreError> {
+        Ok(self.step(|state, now| state.count_panic(input, now)))
     }
 
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {

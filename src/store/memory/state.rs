@@ -23,6 +23,7 @@ pub(super) struct State {
     pub(super) index: HashMap<RequestId, Digest16>,
     /// By recipient and purpose.
     pub(super) challenges: HashMap<(Digest16, String), Challenge>,
+    pub(super) panics: HashMap<RecordKey, Panics>,
     pub(super) cooldowns: HashMap<Digest16, Cooldown>,
     pub(super) logs: Logs,
     /// Provider checks of a recipient that may have been right: answered right, or without an answer.
@@ -53,6 +54,12 @@ pub(super) struct Cooldown {
 pub(super) struct Claim {
     pub(super) request_id: RequestId,
     pub(super) until: UnixMillis,
+}
+
+/// The panicked handlers of a request, by their fencing tokens.
+pub(super) struct Panics {
+    pub(super) tokens: Vec<u64>,
+    pub(super) kept_until: UnixMillis,
 }
 
 pub(super) struct PossibleCheck {
@@ -173,6 +180,7 @@ impl State {
         self.unsent.retain(|_, requests| requests.iter().any(|request| request.at.plus(DAY) > now));
         self.possible_checks.retain(|_, checks| checks.iter().any(|check| check.at.plus(DAY) > now));
         self.suppressions.retain(|_, suppression| suppression.is_in_force(now));
+        self.panics.retain(|_, panics| panics.kept_until > now);
         self.claims.retain(|_, claim| claim.until > now);
         self.idempotency_keys.retain(|_, (_, until)| *until > now);
         self.expected_receipts.retain(|expected| expected.due.plus(KEPT) > now);

@@ -102,6 +102,7 @@ pub(super) fn damaged(name: &str) -> Damaged {
         "m" => "claim",
         "n" => "suppression_note",
         "t" => "request_text",
+        "p" => "panics",
         "q" | "" => return Damaged::Request,
         shared => return Damaged::Shared(shared.to_owned()),
     })
@@ -146,6 +147,12 @@ impl Keys {
     /// In a shard.
     pub(super) fn request_of(&self, request_id: &RequestId, shard: usize) -> Key {
         self.of_shard(shard, b"q", &request_bytes(request_id))
+    }
+
+    /// The panics of a request's handlers.
+    pub(super) fn panics(&self, request_id: &RequestId, recipient: &Digest16) -> Key {
+        let rest = [request_bytes(request_id).as_slice(), &recipient.bytes()].concat();
+        self.of_shard(self.shard_of(recipient), b"p", &rest)
     }
 
     /// Without a country the scripts only read the key.

@@ -9,12 +9,13 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 18] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
     include_str!("admit.lua"),
     include_str!("progress.lua"),
+    include_str!("panics.lua"),
     include_str!("claims.lua"),
     include_str!("suppressions.lua"),
     include_str!("complete.lua"),
@@ -63,6 +64,7 @@ end
 pub(super) enum Step {
     Admit,
     UpdateProgress,
+    CountPanic,
     ClaimMessage,
     Complete,
     Verify,
@@ -104,9 +106,10 @@ pub(super) enum Step {
     FinishReshard,
 }
 
-const STEPS: [Step; 41] = [
+const STEPS: [Step; 42] = [
     Step::Admit,
     Step::UpdateProgress,
+    Step::CountPanic,
     Step::ClaimMessage,
     Step::Complete,
     Step::Verify,
@@ -188,6 +191,7 @@ impl Step {
         match self {
             Step::Admit => "admit",
             Step::UpdateProgress => "update_progress",
+            Step::CountPanic => "count_panic",
             Step::ClaimMessage => "claim_message",
             Step::Complete => "complete",
             Step::Verify => "verify",

@@ -55,8 +55,9 @@ use super::retention::{
 };
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
-    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store, StoreError, StoreFault, Usage,
+    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
+    ProgressAnswer, ReceiptAnswer, Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store,
+    StoreError, StoreFault, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
@@ -216,6 +217,24 @@ impl Store for RedisStore {
             .arg(self.settings().pack())
             .arg(update.done());
         self.run("update_progress", &call, replies::progress_answer).await
+    }
+
+    async fn count_panic(&self, input: &PanicInput<'_>) -> Result<PanicCount, StoreError> {
+        let [recipient, request] = self.keys.of_lease(&input.lease);
+        let panics = self.keys.panics(input.lease.request_id, &input.lease.subject.recipient);
+        let call = self
+            .call(Step::CountPanic, &[recipient, request, panics])
+            .about(About::of(input.lease.request_id))
+            .arg(self.settings().pack())
+            .arg(
+                Packer::new()
+                    .bytes(&input.lease.token.to_be_bytes())
+                    .flag(input.may_have_sent)
+                    .u16(input.panics_max)
+                    .millis32(millis(OUTCOME_KEPT))
+                    .done(),
+            );
+        self.run("count_panic", &call, replies::panic_count).await
     }
 
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {

@@ -16,8 +16,8 @@ use crate::store::code_check::{CheckAnswer, CodeRequest, ProviderCheckStart};
 use crate::store::retention::{CHALLENGE_KEPT_AFTER, NO_PROVIDER_CODE, RECENT_MAX};
 use crate::store::{
     Admission, AdmissionInput, ClaimAnswer, CodeState, CompletionAnswer, Damaged, Grant, KillSwitch,
-    OverdueReceipt, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestState, RequestSummary, SharedState,
-    StoreError, Usage,
+    OverdueReceipt, PanicCount, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestState, RequestSummary,
+    SharedState, StoreError, Usage,
 };
 
 fn letter(answer: &[u8]) -> Option<(u8, Unpacker<'_>)> {
@@ -127,6 +127,12 @@ pub(super) fn progress_answer(answer: &[u8]) -> Option<ProgressAnswer> {
         b's' => text(words).map(ProgressAnswer::AlreadySent),
         _ => None,
     }
+}
+
+pub(super) fn panic_count(answer: &[u8]) -> Option<PanicCount> {
+    let mut words = Unpacker::new(answer);
+    let (panics, is_unsent, attempts) = (words.u16()?, words.u8()? == 1, words.u16()?);
+    Some(PanicCount { panics, unsent_attempts: is_unsent.then_some(attempts) })
 }
 
 pub(super) fn claim_answer(answer: &[u8]) -> Option<ClaimAnswer> {

@@ -45,7 +45,7 @@ fn named(keys: &Keys, name: &KeyName) -> Vec<Key> {
             let Some(recipient) = recipient else { return keys.request_in_shards(request_id) };
             let key = keys.request(request_id, recipient);
             let of_second_recipient = [key.as_slice(), &recipient.bytes()].concat();
-            vec![key, of_second_recipient]
+            vec![key, of_second_recipient, keys.panics(request_id, recipient)]
         }
     }
 }
@@ -94,6 +94,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         (b's', 16) => ("recipient", recipient),
         (b'q', 17 | 33) => ("request", request),
         (b't', 17) => ("text of a request id", text),
+        (b'p', 33) => ("panics of a request", panics),
         (b'm', 17..) => ("claim", claim),
         (b'v', 16) => ("checks that may have been right", possible_checks),
         (b'k', 16) => ("idempotency key", idempotency_key),
@@ -306,6 +307,19 @@ fn claim(name: &[u8], stored: &Stored) -> Option<Fields> {
         ("message_id", json!(std::str::from_utf8(message_id).ok()?)),
         ("until", time(words.time()?)),
         ("request", request_name(words.bytes(17)?)),
+    ])
+}
+
+fn panics(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (request, recipient) = name.split_at_checked(17)?;
+    let mut words = Unpacker::new(bytes(stored)?);
+    let kept_until = time(words.time()?);
+    let tokens: Value = words.rest().chunks(8).map(hexadecimal).collect();
+    Some(vec![
+        ("request", request_name(request)),
+        ("recipient", hexadecimal(recipient)),
+        ("kept_until", kept_until),
+        ("lease_tokens", tokens),
     ])
 }
 

@@ -3,6 +3,7 @@
 mod dead_letters;
 mod faults;
 mod memory;
+mod poison;
 mod proxy;
 pub mod rabbit;
 
@@ -92,6 +93,7 @@ contract!(
     a_result_and_a_reply_reach_their_readers,
     the_prefetch_is_never_exceeded,
     a_requeued_request_comes_back_and_is_counted,
+    an_orderly_requeue_comes_back_and_keeps_the_other_counts,
     an_acknowledged_request_never_comes_back,
     a_cancelled_consumer_hands_out_its_buffer_and_ends,
     a_paused_consumer_consumes_nothing_more_until_it_is_resumed,
@@ -187,9 +189,23 @@ async fn a_requeued_request_comes_back_and_is_counted(world: &dyn World) {
     send_many(world, 1).await;
     for count in 0..3 {
         let delivery = next(&mut consumer).await;
-        assert_eq!(delivery.properties.delivery_count, count);
-        delivery.settle(Settlement::Requeue);
+        assert_eq!((delivery.properties.delivery_count, delivery.properties.redelivered), (count, count > 0));
+        delivery.settle(Settlement::RequeueCounted);
     }
+}
+
+/// RabbitMQ counts it before 4.3, so no more is promised than that the delivery comes back marked as such.
+async fn an_orderly_requeue_comes_back_and_keeps_the_other_counts(world: &dyn World) {
+    let mut consumer = world.consumer(1);
+    send_many(world, 1).await;
+    let orders = [Settlement::Requeue, Settlement::RequeueCounted, Settlement::Requeue];
+    for (requeues, settlement) in (0..).zip(orders) {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(delivery.properties.redelivered, requeues > 0);
+        delivery.settle(settlement);
+    }
+    let count = next(&mut consumer).await.properties.delivery_count;
+    assert!((1..=3).contains(&count), "{count}");
 }
 
 async fn an_acknowledged_request_never_comes_back(world: &dyn World) {
@@ -295,7 +311,7 @@ async fn a_paused_consumer_hands_out_its_buffer_and_writes_settlements(world: &d
     let mut returns = 0;
     for _ in 0..8 {
         let delivery = next(&mut consumer).await;
-        returns += delivery.properties.delivery_count;
+        returns += usize::from(delivery.properties.redelivered);
         delivery.settle(Settlement::Ack);
     }
     assert_eq!(returns, 4, "they came back once each");
@@ -344,7 +360,7 @@ async fn a_second_consumer_receives_the_deliveries_that_the_first_one_dropped(wo
     assert!(held.is_lost());
     // Too late, and harmless.
     held.settle(Settlement::Ack);
-    again.settle(Settlement::Requeue);
+    again.settle(Settlement::RequeueCounted);
     assert_eq!(next(&mut second).await.properties.delivery_count, 2);
 }
 
@@ -389,7 +405,7 @@ async fn a_request_that_returns_too_often_is_dead_lettered(world: &dyn World) {
     for _ in 0..=otpost::broker::DELIVERY_LIMIT {
         let delivery = next(&mut consumer).await;
         assert_eq!(delivery.body, b"poison");
-        delivery.settle(Settlement::Requeue);
+        delivery.settle(Settlement::RequeueCounted);
     }
     let dead = patiently(world.next_dead_letter()).await;
     assert_eq!((dead.body.as_slice(), dead.reason.as_str()), (b"poison".as_slice(), "delivery_limit"));

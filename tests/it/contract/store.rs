@@ -10,6 +10,7 @@ mod failover;
 mod limits;
 mod old_layout;
 mod opening;
+mod panics;
 mod places;
 mod progress;
 mod properties;
@@ -271,6 +272,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     the_first_outcome_stays(store).await;
     claims::keeps_its_promises(store).await;
     code_request::keeps_its_promises(store).await;
+    panics::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;
     provider_check::keeps_its_promises(store).await;
     receipts::keeps_its_promises(store).await;

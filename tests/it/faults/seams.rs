@@ -39,8 +39,8 @@ use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, Provid
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
-    RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
+    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
+    ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -277,6 +277,9 @@ impl Store for SeamStore {
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
         self.step(self.inner.update_progress(lease, attempts_made, progress, history)).await
+    }
+    async fn count_panic(&self, panic: &PanicInput<'_>) -> Result<PanicCount, StoreError> {
+        self.step(self.inner.count_panic(panic)).await
     }
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
         self.step(self.inner.claim_message(claim)).await

@@ -12,8 +12,8 @@ use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
-    RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
+    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
+    ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -52,6 +52,10 @@ impl Store for Broken {
         _: Progress,
         _: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
+        self.fail().await
+    }
+
+    async fn count_panic(&self, _: &PanicInput<'_>) -> Result<PanicCount, StoreError> {
         self.fail().await
     }
 

@@ -1,13 +1,14 @@
 //! Poison messages and unreadable bodies are dead-lettered, and delay no other message.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use otpost::broker::Properties;
 use otpost::broker::memory::StoredDeadLetter;
 use otpost::domain::dead_letter::DeadLetterBody;
 use otpost::domain::recipient_keyring::RecipientKeyring;
-use otpost::store::Damaged;
+use otpost::store::{Damaged, LimitSubject, Store as _};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -73,7 +74,7 @@ async fn a_panic_frees_its_slot_and_affects_no_other_request() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_panics_five_handlers_gets_a_result_and_is_dead_lettered() {
     let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
-    gateway.world.store.panics.store(5, std::sync::atomic::Ordering::SeqCst);
+    gateway.world.store.panics.store(5, Ordering::SeqCst);
     gateway.request("r1", ALICE).await.expect("failed", Some("internal"));
     gateway.request("r2", BOB).await.expect_sent();
     let dead = gateway.world.dead_letters();
@@ -85,9 +86,9 @@ async fn a_request_that_panics_five_handlers_gets_a_result_and_is_dead_lettered(
 #[tokio::test(start_paused = true)]
 async fn a_poison_message_that_may_have_been_sent_never_gets_two_outcomes() {
     let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
+    gateway.world.store.panics.store(4, Ordering::SeqCst);
     gateway.world.provider.panic_next(1);
-    let properties = Properties { delivery_count: 4, ..Default::default() };
-    gateway.publish_with(&request("r1", ALICE), properties);
+    gateway.publish(&request("r1", ALICE));
     gateway.result().await.expect("unknown", Some("in_doubt"));
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
     assert_eq!(gateway.posted().len(), 1);
@@ -99,6 +100,63 @@ async fn a_poison_message_that_may_have_been_sent_never_gets_two_outcomes() {
     );
 }
 
+/// It panics while it waits for its sender, so its handler knows that it sent nothing.
+#[tokio::test(start_paused = true)]
+async fn a_poison_message_that_was_not_sent_ends_as_failed_and_costs_nothing() {
+    let mut gateway =
+        Embedded::with(Options { sender_rate: Some(0.05), maintained: true, ..Options::default() });
+    gateway.request("r1", ALICE).await.expect_sent();
+    gateway.world.store.panics_of_progress.store(5, Ordering::SeqCst);
+    gateway.request("r2", BOB).await.expect("failed", Some("internal"));
+    assert_eq!((gateway.posted().len(), gateway.world.provider.lookups().len()), (1, 0));
+    assert_eq!(result_of(&gateway.world.dead_letters()[0]), (Some("r2"), Some("failed")));
+    let subject = LimitSubject {
+        recipient: gateway.world.recipient(BOB),
+        purpose: "verification",
+        user: None,
+        ip: None,
+        network: None,
+    };
+    let usage = gateway.world.store.usage(&subject, None, &Options::default().limits).await;
+    assert_eq!(usage.expect("the store answers").used, 0, "its charge is refunded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requeues_without_a_panic_make_no_message_poison() {
+    let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
+    gateway.world.store.panics.store(4, Ordering::SeqCst);
+    let properties = Properties { delivery_count: 40, redelivered: true, ..Properties::default() };
+    gateway.publish_with(&request("r1", ALICE), properties);
+    gateway.result().await.expect_sent();
+    assert!(gateway.world.dead_letters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_that_cannot_be_counted_in_the_store_goes_by_the_count_of_the_broker() {
+    let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
+    gateway.world.store.panics.store(5, Ordering::SeqCst);
+    gateway.world.store.panics_of_counts.store(5, Ordering::SeqCst);
+    gateway.request("r1", ALICE).await.expect("failed", Some("internal"));
+    let dead = gateway.world.dead_letters();
+    assert_eq!((dead.len(), dead[0].reason.as_str(), dead[0].delivery_count), (1, "panic", 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn panics_are_counted_over_workers_and_crashes() {
+    let world = World::new();
+    world.store.panics.store(4, Ordering::SeqCst);
+    world.provider.close_gate();
+    let worker = Embedded::in_world(world.clone(), Options::default());
+    worker.publish(&request("r1", ALICE));
+    world.provider.until_posted(1).await;
+    worker.crash().await;
+    world.store.panics.store(1, Ordering::SeqCst);
+    let mut next = Embedded::in_world(world.clone(), Options::default());
+    next.result().await.expect("unknown", Some("in_doubt"));
+    let dead = world.dead_letters();
+    assert_eq!((dead.len(), dead[0].reason.as_str(), world.provider.posted().len()), (1, "panic", 1));
+}
+
 fn result_of(dead_letter: &StoredDeadLetter) -> (Option<&str>, Option<&str>) {
     (dead_letter.request_id.as_deref(), dead_letter.status.as_deref())
 }
@@ -108,8 +166,8 @@ async fn a_dead_letter_opens_with_the_recipient_key_and_holds_no_code() {
     let mut gateway = Embedded::start();
     let bodies = [with("r1", ALICE, json!({"n": 1})), with("r2", BOB, json!({"code": "98761234"}))];
     for body in &bodies {
-        gateway.world.store.panics.store(1, std::sync::atomic::Ordering::SeqCst);
-        gateway.publish_with(body, Properties { delivery_count: 4, ..Properties::default() });
+        gateway.world.store.panics.store(5, Ordering::SeqCst);
+        gateway.publish(body);
         gateway.result().await.expect("failed", Some("internal"));
     }
     gateway.request("last", "+573001234560").await.expect_sent();
@@ -229,7 +287,7 @@ async fn a_worker_that_crashes_before_the_dead_letter_leaves_it_to_another() {
 
     let world = World::new();
     world.broker.fail_next_dead_letters(usize::MAX);
-    world.store.panics.store(5, std::sync::atomic::Ordering::SeqCst);
+    world.store.panics.store(5, Ordering::SeqCst);
     let mut dying = Embedded::in_world(world.clone(), Options::default());
     dying.request("r1", ALICE).await.expect("failed", Some("internal"));
     expect_dead_letter_of_another(&world, dying, "panic").await;

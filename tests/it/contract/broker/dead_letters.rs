@@ -92,7 +92,7 @@ async fn exceed_delivery_limit(world: &RabbitWorld, body: &str, properties: Prop
     let mut consumer = world.consumer(1);
     world.send(body, properties).await;
     for _ in 0..=otpost::broker::DELIVERY_LIMIT {
-        next(&mut consumer).await.settle(Settlement::Requeue);
+        next(&mut consumer).await.settle(Settlement::RequeueCounted);
     }
     close(consumer).await;
 }

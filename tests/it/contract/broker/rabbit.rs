@@ -11,6 +11,7 @@ use lapin::options::{
     QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use otpost::broker::rabbit::RabbitSettings;
 use otpost::broker::rabbit::consumer::RabbitConsumer;
@@ -20,6 +21,8 @@ use otpost::broker::rabbit::topology::declare_topology;
 use otpost::broker::{Names, Properties, Publisher, RequestConsumer, RpcClient, SEND_SMS_KEY};
 use otpost::domain::channel;
 use otpost::domain::time::UnixMillis;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::{Dead, Message, Reader, World, patiently};
@@ -36,6 +39,22 @@ pub struct RabbitWorld {
 pub fn url() -> String {
     let default = "amqp://guest:guest@127.0.0.1:5672/%2f";
     std::env::var("OTPOST_TEST_AMQP_URL").unwrap_or_else(|_| default.to_owned())
+}
+
+/// Major and minor version, from the first frame of the server.
+pub async fn version() -> (u32, u32) {
+    const NAME: &[u8] = b"\x07versionS";
+    let authority = url().parse::<AMQPUri>().expect("a valid URL").authority;
+    let mut socket = TcpStream::connect((authority.host, authority.port)).await.expect("RabbitMQ");
+    socket.write_all(b"AMQP\0\0\x09\x01").await.expect("written");
+    let mut start = vec![0; 1_024];
+    socket.read_exact(&mut start[..400]).await.expect("the first frame is longer");
+    let _ = patiently(socket.read(&mut start[400..])).await;
+    let at = start.windows(NAME.len()).position(|window| window == NAME).expect("a version") + NAME.len();
+    let text = start[at + 4..].iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'.');
+    let text: String = text.map(|byte| char::from(*byte)).collect();
+    let mut numbers = text.split('.').map(|number| number.parse().expect("a number"));
+    (numbers.next().expect("major"), numbers.next().expect("minor"))
 }
 
 /// Runs one test in a world of its own, with its topology declared.

@@ -52,7 +52,7 @@ async fn an_email_that_the_broker_dead_lettered_returns_there_too() {
         world.publisher().publish(message).await.expect("confirmed");
         let mut consumer: Box<dyn RequestConsumer> = world.consumer_of(Channel::Email, 1);
         for _ in 0..=otpost::broker::DELIVERY_LIMIT {
-            next(&mut consumer).await.settle(Settlement::Requeue);
+            next(&mut consumer).await.settle(Settlement::RequeueCounted);
         }
         close(consumer).await;
         dead_letters(world, 1).await.0.close().await;
