@@ -7,6 +7,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation, ExchangeKind};
 use otpost::broker::SEND_EMAIL_KEY;
+use tokio::time::timeout;
 
 use tokio::time::timeout;
 
