@@ -94,11 +94,7 @@ impl<'a> Reader<'a> {
             allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
             gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
             brand: self.brand(development),
-            default_region: self.parsed(
-                "DEFAULT_REGION",
-                "CO",
-                "must be a country as two letters, such as CO",
-            ),
+            default_region: self.default_region(),
             default_locale: self.default_locale(),
             default_zone: self.default_zone(),
             templates: self.templates(),
@@ -318,6 +314,10 @@ impl<'a> Reader<'a> {
             return default.to_owned();
         }
         text
+    }
+
+    fn default_region(&mut self) -> Region {
+        self.parsed("DEFAULT_REGION", "CO", "must be a country as two letters, such as CO")
     }
 
     fn default_locale(&mut self) -> String {

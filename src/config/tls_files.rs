@@ -6,22 +6,8 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::reader::Reader;
+use super::settings::{ClientFiles, TlsFiles};
 use super::validators::is_loopback;
-
-/// The files of TLS toward a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Roots that are trusted beside those of the system.
-    pub ca: Option<PathBuf>,
-    pub client: Option<ClientFiles>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientFiles {
-    /// The certificate and its chain.
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
 
 /// The names of the settings of a server.
 struct Names {
