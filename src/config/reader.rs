@@ -196,6 +196,8 @@ impl<'a> Reader<'a> {
         match name {
             "AMQP_URL" => matches!(self.role, Worker | Http | Serve | Topology | Status),
             "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store | Status),
+            "AMQP_TLS" => self.role == Dev || self.needs("AMQP_URL"),
+            "REDIS_TLS" => self.role == Dev || self.needs("REDIS_URL"),
             "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
             "CODE_CHECKS" => matches!(self.role, Worker | Http | Serve),
