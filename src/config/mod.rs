@@ -28,10 +28,10 @@ pub use self::providers::{
 };
 use self::reader::Reader;
 pub use self::settings::{
-    ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, Role, Settings, Shown, signing_secret,
+    ClientFiles, ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, Role, Settings, Shown,
+    TlsFiles, signing_secret,
 };
 pub use self::templates::TemplateText;
-pub use self::tls_files::{ClientFiles, TlsFiles};
 
 const ENVIRONMENT: &str = "ENVIRONMENT";
 

@@ -94,11 +94,7 @@ impl<'a> Reader<'a> {
             allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
             gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
             brand: self.brand(development),
-            default_region: self.parsed(
-                "DEFAULT_REGION",
-                "CO",
-                "must be a country as two letters, such as CO",
-            ),
+            default_region: self.default_region(),
             default_locale: self.default_locale(),
             default_zone: self.default_zone(),
             templates: self.templates(),
@@ -200,6 +196,8 @@ impl<'a> Reader<'a> {
         match name {
             "AMQP_URL" => matches!(self.role, Worker | Http | Serve | Topology | Status),
             "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store | Status),
+            "AMQP_TLS" => self.role == Dev || self.needs("AMQP_URL"),
+            "REDIS_TLS" => self.role == Dev || self.needs("REDIS_URL"),
             "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
             "CODE_CHECKS" => matches!(self.role, Worker | Http | Serve),
@@ -318,6 +316,10 @@ impl<'a> Reader<'a> {
             return default.to_owned();
         }
         text
+    }
+
+    fn default_region(&mut self) -> Region {
+        self.parsed("DEFAULT_REGION", "CO", "must be a country as two letters, such as CO")
     }
 
     fn default_locale(&mut self) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::providers::{EmailProvider, EmailWebhook, SmsProvider};
 use super::templates::TemplateText;
-use super::tls_files::TlsFiles;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
@@ -172,6 +172,21 @@ pub struct Settings {
     pub log_filter: String,
     pub notices: Vec<String>,
     pub shown: Vec<Shown>,
+}
+
+/// The files of TLS toward a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Roots that are trusted beside those of the system.
+    pub ca: Option<PathBuf>,
+    pub client: Option<ClientFiles>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The certificate and its chain.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 pub struct Jwt {

@@ -6,26 +6,14 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::reader::Reader;
+use super::settings::{ClientFiles, TlsFiles};
 use super::validators::is_loopback;
-
-/// The files of TLS toward a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Roots that are trusted beside those of the system.
-    pub ca: Option<PathBuf>,
-    pub client: Option<ClientFiles>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientFiles {
-    /// The certificate and its chain.
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
 
 /// The names of the settings of a server.
 struct Names {
     url: &'static str,
+    /// The group in `Reader::needs`.
+    group: &'static str,
     /// The scheme of its URL with TLS.
     scheme: &'static str,
     ca: &'static str,
@@ -35,6 +23,7 @@ struct Names {
 
 const AMQP: Names = Names {
     url: "AMQP_URL",
+    group: "AMQP_TLS",
     scheme: "amqps",
     ca: "AMQP_CA_FILE",
     certificate: "AMQP_CLIENT_CERT_FILE",
@@ -43,6 +32,7 @@ const AMQP: Names = Names {
 
 const REDIS: Names = Names {
     url: "REDIS_URL",
+    group: "REDIS_TLS",
     scheme: "rediss",
     ca: "REDIS_CA_FILE",
     certificate: "REDIS_CLIENT_CERT_FILE",
@@ -67,7 +57,7 @@ impl Reader<'_> {
     /// `None` without TLS, or for a process that does not connect. A file that is named for a connection in plain text is an error: it shows that TLS was wanted.
     fn tls_files(&mut self, url: Option<&SecretString>, names: &Names) -> Option<TlsFiles> {
         let [ca, certificate, key] = [names.ca, names.certificate, names.key].map(|name| self.file(name));
-        let url = url.filter(|_| self.needs(names.url))?;
+        let url = url.filter(|_| self.needs(names.group))?;
         if !has_scheme(url, names.scheme) {
             let given = [(names.ca, &ca), (names.certificate, &certificate), (names.key, &key)];
             for (name, _) in given.into_iter().filter(|(_, file)| file.is_some()) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
@@ -104,7 +104,7 @@ impl Material {
             .client
             .and_then(|client| client_identity(client).map_err(|of_client| faults.extend(of_client)).ok());
         let Some(roots) = roots.filter(|_| faults.is_empty()) else { return Err(faults) };
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has ciphers of TLS 1.2 and 1.3")
             .with_root_certificates(roots);

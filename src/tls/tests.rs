@@ -1,5 +1,7 @@
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rustls::{AlertDescription, CertificateError};
 
 use super::fault::ServerWords;
 use super::fault::TlsFault;
@@ -156,4 +158,18 @@ fn sentences_name_settings_and_differ() {
     assert!(sentences.windows(2).all(|two| two[0] != two[1]), "{sentences:?}");
     let without = TlsFault::ClientCertificateRequired.sentence(&words(None));
     assert!(without.contains("there is no setting"), "{without}");
+}
+
+#[test]
+fn errors_of_the_library_become_faults() {
+    let of = |error: rustls::Error| TlsFault::of(&io::Error::new(io::ErrorKind::InvalidData, error));
+    let certificate = |error| of(rustls::Error::InvalidCertificate(error));
+    assert_eq!(certificate(CertificateError::BadSignature), Some(TlsFault::BadSignature));
+    assert_eq!(certificate(CertificateError::Revoked), Some(TlsFault::Unusable));
+    let alert = |alert| of(rustls::Error::AlertReceived(alert));
+    assert_eq!(alert(AlertDescription::CertificateExpired), Some(TlsFault::ClientCertificateRefused));
+    assert_eq!(alert(AlertDescription::CertificateRequired), Some(TlsFault::ClientCertificateRequired));
+    assert_eq!(alert(AlertDescription::ProtocolVersion), Some(TlsFault::Handshake));
+    assert_eq!(TlsFault::of(&io::ErrorKind::ConnectionReset.into()), None);
+    assert_eq!(TlsFault::of(&io::Error::other("no error of TLS")), None);
 }

@@ -115,7 +115,7 @@ impl Running {
         Running::spawn(command, &[&servers[..], more].concat())
     }
 
-    fn spawn(command: &str, settings: &[(&str, &str)]) -> Running {
+    pub fn spawn(command: &str, settings: &[(&str, &str)]) -> Running {
         let mut child = Command::new(env!("CARGO_BIN_EXE_otpost"))
             .arg(command)
             .env_clear()

@@ -275,7 +275,9 @@ impl Work {
             tokio::select! {
                 biased;
                 reply = replies.next() => hand_over(pending, reply)?,
-                Some(first) = unconfirmed.confirms.next() => drop(unconfirmed.answer_batch(first)?),
+                Some(first) = unconfirmed.confirms.next() => {
+                    unconfirmed.answer_batch(first)?;
+                }
                 Some(request) = requests.recv() => unconfirmed.publish(&session.channel, request),
                 _ = looks.tick() => {
                     if pending.is_empty() && unconfirmed.requests.is_empty() {

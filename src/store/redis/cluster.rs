@@ -18,6 +18,7 @@ use redis::{Arg, Cmd, RedisError, RedisResult, Value};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::address::{Access, Address};
+use super::failure::is_of_tls;
 use super::no_server::NoServer;
 use super::node::{Failed, Node, timed_out};
 use crate::tls::TlsClient;
@@ -255,7 +256,7 @@ fn next(failed: &Failed, asked: Option<&Address>) -> Next {
         Some("ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" | "LOADING") => Next::Wait,
         // The login, or the step itself.
         Some(_) => Next::GiveUp,
-        None if failed.is_sent => Next::GiveUp,
+        None if failed.is_sent || is_of_tls(&failed.error) => Next::GiveUp,
         None => Next::Wait,
     }
 }

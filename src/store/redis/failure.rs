@@ -23,6 +23,11 @@ pub(super) fn fault(error: &RedisError) -> StoreFault {
     }
 }
 
+/// Certificates do not mend themselves within a step.
+pub(super) fn is_of_tls(error: &RedisError) -> bool {
+    io_error(error).and_then(TlsFault::of).is_some()
+}
+
 fn is_of_the_database(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
         && error.to_string().starts_with("Redis server refused to switch database")

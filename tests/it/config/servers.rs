@@ -101,7 +101,7 @@ fn a_parameter_that_the_client_would_overlook_is_refused() {
         "connection_timeout=5s",
         "channel_max=1",
         "frame_max=64",
-        "auth_mechanism=external",
+        "auth_mechanism=EXTERNAL",
         "auth_mechanism=secret",
         "cacertfile=secret",
         "verify=verify_none",

@@ -1,6 +1,7 @@
 //! A real RabbitMQ that takes its users from client certificates (SASL EXTERNAL), and certificates that are renewed.
 
 use std::collections::BTreeSet;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use otpost::broker::rabbit::RabbitSettings;
@@ -20,6 +21,9 @@ use otpost::tls::{Look, TlsClient};
 use super::own_rabbit::OwnRabbit;
 use super::pki::Pki;
 use crate::contract::broker::patiently;
+use crate::damaged::{readiness, until_ready};
+use crate::logs::Running;
+use crate::real::{Redis, redis_url};
 
 fn settings(rabbit: &OwnRabbit, tls: TlsClient) -> RabbitSettings {
     let settings = RabbitSettings::new(&rabbit.url(), Names::new("tls"), 8).expect("a URL");
@@ -55,7 +59,46 @@ fn request(id: &str) -> Outgoing<'_> {
 async fn rabbitmq_takes_the_user_from_the_certificate_and_renewals_lose_nothing() {
     let Some((pki, rabbit)) = scene() else { return };
     log_ins(&pki, &rabbit).await;
+    worker(&pki, &rabbit).await;
     renewals(&pki, &rabbit).await;
+}
+
+/// The real binary: it is ready, and where it trusts another authority the log and the probe name the fault.
+async fn worker(pki: &Pki, rabbit: &OwnRabbit) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let ops = listener.local_addr().expect("bound").to_string();
+    drop(listener);
+    let redis = Redis::fresh();
+    let (amqp, redis_url) = (rabbit.url(), redis_url());
+    let [ca, other, certificate, key] =
+        ["private.pem", "other.pem", "client.crt", "client.key"].map(|file| pki.path(file));
+    let settings = |ca| {
+        [
+            ("ENVIRONMENT", "development"),
+            ("OPS_ADDR", ops.as_str()),
+            ("AMQP_URL", &amqp),
+            ("AMQP_CA_FILE", ca),
+            ("AMQP_CLIENT_CERT_FILE", &certificate),
+            ("AMQP_CLIENT_KEY_FILE", &key),
+            ("REDIS_URL", &redis_url),
+            ("REDIS_PREFIX", &redis.prefix),
+        ]
+    };
+    let mut trusting = Running::spawn("worker", &settings(&ca));
+    trusting.says("started").await;
+    until_ready(&ops).await;
+    drop(trusting);
+    let mut distrusting = Running::spawn("worker", &settings(&other));
+    let lost = distrusting.says("broker connection lost").await;
+    let fault = "the certificate of RabbitMQ has an unknown issuer: name the issuer's file in AMQP_CA_FILE";
+    assert_eq!(lost["error"], format!("connect: {fault}"), "{lost}");
+    let words = format!("not consuming: RabbitMQ is not connected: {fault}");
+    patiently(async {
+        while TcpStream::connect(&ops).is_err() || !readiness(&ops).contains(&words) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
 }
 
 async fn log_ins(pki: &Pki, rabbit: &OwnRabbit) {
