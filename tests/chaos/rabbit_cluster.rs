@@ -84,14 +84,19 @@ impl RabbitCluster {
 
     /// The node that leads a quorum queue.
     pub async fn leader_of(&self, queue: &str) -> Result<usize, String> {
-        let listed = self.nodes[0].ctl(&["list_queues", "--silent", "name", "leader"]).await?;
-        let of_queue = |line: &str| {
-            let (name, leader) = line.split_once('\t')?;
-            (name == queue).then(|| leader.trim().to_owned())
-        };
-        let leader = listed.lines().find_map(of_queue).ok_or_else(|| format!("no {queue} in\n{listed}"))?;
+        let leader = self.of_queue(queue, "leader").await?;
         let nth = self.nodes.iter().position(|node| node.seat.name == leader);
         nth.ok_or_else(|| format!("{queue} is led by {leader:?}"))
+    }
+
+    /// A column that `rabbitmqctl` lists of a queue.
+    pub async fn of_queue(&self, queue: &str, column: &str) -> Result<String, String> {
+        let listed = self.nodes[0].ctl(&["list_queues", "--silent", "name", column]).await?;
+        let of_queue = |line: &str| {
+            let (name, value) = line.split_once('\t')?;
+            (name == queue).then(|| value.trim().to_owned())
+        };
+        listed.lines().find_map(of_queue).ok_or_else(|| format!("no {queue} in\n{listed}"))
     }
 }
 

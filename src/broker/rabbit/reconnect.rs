@@ -67,7 +67,7 @@ impl ReconnectBackoff {
                 events::topology_refused(role, channel, error, Some(delay));
             }
             _ if (1..=QUIET_DECLARATIONS).contains(&self.declarations) => {
-                events::declaration_retried(role, channel, error, delay);
+                events::declaration_retried(role, channel, error, Some(delay));
             }
             _ if is_known && !error.is_unparsable() => events::broker_still_lost(role, channel, error, delay),
             _ => {

@@ -52,14 +52,15 @@ pub fn broker_still_lost(
     debug!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker connection not restored");
 }
 
-/// Several processes that declare the same objects at once disturb each other.
+/// Several processes that declare the same objects at once disturb each other, and a frozen node delays the others. Without
+/// `retry_in` it is retried when something is missing.
 pub fn declaration_retried(
     role: &'static str,
     channel: Option<Channel>,
     error: &impl Display,
-    retry_in: Duration,
+    retry_in: Option<Duration>,
 ) {
-    let retry_in_ms = millis(retry_in);
+    let retry_in_ms = retry_in.map(millis);
     debug!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "declaration is retried");
 }
 
