@@ -20,7 +20,7 @@ const PART: usize = 150;
 const RECOVERS_WITHIN: Duration = Duration::from_secs(180);
 /// Without most of the nodes nothing can be queued.
 const OUTAGE: Duration = Duration::from_secs(15);
-/// Shorter than the time after which the others would take the frozen node for dead.
+/// Long enough for the others to take the frozen node for down.
 const FROZEN_FOR: Duration = Duration::from_secs(30);
 /// The promise: from the line of a worker that its connection is lost.
 const BACK_WITHIN_MS: i64 = 5_000;
