@@ -8,11 +8,16 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::process::Process;
-use super::rabbit_node::Seat;
+use super::rabbit_node::{ERL_ARGS, ERL_ARGS_OF_ALL, Seat};
 use super::servers::{command, free_ports};
 use super::wait::{until, until_async};
 
 const NODES: usize = 3;
+/// The nodes take a silent one for down after this long; the default is 60. Until then versions with Mnesia change nothing that all
+/// nodes must know.
+const NET_TICK_SECONDS: u64 = 8;
+/// A node that was silent rejoins the others.
+const CONFIG: &str = "cluster_partition_handling = pause_minority\n";
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 const STOPS_WITHIN: Duration = Duration::from_secs(90);
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);
@@ -32,7 +37,8 @@ pub struct ClusterNode {
 impl RabbitCluster {
     /// Starts the nodes and joins them. `CHAOS_RABBITMQ_CONF` has lines for the `rabbitmq.conf` of each, divided by `;`.
     pub async fn start(folder: &Path) -> Result<RabbitCluster, String> {
-        let config = std::env::var("CHAOS_RABBITMQ_CONF").unwrap_or_default().replace(';', "\n");
+        let more = std::env::var("CHAOS_RABBITMQ_CONF").unwrap_or_default().replace(';', "\n");
+        let config = format!("{CONFIG}{more}");
         let root = std::env::var_os("CHAOS_RABBITMQ_ROOT").map(PathBuf::from);
         let folder = match &root {
             Some(root) => root.join("tmp").join(format!("chaos-{}", free_ports::<1>()[0])),
@@ -84,14 +90,19 @@ impl RabbitCluster {
 
     /// The node that leads a quorum queue.
     pub async fn leader_of(&self, queue: &str) -> Result<usize, String> {
-        let listed = self.nodes[0].ctl(&["list_queues", "--silent", "name", "leader"]).await?;
-        let of_queue = |line: &str| {
-            let (name, leader) = line.split_once('\t')?;
-            (name == queue).then(|| leader.trim().to_owned())
-        };
-        let leader = listed.lines().find_map(of_queue).ok_or_else(|| format!("no {queue} in\n{listed}"))?;
+        let leader = self.of_queue(queue, "leader").await?;
         let nth = self.nodes.iter().position(|node| node.seat.name == leader);
         nth.ok_or_else(|| format!("{queue} is led by {leader:?}"))
+    }
+
+    /// A column that `rabbitmqctl` lists of a queue.
+    pub async fn of_queue(&self, queue: &str, column: &str) -> Result<String, String> {
+        let listed = self.nodes[0].ctl(&["list_queues", "--silent", "name", column]).await?;
+        let of_queue = |line: &str| {
+            let (name, value) = line.split_once('\t')?;
+            (name == queue).then(|| value.trim().to_owned())
+        };
+        listed.lines().find_map(of_queue).ok_or_else(|| format!("no {queue} in\n{listed}"))
     }
 }
 
@@ -116,8 +127,9 @@ impl ClusterNode {
     /// Starts it, and waits until it takes clients.
     pub async fn start(&self) -> Result<(), String> {
         let mut process = self.process.lock().await;
-        let started =
-            process.insert(Process::start(self.seat.server(), &self.seat.folder.join("server.log")));
+        let mut server = self.seat.server();
+        server.env(ERL_ARGS, format!("{ERL_ARGS_OF_ALL} -kernel net_ticktime {NET_TICK_SECONDS}"));
+        let started = process.insert(Process::start(server, &self.seat.folder.join("server.log")));
         let up = until_async("a node", STARTS_WITHIN, async || match started.ended() {
             Some(status) => Err(format!("({status})\n{}", started.log_tail())),
             None => {

@@ -15,6 +15,12 @@ pub fn program(name: &str) -> String {
     if Path::new(&script).exists() { script } else { name.to_owned() }
 }
 
+/// Arguments of Erlang's virtual machine.
+pub const ERL_ARGS: &str = "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS";
+/// Busy-waiting schedulers would take CPU time from the tested processes.
+pub const ERL_ARGS_OF_ALL: &str =
+    "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 -kernel inet_dist_use_interface {127,0,0,1}";
+
 pub struct Seat {
     pub name: String,
     pub address: SocketAddr,
@@ -47,11 +53,7 @@ impl Seat {
             .env("RABBITMQ_MNESIA_BASE", self.inner(&self.folder.join("data")))
             .env("RABBITMQ_LOG_BASE", self.inner(&self.folder.join("log")))
             .env("RABBITMQ_LOGS", "-")
-            // Busy-waiting schedulers would take CPU time from the tested processes.
-            .env(
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 -kernel inet_dist_use_interface {127,0,0,1}",
-            );
+            .env(ERL_ARGS, ERL_ARGS_OF_ALL);
         server
     }
 

@@ -298,7 +298,7 @@ impl Supervisor {
             }
             Err(error) => {
                 self.is_unanswered = true;
-                return events::declaration_retried(ROLE, Some(self.of), error, DECLARE_INTERVAL);
+                return events::declaration_retried(ROLE, Some(self.of), error, Some(DECLARE_INTERVAL));
             }
             Ok(()) => true,
         };
@@ -358,8 +358,9 @@ impl Session {
         let certificates = Certificates::of(settings.tls.as_ref());
         let connection = connect(settings, hosts, ROLE).await?;
         let place = hosts.place();
+        let declared = topology::declare_for_consuming(&connection, &settings.names, of).await;
+        topology::despite_bindings(ROLE, Some(of), declared)?;
         let channel = topology::open(&connection).await?;
-        topology::declare_for_consuming(&channel, &settings.names, of).await?;
         // The prefetch bounds this channel, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
@@ -375,10 +376,7 @@ impl Session {
     /// Declares the topology once more, on a channel of its own, which a refusal closes.
     async fn declare_again(&self, names: &Names, of: channel::Channel) -> Result<(), RabbitError> {
         tokio::time::sleep(DECLARE_INTERVAL).await;
-        let channel = topology::open(&self.connection).await?;
-        topology::declare_for_consuming(&channel, names, of).await?;
-        topology::close_channel(&channel).await;
-        Ok(())
+        topology::declare_for_consuming(&self.connection, names, of).await
     }
 
     /// The first event that ends the connection. A refusal ends only the channel that declares the topology again.

@@ -26,6 +26,9 @@ use crate::domain::time::UnixMillis;
 /// Read at once at most, but for the last dead letter.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// RabbitMQ takes 16 s to pass on a message whose headers fill a frame with tables within each other.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
 pub struct RabbitDeadLetters {
     connection: OpenConnection,
     reading: Channel,
@@ -60,7 +63,7 @@ impl RabbitDeadLetters {
 
     async fn get(&self) -> Result<Option<BasicGetMessage>, RabbitError> {
         let got = self.reading.basic_get(self.queue.as_str().into(), BasicGetOptions { no_ack: false });
-        within("read the dead letters", RPC_TIMEOUT, got).await
+        within("read the dead letters", READ_TIMEOUT, got).await
     }
 
     /// Requeues everything and waits until it is in the queue, so that the next command sees it.

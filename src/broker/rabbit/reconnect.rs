@@ -67,9 +67,11 @@ impl ReconnectBackoff {
                 events::topology_refused(role, channel, error, Some(delay));
             }
             _ if (1..=QUIET_DECLARATIONS).contains(&self.declarations) => {
-                events::declaration_retried(role, channel, error, delay);
+                events::broker_still_lost(role, channel, error, delay);
             }
-            _ if is_known && !error.is_unparsable() => events::broker_still_lost(role, channel, error, delay),
+            _ if is_known && !error.is_unparsable() => {
+                events::broker_still_lost(role, channel, error, delay);
+            }
             _ => {
                 self.logged = Some(Instant::now());
                 // A round names its hosts itself.
@@ -120,6 +122,21 @@ mod tests {
             metrics.contains(&format!("otpost_broker_connected{{role=\"{role}\",channel=\"\"}} 0")),
             "{metrics}"
         );
+    }
+
+    #[test]
+    fn each_loss_counts_though_a_line_is_not_repeated() {
+        let role = "lost twice in a test";
+        let mut backoff = ReconnectBackoff::new(role, None);
+        for _ in 0..2 {
+            events::broker_connected(role, None, None);
+            events::broker_blocked(role, "test");
+            backoff.after(&LOST, Duration::ZERO, &mut hosts(1));
+            let metrics = crate::telemetry::metrics::render();
+            let is_zero = |name: &str| metrics.contains(&format!("{name}{{role=\"{role}\"}} 0"));
+            assert!(is_zero("otpost_broker_blocked"), "{metrics}");
+            assert!(metrics.contains(&format!("otpost_broker_connected{{role=\"{role}\",channel=\"\"}} 0")));
+        }
     }
 
     #[test]

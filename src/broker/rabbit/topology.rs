@@ -22,6 +22,8 @@ use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_k
 use crate::domain::channel;
 use crate::telemetry::events;
 
+/// A session begins without the answer.
+const BIND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries of a command, before the last one.
 const DISTURBED_MAX: u32 = 4;
 
@@ -82,7 +84,9 @@ pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>
     let (mut hosts, mut backoff) = (settings.hosts(), ReconnectBackoff::new("topology", None));
     for _ in 0..DISTURBED_MAX {
         match declare_once(settings, &mut hosts).await {
-            Err(error) if error.is_declaration_race() => {
+            Err(error)
+                if error.is_declaration_race() || matches!(error, RabbitError::TimedOut(BIND_QUEUE)) =>
+            {
                 tokio::time::sleep(backoff.after(&error, Duration::ZERO, &mut hosts)).await;
             }
             declared => return declared,
@@ -107,19 +111,46 @@ async fn declare_all(channel: &Channel, names: &Names) -> Result<Vec<Declared>, 
     Ok(declared)
 }
 
-/// Declares the objects that a consumer of one channel needs. A refusal closes the AMQP channel.
+/// Declares the objects that a consumer of one channel needs, on an AMQP channel of its own, which a refusal closes.
 pub(super) async fn declare_for_consuming(
-    channel: &Channel,
+    connection: &Connection,
     names: &Names,
     of: channel::Channel,
 ) -> Result<(), RabbitError> {
-    declare_shared(channel, names).await?;
-    declare_requests(channel, names, of).await.map(drop)
+    let channel = open(connection).await?;
+    declare_shared(&channel, names).await?;
+    declare_requests(&channel, names, of).await?;
+    close_channel(&channel).await;
+    Ok(())
+}
+
+/// RabbitMQ 3.10 answers no binding for as long as one of its nodes is frozen, up to a minute, and those that exist work on. One
+/// that is missing is noticed when a message is returned, or made when the consumer declares again.
+pub(super) fn despite_bindings(
+    role: &'static str,
+    of: Option<channel::Channel>,
+    declared: Result<(), RabbitError>,
+) -> Result<(), RabbitError> {
+    match declared {
+        Err(error @ RabbitError::TimedOut(BIND_QUEUE)) => {
+            events::declaration_retried(role, of, &error, None);
+            Ok(())
+        }
+        declared => declared,
+    }
 }
 
 /// Declares the objects that a publisher needs. A refused request queue is logged and stops no other message; it is
 /// declared again when a message to it is returned.
 pub(super) async fn declare_for_publishing(
+    connection: &Connection,
+    names: &Names,
+    role: &'static str,
+) -> Result<(), RabbitError> {
+    despite_bindings(role, None, declare_all_for_publishing(connection, names, role).await)
+}
+
+async fn declare_all_for_publishing(
     connection: &Connection,
     names: &Names,
     role: &'static str,
@@ -219,7 +250,7 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
     let bound = channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default());
     let declared =
         Declared::Binding { from: exchange.to_owned(), to: queue.to_owned(), routing_key: key.to_owned() };
-    within(BIND_QUEUE, RPC_TIMEOUT, bound).await.map_err(|error| refused(error, &declared))?;
+    within(BIND_QUEUE, BIND_TIMEOUT, bound).await.map_err(|error| refused(error, &declared))?;
     Ok(declared)
 }
 

@@ -33,33 +33,37 @@ pub fn broker_lost(
     error: &impl Display,
     retry_in: Duration,
 ) {
-    METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
-    forget_blocked(role);
-    METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
+    count_lost(role, channel);
     let retry_in_ms = millis(retry_in);
     warn!(role, channel = channel.map(Channel::as_str), host, %error, retry_in_ms, "broker connection lost");
 }
 
-/// The broker is still away: the line is not repeated at each retry.
+fn count_lost(role: &'static str, channel: Option<Channel>) {
+    METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
+    METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
+    forget_blocked(role);
+}
+
+/// The broker is still away, or others disturbed our declarations: a line at each retry would be noise.
 pub fn broker_still_lost(
     role: &'static str,
     channel: Option<Channel>,
     error: &impl Display,
     retry_in: Duration,
 ) {
-    METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
+    count_lost(role, channel);
     let retry_in_ms = millis(retry_in);
     debug!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker connection not restored");
 }
 
-/// Several processes that declare the same objects at once disturb each other.
+/// A frozen node delays the others. Without `retry_in` it is retried when something is missing.
 pub fn declaration_retried(
     role: &'static str,
     channel: Option<Channel>,
     error: &impl Display,
-    retry_in: Duration,
+    retry_in: Option<Duration>,
 ) {
-    let retry_in_ms = millis(retry_in);
+    let retry_in_ms = retry_in.map(millis);
     debug!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "declaration is retried");
 }
 

@@ -20,7 +20,7 @@ const PART: usize = 150;
 const RECOVERS_WITHIN: Duration = Duration::from_secs(180);
 /// Without most of the nodes nothing can be queued.
 const OUTAGE: Duration = Duration::from_secs(15);
-/// Shorter than the time after which the others would take the frozen node for dead.
+/// Long enough for the others to take the frozen node for down.
 const FROZEN_FOR: Duration = Duration::from_secs(30);
 /// The promise: from the line of a worker that its connection is lost.
 const BACK_WITHIN_MS: i64 = 5_000;
@@ -54,6 +54,7 @@ async fn trial<'a>(
         () = trial.stage.traffic(TRAFFIC) => return Err("the story took too long".to_owned()),
     }
     trial.stage.client.quiet(LATER).await?;
+    trial.one_consumer_a_worker().await?;
     let Trial { cluster, stage, notes, broken, .. } = trial;
     let mut verdict = stage.judge().await;
     drop(cluster);
@@ -80,6 +81,17 @@ impl<'a> Trial<'a> {
 
     async fn leader(&self) -> Result<usize, String> {
         self.cluster.leader_of(&format!("{}.send-sms", prefix(self.name))).await
+    }
+
+    /// A connection that a worker has given up must not go on to consume.
+    async fn one_consumer_a_worker(&self) -> Result<(), String> {
+        let queue = format!("{}.send-sms", prefix(self.name));
+        let wanted = self.stage.setup.workers.to_string();
+        until_async("one consumer a worker", LATER, async || {
+            let consumers = self.cluster.of_queue(&queue, "consumers").await?;
+            if consumers == wanted { Ok(()) } else { Err(format!("there are {consumers}")) }
+        })
+        .await
     }
 
     fn note(&self, note: String) {

@@ -49,8 +49,8 @@ fn a_url_that_could_mean_another_server_or_user_is_refused() {
             "//u:hunter2@ho%73t",
             "//u:hunter2@h\u{f6}st",
             "//u:hunter2@host..internal",
-            "//u:hunter2@one,two",
-            "//u:hunter2@one:5672,two:5672",
+            "//u:hunter2@one,two,one",
+            "//u:hunter2@one:5672,,two:5672",
             // The port.
             "//u:hunter2@host:",
             "//u:hunter2@host:0",
@@ -85,6 +85,19 @@ fn a_url_that_could_mean_another_server_or_user_is_refused() {
         {
             expect_url_refused(name, url);
         }
+    }
+}
+
+#[test]
+fn only_a_url_of_rabbitmq_lists_hosts_without_another_scheme() {
+    for scheme in ["redis", "rediss"] {
+        for hosts in ["one,two", "one:5672,two:5672"] {
+            expect_url_refused("REDIS_URL", &format!("{scheme}://u:hunter2@{hosts}"));
+        }
+    }
+    for hosts in ["one,two", "one:5672,[::1]:5673,three/v?heartbeat=5"] {
+        let url = format!("amqps://u:hunter2@{hosts}");
+        expect(Role::Serve, &with(production(), &[("AMQP_URL", &url)]));
     }
 }
 
