@@ -17,7 +17,7 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end }}
 
-{{/* The pod of a component, up to its preStop hook: a dictionary of root, component, ports, probe and env. */}}
+{{/* The pod of a component: a dictionary of root and component. */}}
 {{- define "otpost.pod" -}}
 {{- $values := .root.Values -}}
 {{- $own := get $values .component -}}
@@ -60,14 +60,11 @@ spec:
       envFrom:
         - configMapRef:
             name: otpost-settings
-      {{- with $own.env }}
-      env:
-        {{- range $name, $value := . }}
-        - name: {{ $name }}
-          value: {{ $value | quote }}
-        {{- end }}
-      {{- end }}
       {{- if $values.secret.name }}
+      env:
+        {{- range $own.files }}
+        - { name: {{ . }}_FILE, value: /run/secrets/otpost/{{ . }} }
+        {{- end }}
       volumeMounts:
         - name: secrets
           mountPath: /run/secrets/otpost
@@ -110,7 +107,7 @@ spec:
   {{- end }}
 {{- end }}
 
-{{/* The Deployment and the PodDisruptionBudget of a component. */}}
+{{/* The Deployment and the PodDisruptionBudget of a component, from the same dictionary. */}}
 {{- define "otpost.deployment" -}}
 apiVersion: apps/v1
 kind: Deployment
