@@ -30,7 +30,7 @@ spec:
   serviceAccountName: otpost
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: 40
+  terminationGracePeriodSeconds: {{ add 15 ($values.settings.SHUTDOWN_GRACE_SECONDS | default "25") }}
   securityContext:
     runAsNonRoot: true
     runAsUser: 65532
