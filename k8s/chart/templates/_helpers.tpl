@@ -60,11 +60,16 @@ spec:
       envFrom:
         - configMapRef:
             name: otpost-settings
-      {{- if $values.secret.name }}
+      {{- if or $values.secret.name $own.env }}
       env:
-        {{- range $own.files }}
+        {{- range ternary $own.files list (ne $values.secret.name "") }}
         - { name: {{ . }}_FILE, value: /run/secrets/otpost/{{ . }} }
         {{- end }}
+        {{- range $name, $value := $own.env }}
+        - { name: {{ $name }}, value: {{ $value | quote }} }
+        {{- end }}
+      {{- end }}
+      {{- if $values.secret.name }}
       volumeMounts:
         - name: secrets
           mountPath: /run/secrets/otpost
@@ -73,7 +78,7 @@ spec:
       startupProbe:
         httpGet: { path: /livez, port: ops }
         periodSeconds: 1
-        failureThreshold: 60
+        failureThreshold: 150
       livenessProbe:
         httpGet: { path: /livez, port: ops }
         periodSeconds: 10
