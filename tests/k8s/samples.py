@@ -90,6 +90,11 @@ def two_autoscalers(found):
     found.spec("HorizontalPodAutoscaler", "otpost-http")["scaleTargetRef"]["name"] = "otpost-worker"
 
 
+def scaler_elsewhere(found):
+    url = "http://otpost-http-ops.other.svc:9090/scale"
+    found.spec("ScaledObject", "otpost-worker")["triggers"][0]["metadata"]["url"] = url
+
+
 def egress_open(found):
     found.spec("NetworkPolicy", "otpost-egress")["policyTypes"] = ["Ingress"]
 
@@ -111,6 +116,7 @@ OBJECTS = [
     (answer_outlasts_drain, "one answer of the provider"),
     (eviction_blocked, "block node drains"),
     (two_autoscalers, "2 autoscalers"),
+    (scaler_elsewhere, "KEDA asks"),
     (egress_open, "outgoing connections"),
     (image_by_tag, "no digest"),
 ]
