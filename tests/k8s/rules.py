@@ -68,6 +68,22 @@ def unready_pods_can_be_evicted(objects):
             yield f"{item['metadata']['name']}: an outage of the provider would block node drains"
 
 
+def one_autoscaler_each(objects):
+    """Two of them for one Deployment stop each other."""
+    scalers = [item for item in objects if item["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")]
+    targets = [item["spec"]["scaleTargetRef"]["name"] for item in scalers]
+    for name in sorted(set(targets)):
+        if targets.count(name) > 1:
+            yield f"{name} has {targets.count(name)} autoscalers"
+
+
+def keda_asks_in_this_namespace(objects):
+    for item in (item for item in objects if item["kind"] == "ScaledObject"):
+        url, namespace = item["spec"]["triggers"][0]["metadata"]["url"], item["metadata"]["namespace"]
+        if f".{namespace}.svc:" not in url:
+            yield f"KEDA asks {url}, and the API is in {namespace}"
+
+
 def egress_is_restricted(objects):
     policies = [item["spec"] for item in objects if item["kind"] == "NetworkPolicy"]
     if not any("Egress" in policy["policyTypes"] and policy["egress"] for policy in policies):
@@ -86,6 +102,8 @@ ALWAYS = [
     secret_files_are_mounted,
     a_drain_ends_before_the_kill,
     unready_pods_can_be_evicted,
+    one_autoscaler_each,
+    keda_asks_in_this_namespace,
     egress_is_restricted,
 ]
 IN_PRODUCTION = [images_are_pinned]

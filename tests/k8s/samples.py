@@ -49,8 +49,8 @@ def wrong_type(found):
     found.spec("HorizontalPodAutoscaler", "otpost-http")["maxReplicas"] = "ten"
 
 
-def unknown_fallback(found):
-    found.spec("ScaledObject", "otpost-worker")["fallback"]["behavior"] = "hold"
+def unknown_metric_type(found):
+    found.spec("ScaledObject", "otpost-worker")["triggers"][0]["metricType"] = "Average"
 
 
 def no_workers(found):
@@ -86,6 +86,15 @@ def eviction_blocked(found):
     del found.spec("PodDisruptionBudget", "otpost-worker")["unhealthyPodEvictionPolicy"]
 
 
+def two_autoscalers(found):
+    found.spec("HorizontalPodAutoscaler", "otpost-http")["scaleTargetRef"]["name"] = "otpost-worker"
+
+
+def scaler_elsewhere(found):
+    url = "http://otpost-http-ops.other.svc:9090/scale"
+    found.spec("ScaledObject", "otpost-worker")["triggers"][0]["metadata"]["url"] = url
+
+
 def egress_open(found):
     found.spec("NetworkPolicy", "otpost-egress")["policyTypes"] = ["Ingress"]
 
@@ -97,7 +106,7 @@ def image_by_tag(found):
 OBJECTS = [
     (unknown_field, "terminationGraceSeconds"),
     (wrong_type, "'ten'"),
-    (unknown_fallback, "'hold'"),
+    (unknown_metric_type, "'Average'"),
     (no_workers, "minimum"),
     (path_without_slash, "'metrics'"),
     (misspelt_setting, "SMS_MAX_PER_HOURS"),
@@ -106,6 +115,8 @@ OBJECTS = [
     (grace_too_short, "leave no 5 s"),
     (answer_outlasts_drain, "one answer of the provider"),
     (eviction_blocked, "block node drains"),
+    (two_autoscalers, "2 autoscalers"),
+    (scaler_elsewhere, "KEDA asks"),
     (egress_open, "outgoing connections"),
     (image_by_tag, "no digest"),
 ]

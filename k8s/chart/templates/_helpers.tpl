@@ -17,7 +17,7 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end }}
 
-{{/* The pod of a component, up to its preStop hook: a dictionary of root, component, ports, probe and env. */}}
+{{/* The pod of a component: a dictionary of root and component. */}}
 {{- define "otpost.pod" -}}
 {{- $values := .root.Values -}}
 {{- $own := get $values .component -}}
@@ -30,7 +30,7 @@ spec:
   serviceAccountName: otpost
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: 40
+  terminationGracePeriodSeconds: {{ add 15 ($values.settings.SHUTDOWN_GRACE_SECONDS | default "25") }}
   securityContext:
     runAsNonRoot: true
     runAsUser: 65532
@@ -60,11 +60,13 @@ spec:
       envFrom:
         - configMapRef:
             name: otpost-settings
-      {{- with $own.env }}
+      {{- if or $values.secret.name $own.env }}
       env:
-        {{- range $name, $value := . }}
-        - name: {{ $name }}
-          value: {{ $value | quote }}
+        {{- range ternary $own.files list (ne $values.secret.name "") }}
+        - { name: {{ . }}_FILE, value: /run/secrets/otpost/{{ . }} }
+        {{- end }}
+        {{- range $name, $value := $own.env }}
+        - { name: {{ $name }}, value: {{ $value | quote }} }
         {{- end }}
       {{- end }}
       {{- if $values.secret.name }}
@@ -76,7 +78,7 @@ spec:
       startupProbe:
         httpGet: { path: /livez, port: ops }
         periodSeconds: 1
-        failureThreshold: 60
+        failureThreshold: 150
       livenessProbe:
         httpGet: { path: /livez, port: ops }
         periodSeconds: 10
@@ -110,7 +112,7 @@ spec:
   {{- end }}
 {{- end }}
 
-{{/* The Deployment and the PodDisruptionBudget of a component. */}}
+{{/* The Deployment and the PodDisruptionBudget of a component, from the same dictionary. */}}
 {{- define "otpost.deployment" -}}
 apiVersion: apps/v1
 kind: Deployment
