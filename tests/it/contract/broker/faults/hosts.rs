@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use otpost::broker::HealthCheck as _;
 use otpost::broker::rabbit::health_check::RabbitHealthCheck;
 use tokio::time::Instant;
+use tokio::time::timeout;
 
 use super::*;
 

@@ -9,8 +9,6 @@ use lapin::{BasicProperties, Confirmation, ExchangeKind};
 use otpost::broker::SEND_EMAIL_KEY;
 use tokio::time::timeout;
 
-use tokio::time::timeout;
-
 use super::*;
 
 /// The promise, with room for a busy machine.
