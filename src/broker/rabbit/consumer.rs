@@ -40,6 +40,7 @@ const DECLARE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A replaced session is closed after this time at the latest: then the broker redelivers what it has unsettled.
 const RETIRED_MAX: Duration = Duration::from_secs(600);
+const RETIRED_GRACE: Duration = Duration::from_secs(2);
 const SETTLED_POLL: Duration = Duration::from_millis(100);
 
 pub struct RabbitConsumer {
@@ -477,6 +478,8 @@ async fn retire(
     };
     if finished.is_ok() {
         acks.finish().await;
+        // Nothing waits for this end, so a busy broker gets more time for acknowledgements.
+        let _ = tokio::time::timeout(RETIRED_GRACE, ended.cancelled()).await;
     }
     session.close().await;
 }

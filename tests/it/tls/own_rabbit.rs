@@ -23,7 +23,7 @@ pub struct OwnRabbit {
 impl OwnRabbit {
     /// Trusts the authority `private`, and lets in `otpost`. Its files are in the folder of `pki`, with the certificate `server`.
     /// `None` if a program is not installed.
-    pub fn start(pki: &Pki) -> Option<OwnRabbit> {
+    pub async fn start(pki: &Pki) -> Option<OwnRabbit> {
         let [port, names_port, distribution] = free_ports();
         let epmd = ["-address", "127.0.0.1", "-port", &names_port.to_string()];
         let names = Command::new("epmd").args(epmd).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -61,7 +61,7 @@ impl OwnRabbit {
             .spawn()
             .expect("it is installed");
         let mut started = OwnRabbit { server, names, port, log: pki.folder.join("rabbit.log") };
-        started.wait();
+        started.wait().await;
         Some(started)
     }
 
@@ -74,12 +74,12 @@ impl OwnRabbit {
         self.log().matches("accepting AMQP connection").count()
     }
 
-    fn wait(&mut self) {
+    async fn wait(&mut self) {
         let until = Instant::now() + STARTS_WITHIN;
         while !self.log().contains("Server startup complete") {
             let has_ended = self.server.try_wait().expect("it is ours").is_some();
             assert!(!has_ended && Instant::now() < until, "{}", self.log());
-            std::thread::sleep(Duration::from_millis(100));
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
