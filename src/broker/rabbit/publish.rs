@@ -5,8 +5,8 @@
 //! second channel one at a time, where a return belongs to the message just published.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -188,6 +188,9 @@ struct Session {
     confirmed: AtomicU64,
     timed_out: AtomicU64,
     refusals: Refusals,
+    /// The supervisor's view, which follows that of the connection.
+    blocked: watch::Receiver<bool>,
+    alarm_ended: StdMutex<Option<Instant>>,
     problems: mpsc::Sender<Problem>,
 }
 
@@ -254,10 +257,17 @@ impl Session {
         loop {
             match timeout(CONFIRM_TIMEOUT, &mut confirmed).await {
                 Ok(confirmed) => return confirmed,
-                Err(_) if self.connection.status().blocked() => {}
+                Err(_) if self.is_or_was_blocked() => {}
                 Err(_) => return Err(RabbitError::TimedOut(PUBLISH)),
             }
         }
+    }
+
+    /// After an alarm a message has the time of a confirm again.
+    fn is_or_was_blocked(&self) -> bool {
+        let ended = *self.alarm_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = ended.is_some_and(|at| at.elapsed() < CONFIRM_TIMEOUT);
+        is_recent || *self.blocked.borrow() || self.connection.status().blocked()
     }
 
     async fn publish_checked(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
@@ -409,6 +419,8 @@ impl Supervisor {
             confirmed: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
             refusals: Refusals::default(),
+            blocked: self.blocked.subscribe(),
+            alarm_ended: StdMutex::default(),
             problems,
         };
         Ok((Arc::new(session), receiver))
@@ -463,6 +475,7 @@ impl Supervisor {
             }
             Some(Event::ConnectionUnblocked) => {
                 events::broker_unblocked(self.role);
+                *session.alarm_ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 self.blocked.send_replace(false);
                 self.offer(Some(session));
             }

@@ -18,6 +18,8 @@ const TRAFFIC: Traffic = Traffic { a_second: 30, length: Duration::from_secs(900
 /// Results before a fault, and after it.
 const PART: usize = 150;
 const RECOVERS_WITHIN: Duration = Duration::from_secs(180);
+/// Messages whose results meet the alarm.
+const HELD: usize = 20;
 /// Without most of the nodes nothing can be queued.
 const OUTAGE: Duration = Duration::from_secs(15);
 /// Long enough for the others to take the frozen node for down.
@@ -256,8 +258,13 @@ pub(super) async fn rolling_restart(place: Place<'_>) -> Result<Verdict, String>
 /// A memory alarm on one node blocks publishers on all.
 pub(super) async fn memory_alarm(place: Place<'_>) -> Result<Verdict, String> {
     trial("rabbit_cluster_memory_alarm", place, async |trial| {
+        // Their results are due when the alarm has begun; further requests cannot be queued then.
+        trial.stage.twilio.hold(true);
+        let posted = trial.stage.twilio.posts().len();
+        trial.stage.twilio.posted(posted + HELD, LATER).await?;
         let began = now_ms();
         trial.cluster.nodes[0].ctl(&["set_vm_memory_high_watermark", "0.00001"]).await?;
+        trial.stage.twilio.hold(false);
         until_async("a blocked publisher", LATER, async || {
             match trial.said("the broker blocks publishers").await {
                 0 => Err("no line".to_owned()),
