@@ -99,6 +99,7 @@ impl RabbitError {
     pub(super) fn tls_fault(&self) -> Option<String> {
         match self {
             RabbitError::Failed { source, .. } => tls_fault(source),
+            RabbitError::NoHost(failures) => failures.iter().find_map(|(_, error)| error.tls_fault()),
             _ => None,
         }
     }
