@@ -75,6 +75,10 @@ bench: ## Measure a message, built as it is shipped: the worker, Redis, RabbitMQ
 bench-redis: ## Count the instructions of Redis for a message (needs valgrind and redis-server)
 	cargo bench --locked --profile dev --bench pipeline -- --part instructions --messages 500 $(ARGS)
 
+.PHONY: k8s
+k8s: ## Validate the manifests, the chart, the Compose file and the systemd units (needs python3, kubectl); ARGS="chart" picks some
+	tests/k8s/run $(ARGS)
+
 .PHONY: model
 model: ## Check the life of a request exhaustively, with every crash and lost answer (model)
 	cargo run --locked --release --manifest-path model/Cargo.toml
@@ -97,9 +101,9 @@ format:
 	cargo fmt --check
 
 manifests:
-	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run)
+	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run tests/k8s/run)
 	$(call where,docker compose version,docker compose config --quiet)
-	$(call where,kubectl version --client,kubectl kustomize k8s --output /dev/null)
+	$(call where,kubectl version --client,kubectl kustomize k8s/overlays/production --output /dev/null && kubectl kustomize k8s/overlays/development --output /dev/null)
 	$(call where,cargo deny --version,cargo deny --locked check licenses bans sources)
 
 clippy:
