@@ -24,5 +24,7 @@ ENV HTTP_ADDR=0.0.0.0:8080 OPS_ADDR=0.0.0.0:9090
 # By number: Kubernetes cannot tell from a name that it is not root.
 USER 65532:65532
 EXPOSE 8080 9090
+# For Docker alone; Kubernetes has probes of its own.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["/otpost", "health"]
 ENTRYPOINT ["/otpost"]
 CMD ["worker"]

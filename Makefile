@@ -20,7 +20,7 @@ test: ## Run all tests against a real RabbitMQ and Redis (found or started); ARG
 	$(SERVICES) sh -c 'status=0; for part in "--lib --bins --examples --test it" --doc "--test chaos"; do cargo test --locked --no-fail-fast $$part $(ARGS) || status=$$?; done; exit $$status'
 
 .PHONY: acceptance
-acceptance: ## Drive the real binary with a foreign client: 20,000 requests, floods, guesses, poison (needs python3)
+acceptance: ## Drive the real binary with a foreign client: 20,000 requests, floods, guesses, poison, a rollout (needs python3)
 	cargo build --locked --profile dist
 	python3 -m venv target/acceptance && target/acceptance/bin/pip install -q -r tests/acceptance/requirements.txt
 	$(SERVICES) target/acceptance/bin/python tests/acceptance/acceptance.py --binary target/dist/otpost $(ARGS)
@@ -75,6 +75,10 @@ bench: ## Measure a message, built as it is shipped: the worker, Redis, RabbitMQ
 bench-redis: ## Count the instructions of Redis for a message (needs valgrind and redis-server)
 	cargo bench --locked --profile dev --bench pipeline -- --part instructions --messages 500 $(ARGS)
 
+.PHONY: k8s
+k8s: ## Validate the manifests, the chart, the Compose file and the systemd units (needs python3, kubectl); ARGS="chart" picks some
+	tests/k8s/run $(ARGS)
+
 .PHONY: model
 model: ## Check the life of a request exhaustively, with every crash and lost answer (model)
 	cargo run --locked --release --manifest-path model/Cargo.toml
@@ -97,9 +101,9 @@ format:
 	cargo fmt --check
 
 manifests:
-	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run)
+	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run tests/k8s/run)
 	$(call where,docker compose version,docker compose config --quiet)
-	$(call where,kubectl version --client,kubectl kustomize k8s --output /dev/null)
+	$(call where,kubectl version --client,kubectl kustomize k8s/overlays/production --output /dev/null && kubectl kustomize k8s/overlays/development --output /dev/null)
 	$(call where,cargo deny --version,cargo deny --locked check licenses bans sources)
 
 clippy:

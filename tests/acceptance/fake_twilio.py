@@ -7,6 +7,7 @@ sent, whatever became of the answer. The port is the first line of the output. I
 import argparse
 import asyncio
 import json
+import random
 import sys
 import time
 import urllib.parse
@@ -14,8 +15,9 @@ from email.utils import formatdate
 
 
 class Twilio:
-    def __init__(self, record):
+    def __init__(self, record, slowest):
         self.record = record
+        self.slowest = slowest
         self.messages_to = {}
         self.count = 0
 
@@ -76,6 +78,8 @@ class Twilio:
                 ]
                 body = await reader.readexactly(int(lengths[0])) if lengths else b""
                 status, answer = self.answer(method, target, body)
+                if method == "POST" and self.slowest:
+                    await asyncio.sleep(random.uniform(0.1, self.slowest))
                 answer = json.dumps(answer).encode()
                 writer.write(
                     b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nDate: %s\r\nContent-Length: %d\r\n\r\n%s"
@@ -89,10 +93,13 @@ class Twilio:
 
 
 async def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("record", help="the file to append to")
-    with open(arguments.parse_args().record, "a", encoding="utf-8") as record:
-        server = await asyncio.start_server(Twilio(record).converse, "127.0.0.1", 0, limit=1 << 20)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("record", help="the file to append to")
+    parser.add_argument("--slowest", type=float, default=0, help="seconds of the slowest answer to a POST")
+    arguments = parser.parse_args()
+    with open(arguments.record, "a", encoding="utf-8") as record:
+        twilio = Twilio(record, arguments.slowest)
+        server = await asyncio.start_server(twilio.converse, "127.0.0.1", 0, limit=1 << 20)
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

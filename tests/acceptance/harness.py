@@ -125,8 +125,9 @@ class Process:
 class Gateway:
     """Fake Twilio, topology and processes under one prefix. A context manager: leaving it cleans up."""
 
-    def __init__(self, options, **settings):
+    def __init__(self, options, twilio_options=(), **settings):
         self.options = options
+        self.twilio_options = twilio_options
         self.prefix = f"otpost-acceptance-{secrets.token_hex(4)}"
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
         self.record = self.folder / "twilio.jsonl"
@@ -171,7 +172,10 @@ class Gateway:
         script = Path(__file__).with_name("fake_twilio.py")
         self.record.touch()
         self.twilio = subprocess.Popen(
-            [sys.executable, script, self.record], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, script, self.record, *self.twilio_options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.twilio_port = int(self.twilio.stdout.readline())
 
@@ -268,6 +272,13 @@ class Gateway:
     def stop_all(self):
         for process in self.processes:
             process.stop()
+
+    def retire(self, process):
+        """Stops one for good; the seconds that it took."""
+        began = time.monotonic()
+        self.processes.remove(process)
+        process.stop()
+        return time.monotonic() - began
 
     def clean_up(self):
         for process in self.processes:

@@ -1,6 +1,7 @@
 //! Settings: the required ones, the refused ones, and errors that repeat no value.
 
 mod keys;
+mod manifests;
 mod providers;
 mod servers;
 mod sources;

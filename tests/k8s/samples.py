@@ -1,0 +1,126 @@
+"""Bad samples: each changes one thing in what is valid, and names a word of the problem that a check must find."""
+
+import copy
+
+from compare import compare
+from rules import breaches
+from schemas import by_schema, problems
+
+
+def unseen(objects, compose):
+    """The samples that pass unnoticed."""
+    for change, word in OBJECTS:
+        changed = copy.deepcopy(objects)
+        change(Changed(changed))
+        found = [problem for item in changed for problem in problems(item)]
+        found += breaches(changed, True)
+        if not any(word in problem for problem in found):
+            yield f"a bad sample passes: {change.__name__} should show {word!r}, found {found}"
+        if not compare(objects, changed):
+            yield f"the comparison with Helm does not notice {change.__name__}"
+    for change, word in FILES:
+        changed = copy.deepcopy(compose)
+        change(changed["services"])
+        if not any(word in problem for problem in by_schema("compose", changed)):
+            yield f"a bad sample passes: {change.__name__} should show {word!r}"
+
+
+class Changed:
+    """Finds the parts of the objects that samples change."""
+
+    def __init__(self, objects):
+        self.objects = objects
+
+    def spec(self, kind, name):
+        return next(item for item in self.objects if (item["kind"], item["metadata"]["name"]) == (kind, name))["spec"]
+
+    def pod(self, name):
+        return self.spec("Deployment", name)["template"]["spec"]
+
+    def settings(self):
+        return next(item for item in self.objects if item["kind"] == "ConfigMap")["data"]
+
+
+def unknown_field(found):
+    found.pod("otpost-worker")["terminationGraceSeconds"] = 40
+
+
+def wrong_type(found):
+    found.spec("HorizontalPodAutoscaler", "otpost-http")["maxReplicas"] = "ten"
+
+
+def unknown_fallback(found):
+    found.spec("ScaledObject", "otpost-worker")["fallback"]["behavior"] = "hold"
+
+
+def no_workers(found):
+    found.spec("ScaledObject", "otpost-worker")["minReplicaCount"] = 0
+
+
+def path_without_slash(found):
+    found.spec("PodMonitor", "otpost")["podMetricsEndpoints"][0]["path"] = "metrics"
+
+
+def misspelt_setting(found):
+    found.settings()["SMS_MAX_PER_HOURS"] = "1"
+
+
+def secret_not_mounted(found):
+    found.pod("otpost-http")["volumes"][0]["secret"]["items"].pop()
+
+
+def secret_too_many(found):
+    items = found.pod("otpost-worker")["volumes"][0]["secret"]["items"]
+    items.append({"key": "JWT_PUBLIC_KEY", "path": "JWT_PUBLIC_KEY"})
+
+
+def grace_too_short(found):
+    found.pod("otpost-http")["terminationGracePeriodSeconds"] = 30
+
+
+def answer_outlasts_drain(found):
+    found.settings()["PROVIDER_TIMEOUT_SECONDS"] = "25"
+
+
+def eviction_blocked(found):
+    del found.spec("PodDisruptionBudget", "otpost-worker")["unhealthyPodEvictionPolicy"]
+
+
+def egress_open(found):
+    found.spec("NetworkPolicy", "otpost-egress")["policyTypes"] = ["Ingress"]
+
+
+def image_by_tag(found):
+    found.pod("otpost-worker")["containers"][0]["image"] = "registry.example.co/otpost:latest"
+
+
+OBJECTS = [
+    (unknown_field, "terminationGraceSeconds"),
+    (wrong_type, "'ten'"),
+    (unknown_fallback, "'hold'"),
+    (no_workers, "minimum"),
+    (path_without_slash, "'metrics'"),
+    (misspelt_setting, "SMS_MAX_PER_HOURS"),
+    (secret_not_mounted, "named, not mounted"),
+    (secret_too_many, "mounted, not named"),
+    (grace_too_short, "leave no 5 s"),
+    (answer_outlasts_drain, "one answer of the provider"),
+    (eviction_blocked, "block node drains"),
+    (egress_open, "outgoing connections"),
+    (image_by_tag, "no digest"),
+]
+
+
+def open_port(services):
+    services["redis"]["ports"] = ["6379:6379"]
+
+
+def unknown_key(services):
+    services["worker"]["restarts"] = "always"
+
+
+def unknown_condition(services):
+    services["http"]["depends_on"]["redis"]["condition"] = "healthy"
+
+
+FILES = [(open_port, "6379:6379"), (unknown_key, "restarts"), (unknown_condition, "'healthy'")]
