@@ -15,6 +15,7 @@ pub mod health_check;
 mod properties;
 pub mod publish;
 mod reconnect;
+pub mod request_queues;
 pub mod rpc;
 pub mod topology;
 

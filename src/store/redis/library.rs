@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 18] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -22,6 +22,7 @@ const SOURCES: [&str; 17] = [
     include_str!("checks.lua"),
     include_str!("receipts.lua"),
     include_str!("shared.lua"),
+    include_str!("reports.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -105,9 +106,11 @@ pub(super) enum Step {
     WriteSuppression,
     DeleteShard,
     FinishReshard,
+    ReportWorker,
+    ReportedWorkers,
 }
 
-const STEPS: [Step; 44] = [
+const STEPS: [Step; 46] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::ClaimMessage,
@@ -152,6 +155,8 @@ const STEPS: [Step; 44] = [
     Step::WriteSuppression,
     Step::DeleteShard,
     Step::FinishReshard,
+    Step::ReportWorker,
+    Step::ReportedWorkers,
 ];
 
 impl Step {
@@ -189,6 +194,8 @@ impl Step {
                 | Step::WriteSuppression
                 | Step::DeleteShard
                 | Step::FinishReshard
+                | Step::ReportWorker
+                | Step::ReportedWorkers
         )
     }
 
@@ -209,6 +216,7 @@ impl Step {
                 | Step::ReceiptSuppresses
                 | Step::CountDue
                 | Step::CheckShardData
+                | Step::ReportedWorkers
         )
     }
 
@@ -259,6 +267,8 @@ impl Step {
             Step::WriteSuppression => "reshard.write",
             Step::DeleteShard => "reshard.delete",
             Step::FinishReshard => "reshard.finish",
+            Step::ReportWorker => "reports.report_worker",
+            Step::ReportedWorkers => "reports.reported_workers",
         }
     }
 }
