@@ -115,9 +115,7 @@ pub fn wanted_workers(
     let (present, channels): (Vec<u32>, Vec<ChannelScale>) = Channel::ALL.into_iter().map(scale_of).unzip();
     let present = present.into_iter().max().unwrap_or_default();
     let wanted = channels.iter().map(|channel| channel.wanted).max().unwrap_or_default();
-    // At most half of the workers end at once.
-    let wanted = wanted.max(present.div_ceil(2)).clamp(1, policy.workers_max.max(1));
-    Ok(Scale { wanted, present, channels })
+    Ok(Scale { wanted: wanted.clamp(1, policy.workers_max.max(1)), present, channels })
 }
 
 struct ChannelLoad<'a> {

@@ -63,7 +63,7 @@ mod tests {
     async fn a_warning_becomes_an_error_once_after_ten_seconds() {
         let (silent, fault) = (Some(ClosedBy::StoreSilent), StoreFault::Failover);
         let mut log = PauseLog::default();
-        let mut note = async |log: &mut PauseLog, seconds: u64| {
+        let note = async |log: &mut PauseLog, seconds: u64| {
             tokio::time::advance(Duration::from_secs(seconds)).await;
             log.note(Channel::Sms, silent, Some(&fault));
             log.warned_at.is_some()

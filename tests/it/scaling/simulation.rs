@@ -121,7 +121,9 @@ impl Simulation {
 }
 
 fn run(load: &Load) -> (Vec<Moment>, Vec<i64>) {
-    let mut simulation = Simulation { backlog: load.backlog, workers: 2, ..Simulation::default() };
+    let recommended = VecDeque::from([2]);
+    let mut simulation =
+        Simulation { backlog: load.backlog, workers: 2, recommended, ..Simulation::default() };
     let mut moments = Vec::new();
     let mut wanted = 2;
     for second in 0..load.seconds {
@@ -208,7 +210,8 @@ fn a_flapping_load_does_not_flap_the_workers() {
         is_gate_closed: NEVER,
     };
     let (moments, changes) = run(&load);
-    assert!(changes.iter().all(|change| *change > 0), "{changes:?}");
+    // The backlog of the first minutes needs more workers than the load.
+    assert!(changes.iter().filter(|change| **change < 0).count() <= 1, "{changes:?}");
     assert!(moments[300..].iter().all(|moment| moment.backlog < 450.0));
     let steady = moments[600].workers;
     assert!(moments[600..].iter().all(|moment| moment.workers == steady));
