@@ -10,6 +10,8 @@ use crate::charges::{ChargeFlaw, Charges};
 use crate::places::{PlaceFlaw, Places};
 
 const CHARGE_FAULTS: u8 = 3;
+/// Enough for each flaw, so that the search ends soon.
+const FAULTS_OF_FLAWS: u8 = 1;
 const PLACE_FAULTS: u8 = 1;
 
 /// True for each that holds.
@@ -23,7 +25,7 @@ pub fn must_hold() -> [bool; 2] {
 /// True for each that was found.
 pub fn flaws_must_be_found() -> Vec<bool> {
     let of_charges = ChargeFlaw::ALL
-        .map(|flaw| is_found(&format!("{flaw:?}"), Charges { faults: CHARGE_FAULTS, flaw: Some(flaw) }));
+        .map(|flaw| is_found(&format!("{flaw:?}"), Charges { faults: FAULTS_OF_FLAWS, flaw: Some(flaw) }));
     let of_places = PlaceFlaw::ALL
         .map(|flaw| is_found(&format!("{flaw:?}"), Places { faults: PLACE_FAULTS, flaw: Some(flaw) }));
     of_charges.into_iter().chain(of_places).collect()

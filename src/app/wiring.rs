@@ -170,7 +170,7 @@ impl Wiring {
     /// Watches the store of a process without a worker.
     pub(super) async fn store_watch(&self) -> Arc<StoreWatch> {
         let watch = Arc::new(StoreWatch::new(self.store.clone()));
-        watch.check().await;
+        watch.begin().await;
         watch
     }
 

@@ -9,6 +9,8 @@ use crate::store::{Store, StoreError, StoreFault};
 
 /// Within the 15 s in which the store takes a process for running.
 const EVERY: Duration = Duration::from_secs(5);
+/// The first one may wait for a connection, and for the library to be loaded.
+const FIRST_CHECKS_MAX: usize = 3;
 /// A later answer counts as none.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -23,6 +25,15 @@ impl StoreWatch {
         StoreWatch { store, process_id: random_id(), misfit: Mutex::default() }
     }
 
+    /// Before the process answers whether it is ready. An outage of the store must not delay that.
+    pub async fn begin(&self) {
+        for _ in 0..FIRST_CHECKS_MAX {
+            if self.check().await {
+                return;
+            }
+        }
+    }
+
     pub async fn run(&self) {
         loop {
             tokio::time::sleep(EVERY).await;
@@ -30,14 +41,18 @@ impl StoreWatch {
         }
     }
 
-    /// An outage of the store does not end a misfit that is known.
-    pub async fn check(&self) {
+    /// Was there an answer? An outage of the store does not end a misfit that is known.
+    async fn check(&self) -> bool {
         match tokio::time::timeout(TIMEOUT, self.store.heartbeat(self.process_id, false)).await {
             Ok(Err(StoreError::Unavailable(fault))) if fault.is_of_settings() => {
                 *self.lock() = Some(fault);
+                true
             }
-            Ok(Ok(_)) => *self.lock() = None,
-            Ok(Err(_)) | Err(_) => {}
+            Ok(Ok(_)) => {
+                *self.lock() = None;
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 

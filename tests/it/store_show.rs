@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::Status;
-use otpost::domain::request_id::RequestId;
 use otpost::store::{Admission, CompletionInput, KeyName, Refund, Store as _};
 use serde_json::{Value, json};
 
@@ -117,13 +116,6 @@ async fn another_number_of_shards_is_said() {
         let (_, err) = said(&otpost(&redis, &[&["store", "show"], arguments].concat()), 1);
         assert!(err.contains("REDIS_SHARDS is 1, and REDIS_PREFIX holds data for 16"), "{err}");
     }
-    let name = store
-        .show(&KeyName::Request(RequestId::parse(UUID).expect("valid"), None))
-        .await
-        .expect("answers")
-        .remove(0)
-        .key;
-    assert_eq!(show(&redis, &[&name], 0)[0]["key"], json!(name), "a key by its name");
 }
 
 #[tokio::test]

@@ -136,6 +136,10 @@ impl Cluster {
         state.last_failure.clone().or_else(|| state.nodes.values().find_map(|node| node.last_failure()))
     }
 
+    pub(super) fn search_failure(&self) -> Option<RedisError> {
+        self.state().last_failure.clone()
+    }
+
     /// See `Link::route_number`.
     pub(super) fn route_number(&self) -> u64 {
         let state = self.state();

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, RedisResult, from_redis_value};
+use tokio::time::error::Elapsed;
 
 use super::address::{self, Servers};
 use super::cluster::Cluster;
@@ -129,7 +130,7 @@ impl Link {
         if !matches!(answer, Ok(Ok(_))) {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
-        answered(answer).map(Answer::Bytes)
+        self.answered(answer).map(Answer::Bytes)
     }
 
     /// A connection that died while it was idle shows that at its next use. So a step is repeated once over a new one, as every
@@ -154,7 +155,25 @@ impl Link {
 
     /// Runs a command that only reads.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        answered(tokio::time::timeout(ANSWER_TIMEOUT, self.connection().query(command)).await)
+        self.answered(tokio::time::timeout(ANSWER_TIMEOUT, self.connection().query(command)).await)
+    }
+
+    fn answered<T>(&self, answer: Result<RedisResult<T>, Elapsed>) -> Result<T, StoreError> {
+        let fault = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => failure::fault(&error),
+            Err(_) => self.search_fault().unwrap_or(StoreFault::NoAnswer),
+        };
+        Err(StoreError::Unavailable(fault))
+    }
+
+    /// The reason for which the last search for a server ended without one.
+    fn search_fault(&self) -> Option<StoreFault> {
+        let error = match &self.route {
+            Route::One(node) => node.last_failure(),
+            Route::Cluster(cluster) => cluster.search_failure(),
+        };
+        error.map(|error| failure::fault(&error))
     }
 
     /// The run id of the server that answered the last heartbeat; `-` before the first.
@@ -202,12 +221,5 @@ impl Link {
         self.has_silent_step.load(Ordering::Relaxed)
             || heartbeat_route.is_some_and(|route| route != self.route_number())
             || self.lost_writes_until.load(Ordering::Relaxed) > millis(self.opened.elapsed())
-    }
-}
-
-fn answered<T>(answer: Result<RedisResult<T>, tokio::time::error::Elapsed>) -> Result<T, StoreError> {
-    match answer {
-        Ok(answer) => answer.map_err(|error| StoreError::Unavailable(failure::fault(&error))),
-        Err(_) => Err(StoreError::Unavailable(StoreFault::NoAnswer)),
     }
 }

@@ -134,11 +134,21 @@ impl Invoke for Call<'_> {
         let load = redis::cmd("FUNCTION").arg("LOAD").arg(library::code()).to_owned();
         match connection.query_there::<String>(&load).await {
             Err(error) if has_no_functions(&error) => self.fall_back(connection).await,
+            // A script that only reads needs no library.
+            Err(error) if refuses_writes(&error) => match self.invoke_script(connection).await {
+                Err(refusal) if refusal.code() == Some("NOPERM") => Err(error),
+                answer => answer,
+            },
             // Another worker has loaded it in the meantime.
             Err(error) if !error.to_string().contains("already exists") => Err(error),
             Ok(_) | Err(_) => connection.query(&self.command).await,
         }
     }
+}
+
+/// A full memory, a replica, or a server that may not write for another reason.
+fn refuses_writes(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "READONLY" | "MISCONF" | "NOREPLICAS"))
 }
 
 /// The library is not loaded: a new server, or one that was flushed.

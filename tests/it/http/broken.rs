@@ -122,6 +122,9 @@ impl Store for Broken {
         self.fail().await
     }
 
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.fail().await
+    }
     async fn check_shared_data(&self) -> Result<(), StoreError> {
         self.fail().await
     }

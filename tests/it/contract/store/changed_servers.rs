@@ -131,6 +131,12 @@ async fn a_node_that_joins_later_takes_over_a_slot() {
     cluster.nodes.push(joined);
     cluster.meet().await.expect("it joins");
     let joined = cluster.nodes.last().expect("it joined");
+    until("a node that serves", WITHIN, async || {
+        let info: String = joined.ask(&["CLUSTER", "INFO"]).await?;
+        if info.contains("cluster_state:ok") { Ok(()) } else { Err(info) }
+    })
+    .await
+    .expect("it knows all slots");
     assert!(cluster.move_slot(slot, joined).await.expect("a move") > 0);
     let used =
         answered(async || store.usage(&request_to(1, "x").lease().subject, None, &super::limits()).await);
