@@ -109,13 +109,21 @@ pub fn wanted_workers(
     }
     let scale_of = |channel| {
         let states = running.iter().map(|worker| &worker.state).filter(|state| state.channel == channel);
-        ChannelLoad::new(channel, states.collect(), queues.map(|depths| depths[channel as usize]))
-            .scale(policy)
+        let draining =
+            workers.iter().filter(|worker| worker.state.draining && worker.state.channel == channel);
+        let queue = queues.map(|depths| without(depths[channel as usize], draining.count()));
+        ChannelLoad::new(channel, states.collect(), queue).scale(policy)
     };
     let (present, channels): (Vec<u32>, Vec<ChannelScale>) = Channel::ALL.into_iter().map(scale_of).unzip();
     let present = present.into_iter().max().unwrap_or_default();
     let wanted = channels.iter().map(|channel| channel.wanted).max().unwrap_or_default();
     Ok(Scale { wanted: wanted.clamp(1, policy.workers_max.max(1)), present, channels })
+}
+
+/// RabbitMQ counts the consumer of a draining worker until its last delivery is settled.
+fn without(queue: QueueDepth, draining: usize) -> QueueDepth {
+    let draining = u32::try_from(draining).unwrap_or(u32::MAX);
+    QueueDepth { consumers: queue.consumers.saturating_sub(draining), ..queue }
 }
 
 struct ChannelLoad<'a> {

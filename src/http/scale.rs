@@ -1,7 +1,6 @@
 //! `GET /scale` on `OPS_ADDR`: how many workers are wanted. KEDA's `metrics-api` trigger reads it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -9,7 +8,6 @@ use axum::http::StatusCode;
 use axum::routing::get;
 
 use super::json::JsonAnswer;
-use super::problem::Problem;
 use crate::domain::scaling::Scale;
 use crate::flow::scaler::Scaler;
 
@@ -18,10 +16,7 @@ pub(super) fn routes(scaler: Arc<Scaler>) -> Router {
 }
 
 /// A reader of the error keeps the present number.
-async fn scale(State(scaler): State<Arc<Scaler>>) -> Result<JsonAnswer<Scale>, Problem> {
-    scaler.answer().await.map(JsonAnswer).map_err(|unknown| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "scale_unknown")
-            .detail(unknown)
-            .retry_after(Duration::from_secs(5))
-    })
+async fn scale(State(scaler): State<Arc<Scaler>>) -> Result<JsonAnswer<Scale>, (StatusCode, String)> {
+    let unknown = |unknown| (StatusCode::SERVICE_UNAVAILABLE, format!("the number is unknown: {unknown}\n"));
+    scaler.answer().await.map(JsonAnswer).map_err(unknown)
 }

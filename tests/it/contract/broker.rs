@@ -443,8 +443,6 @@ async fn requests_that_wait_and_their_consumers_are_counted(world: &dyn World) {
     let mut consumer = world.consumer(2);
     let held = next(&mut consumer).await;
     until((3, 1)).await;
-    consumer.pause().await;
-    until((3, 0)).await;
     drop(held);
     close(consumer).await;
     until((5, 0)).await;

@@ -133,10 +133,6 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn check_writable(&self) -> Result<(), StoreError> {
-        self.fail().await
-    }
-
     async fn report_worker(&self, _: u64, _: Option<&WorkerState>) -> Result<(), StoreError> {
         self.fail().await
     }
