@@ -13,7 +13,7 @@ FIRST, MOST = 2, 20
 SLOTS, SLOWEST_ANSWER = "4", "1"
 # Between what one and what two workers are to carry.
 STEADY_SECONDS = 1 / 8
-BURST = 1_500
+BURST = 3_000
 POLL_SECONDS = 3
 # For so long the highest number counts before workers end.
 STABILIZATION_SECONDS = 15
