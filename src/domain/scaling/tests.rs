@@ -127,7 +127,7 @@ fn workers_that_report_nothing_are_counted_by_their_consumers() {
 
 #[test]
 fn a_draining_or_silent_worker_does_not_count() {
-    let depths = [QueueDepth { ready: 0, consumers: 4 }; 2];
+    let depths = [4, 2].map(|consumers| QueueDepth { ready: 0, consumers });
     let draining = WorkerState { draining: true, ..busy() };
     let reports = [
         report(busy(), 0),
