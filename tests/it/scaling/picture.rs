@@ -34,7 +34,7 @@ fn draw(name: &str, moments: &[Moment]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {total}\" font-family=\"sans-serif\" font-size=\"11\">\n\
          <title>{name}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
-        LEFT + WIDTH + 20.0
+        LEFT + WIDTH + 40.0
     );
     closed_time(&mut svg, moments);
     let requests =
