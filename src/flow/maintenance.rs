@@ -95,6 +95,10 @@ impl ChannelGateway {
             ticks.tick().await;
             meter.update(self.activity.totals(), updated_at.elapsed());
             updated_at = Instant::now();
+            // The heartbeat alone tries a store that does not answer.
+            if self.gate.store_silence().is_some() {
+                continue;
+            }
             let state = self.worker_state(&meter);
             let report = self.store.report_worker(worker_id, Some(&state));
             let failure = match tokio::time::timeout(HEARTBEAT_TIMEOUT, report).await {
