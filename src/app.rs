@@ -84,7 +84,8 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let sms_gateway = workers.sms.as_ref().map(|worker| worker.gateway.clone());
     let mut background = JoinSet::new();
     let watch = process.store_watch(&mut background).await;
-    let ops_router = http::ops_router(process.wiring.readiness(sms_gateway, watch));
+    let scaler = (role != Role::Worker).then(|| process.wiring.scaler(&process.settings));
+    let ops_router = http::ops_router(process.wiring.readiness(sms_gateway, watch), scaler);
     let ops = http::serve(ops_listener, ops_router, OPS_LIMITS, CancellationToken::new());
     let http = match http_listener {
         Some(listener) => {

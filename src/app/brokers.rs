@@ -13,9 +13,10 @@ use crate::broker::rabbit::consumer::RabbitConsumer;
 use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
 use crate::broker::rabbit::error::RabbitError;
 use crate::broker::rabbit::publish::RabbitPublisher;
+use crate::broker::rabbit::request_queues::RabbitRequestQueues;
 use crate::broker::rabbit::rpc::RabbitRpcClient;
 use crate::broker::rabbit::topology::{self, Declared};
-use crate::broker::{DeadLetters, Names, Publisher, RequestConsumer, RpcClient};
+use crate::broker::{DeadLetters, Names, Publisher, RequestConsumer, RequestQueues, RpcClient};
 use crate::config::{ConfigError, Settings};
 use crate::domain::channel::Channel;
 
@@ -75,6 +76,14 @@ impl Broker {
         match self {
             Broker::Memory(broker) => Arc::new(broker.rpc_client()),
             Broker::Rabbit { settings, .. } => Arc::new(RabbitRpcClient::start(*settings.clone())),
+        }
+    }
+
+    /// With a connection of its own: a missing queue closes an AMQP channel.
+    pub(super) fn request_queues(&self) -> Arc<dyn RequestQueues> {
+        match self {
+            Broker::Memory(broker) => Arc::new(broker.request_queues()),
+            Broker::Rabbit { settings, .. } => Arc::new(RabbitRequestQueues::new(*settings.clone())),
         }
     }
 

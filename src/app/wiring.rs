@@ -22,6 +22,7 @@ use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
+use crate::flow::scaler::Scaler;
 use crate::flow::send_gate::SendGate;
 use crate::flow::store_watch::StoreWatch;
 use crate::flow::verify::Verifier;
@@ -77,6 +78,7 @@ impl Wiring {
             channel,
             store: self.store.clone(),
             gate: SendGate::new(channel, concurrency, provider.senders(), sender_rate),
+            activity: Arc::default(),
             provider,
             publisher: self.broker.publisher(),
             replies: Replies::new(replies),
@@ -159,6 +161,10 @@ impl Wiring {
         receipts: &Arc<ReceiptProcessor>,
     ) -> anyhow::Result<Webhooks> {
         Ok(Webhooks { callbacks: callbacks(settings)?, receipts: receipts.clone() })
+    }
+
+    pub(super) fn scaler(&self, settings: &Settings) -> Arc<Scaler> {
+        Arc::new(Scaler::new(self.store.clone(), self.broker.request_queues(), settings.scale_policy))
     }
 
     /// Watches the store of a process without a worker.

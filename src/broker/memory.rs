@@ -3,6 +3,7 @@
 //! It hands out at most each consumer's prefetch, requeues unsettled deliveries of a consumer that ends, counts these returns
 //! and the counted requeues, and dead-letters a message after too many. No decision depends on time.
 
+mod request_queues;
 mod rpc_client;
 
 use std::collections::{HashMap, VecDeque};

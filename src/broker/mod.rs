@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::domain::channel::Channel;
+use crate::domain::scaling::QueueDepths;
 use crate::domain::time::UnixMillis;
 
 /// Consumes requests in the broker's order.
@@ -55,6 +56,13 @@ pub trait Publisher: Send + Sync {
 pub trait HealthCheck: Send + Sync {
     /// `Ok` if the broker takes messages. The error holds no address. The caller bounds the wait.
     async fn check(&self) -> Result<(), String>;
+}
+
+/// Reads how many requests wait, for the scaler. Nothing is declared.
+#[async_trait]
+pub trait RequestQueues: Send + Sync {
+    /// A queue that does not exist is empty. The error holds no address. The caller bounds the wait, and may drop the future.
+    async fn depths(&self) -> Result<QueueDepths, String>;
 }
 
 /// Publishes requests and receives their results.

@@ -106,6 +106,8 @@ raw_settings! {
     provider_timeout_seconds "PROVIDER_TIMEOUT_SECONDS" Plain,
     worker_concurrency "WORKER_CONCURRENCY" Plain,
     worker_prefetch "WORKER_PREFETCH" Plain,
+    scale_max "SCALE_MAX" Plain,
+    scale_backlog_seconds "SCALE_BACKLOG_SECONDS" Plain,
     http_send_wait_ms "HTTP_SEND_WAIT_MS" Plain,
     shutdown_grace_seconds "SHUTDOWN_GRACE_SECONDS" Plain,
     jwt_secret "JWT_SECRET" Secret,
@@ -228,7 +230,8 @@ pub(super) const UNSUPPORTED: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// Variables that look like our settings and are not: probably misspelt.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    const OURS: [&str; 8] = ["OTP_", "SMS_", "TWILIO_", "EMAIL_", "SENDGRID_", "SMTP_", "WORKER_", "JWT_"];
+    const OURS: [&str; 9] =
+        ["OTP_", "SMS_", "TWILIO_", "EMAIL_", "SENDGRID_", "SMTP_", "WORKER_", "SCALE_", "JWT_"];
     let looks_ours = |name: &&String| {
         UNSUPPORTED.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix))
     };

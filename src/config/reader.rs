@@ -21,6 +21,7 @@ use crate::domain::limit::{COOLDOWN_SECONDS, Limit, Limits, NumberSetting, WRONG
 use crate::domain::phone::{Region, is_code_of_no_country};
 use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
+use crate::domain::scaling::ScalePolicy;
 use crate::domain::server_url::ServerUrl;
 use crate::domain::shards::Shards;
 use crate::domain::time_zone::Zone;
@@ -108,6 +109,7 @@ impl<'a> Reader<'a> {
             receipt_wait: self.receipt_wait(),
             concurrency,
             prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),
+            scale_policy: self.scale_policy(),
             send_wait: Duration::from_millis(self.number("HTTP_SEND_WAIT_MS", 3_000, 0, 8_000)),
             shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),
             jwt: self.jwt(development),
@@ -169,6 +171,13 @@ impl<'a> Reader<'a> {
 
     fn code_length(&mut self) -> CodeLength {
         CodeLength::new(self.number("OTP_CODE_LENGTH", 6, 4, 10)).expect("4 to 10 was checked")
+    }
+
+    fn scale_policy(&mut self) -> ScalePolicy {
+        ScalePolicy {
+            workers_max: self.number("SCALE_MAX", 20, 1, 500),
+            backlog_within: seconds(self.number("SCALE_BACKLOG_SECONDS", 30, 1, 3_600)),
+        }
     }
 
     fn receipt_wait(&mut self) -> Option<Duration> {

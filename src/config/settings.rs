@@ -18,6 +18,7 @@ use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
 use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
+use crate::domain::scaling::ScalePolicy;
 use crate::domain::shards::Shards;
 use crate::domain::time_zone::Zone;
 
@@ -163,6 +164,7 @@ pub struct Settings {
     /// Requests processed at once.
     pub concurrency: u16,
     pub prefetch: u16,
+    pub scale_policy: ScalePolicy,
     /// The longest drain at shutdown.
     pub shutdown_grace: Duration,
     /// The longest wait of an HTTP request for its result.

@@ -10,13 +10,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::after_panic::AfterPanic;
-use super::context::{DeliveryContext, HOLD_MAX, HandlerSlot, StopReason};
+use super::context::{DeliveryContext, HOLD_MAX, HandlerSlot, HandlerSlots, StopReason};
 use super::gateway::ChannelGateway;
 use super::random::random_id;
 use crate::broker::pause::pause_is;
@@ -29,7 +29,7 @@ const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 /// A worker process runs one for each channel.
 pub struct ConsumerLoop {
     gateway: Arc<ChannelGateway>,
-    slots: Arc<Semaphore>,
+    slots: Arc<HandlerSlots>,
     shutdown: CancellationToken,
     paused: watch::Receiver<bool>,
     grace: Duration,
@@ -45,8 +45,8 @@ impl ConsumerLoop {
     ) -> ConsumerLoop {
         let never_paused = watch::Sender::new(false).subscribe();
         ConsumerLoop {
+            slots: Arc::new(HandlerSlots::new(handlers_max, gateway.activity.clone())),
             gateway,
-            slots: Arc::new(Semaphore::new(handlers_max)),
             shutdown,
             paused: never_paused,
             grace,
@@ -67,6 +67,7 @@ impl ConsumerLoop {
             while handlers.try_join_next().is_some() {}
         }
         events::stopping(self.gateway.channel, self.grace);
+        self.gateway.activity.begin_drain();
         consumer.cancel().await;
         let drained = tokio::time::timeout(self.grace, async {
             while let Some(delivery) = consumer.next().await {
@@ -162,6 +163,7 @@ async fn handle(
     };
     drop(handler);
     drop(in_flight);
+    gateway.activity.delivery_ended();
     delivery.settle(settlement);
 }
 

@@ -1,7 +1,7 @@
 //! The values that the steps of one request pass on.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::outage_backoff::OutageBackoff;
+use super::worker_activity::{CountedWait, WorkerActivity};
 use crate::broker::Delivery;
 use crate::domain::address::Address;
 use crate::domain::code::{Code, CodeScope};
@@ -147,20 +148,55 @@ impl DeliveryContext<'_> {
     }
 }
 
+/// The slots of a channel, and the count of their work.
+pub(super) struct HandlerSlots {
+    free: Arc<Semaphore>,
+    activity: Arc<WorkerActivity>,
+}
+
+impl HandlerSlots {
+    pub(super) fn new(handlers_max: usize, activity: Arc<WorkerActivity>) -> HandlerSlots {
+        activity.set_handlers_max(handlers_max);
+        HandlerSlots { free: Arc::new(Semaphore::new(handlers_max)), activity }
+    }
+}
+
 /// Each delivery in process holds a slot, except during `sleep_without_slot`.
 pub(super) struct HandlerSlot {
-    slots: Arc<Semaphore>,
+    slots: Arc<HandlerSlots>,
     held: Option<OwnedSemaphorePermit>,
+    taken_at: Instant,
+    waited_micros: AtomicU64,
 }
 
 impl HandlerSlot {
-    pub(super) async fn acquire(slots: &Arc<Semaphore>) -> HandlerSlot {
-        let held = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        HandlerSlot { slots: slots.clone(), held: Some(held) }
+    pub(super) async fn acquire(slots: &Arc<HandlerSlots>) -> HandlerSlot {
+        let held = slots.free.clone().acquire_owned().await.expect("the semaphore is never closed");
+        slots.activity.slot_taken();
+        HandlerSlot {
+            slots: slots.clone(),
+            held: Some(held),
+            taken_at: Instant::now(),
+            waited_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// Until the answer is dropped, the slot is held and does no work.
+    pub(super) fn wait_begins(&self) -> CountedWait<'_> {
+        self.slots.activity.wait_begins(&self.waited_micros)
     }
 
     fn release(&mut self) {
-        self.held = None;
+        if self.held.take().is_some() {
+            let waited = Duration::from_micros(self.waited_micros.load(Ordering::Relaxed));
+            self.slots.activity.slot_freed(self.taken_at.elapsed().saturating_sub(waited));
+        }
+    }
+}
+
+impl Drop for HandlerSlot {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -284,7 +320,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handler_that_finds_no_slot_after_its_sleep_holds_its_delivery_no_longer_than_others() {
         let started_at = Instant::now();
-        let (slots, shutdown) = (Arc::new(Semaphore::new(1)), CancellationToken::new());
+        let slots = Arc::new(HandlerSlots::new(1, Arc::default()));
+        let shutdown = CancellationToken::new();
         let delivery = Delivery {
             body: Vec::new(),
             properties: Properties::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::reply::Replies;
 use super::send_gate::SendGate;
+use super::worker_activity::WorkerActivity;
 use crate::broker::{Names, Publisher};
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
@@ -26,6 +27,7 @@ pub struct ChannelGateway {
     /// It publishes results and dead letters.
     pub publisher: Arc<dyn Publisher>,
     pub gate: SendGate,
+    pub activity: Arc<WorkerActivity>,
     pub replies: Replies,
     pub texts: Texts,
     pub code_keyring: Arc<CodeKeyring>,

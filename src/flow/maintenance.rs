@@ -1,4 +1,4 @@
-//! Work that does not wait for requests: the heartbeat, probes of a failing provider, and overdue receipts.
+//! Work that does not wait for requests: the heartbeat, reports of the worker's state, probes of a failing provider, and overdue receipts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::gateway::ChannelGateway;
 use super::random::random_id;
 use super::receipts::ReceiptProcessor;
+use super::worker_activity::ActivityMeter;
+use crate::domain::worker_state::WorkerState;
 use crate::provider::CredentialError;
 use crate::store::{Damaged, SharedState, StoreError, StoreFault};
 use crate::telemetry::events;
@@ -16,6 +18,9 @@ use crate::telemetry::events;
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// A later answer of the store counts as none.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(500);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// So many reports in a row that fail are logged, once.
+const REPORTS_MISSED: u32 = 3;
 /// Doubles up to [`PROBE_WAIT_MAX`].
 const PROBE_WAIT_FIRST: Duration = Duration::from_secs(2);
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -29,10 +34,19 @@ pub struct ReceiptPolling {
 
 impl ChannelGateway {
     pub async fn run_maintenance(&self, polling: Option<ReceiptPolling>, shutdown: CancellationToken) {
+        // Each channel of a worker counts as a worker of its own: each has its own senders.
+        let worker_id = random_id();
         let tasks = async {
-            tokio::join!(self.run_heartbeat(), self.probe_provider(), self.poll_receipts(polling));
+            tokio::join!(
+                self.run_heartbeat(worker_id),
+                self.report_state(worker_id),
+                self.probe_provider(),
+                self.poll_receipts(polling)
+            );
         };
         shutdown.run_until_cancelled(tasks).await;
+        // Without it the worker counts for some more seconds.
+        let _ = tokio::time::timeout(HEARTBEAT_TIMEOUT, self.store.report_worker(worker_id, None)).await;
     }
 
     /// Before the first delivery is consumed. Without an answer the gate closes.
@@ -62,15 +76,58 @@ impl ChannelGateway {
         }
     }
 
-    async fn run_heartbeat(&self) {
-        // Each channel of a worker counts as a worker of its own: each has its own senders.
-        let worker_id = random_id();
+    async fn run_heartbeat(&self, worker_id: u64) {
         let mut ticks = tokio::time::interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let is_active = self.gate.is_active();
             self.apply_shared_state(self.store.heartbeat(worker_id, is_active), is_active).await;
+        }
+    }
+
+    /// A task of its own, so that a slow report delays no heartbeat.
+    async fn report_state(&self, worker_id: u64) {
+        let (mut meter, mut updated_at, mut failures) = (ActivityMeter::default(), Instant::now(), 0_u32);
+        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            meter.update(self.activity.totals(), updated_at.elapsed());
+            updated_at = Instant::now();
+            // The heartbeat alone tries a store that does not answer.
+            if self.gate.store_silence().is_some() {
+                continue;
+            }
+            let state = self.worker_state(&meter);
+            let report = self.store.report_worker(worker_id, Some(&state));
+            let failure = match tokio::time::timeout(HEARTBEAT_TIMEOUT, report).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some(StoreError::Unavailable(StoreFault::NoAnswer)),
+            };
+            failures = if failure.is_some() { failures.saturating_add(1) } else { 0 };
+            // The gate has noticed an outage by then, which has lines of its own.
+            if let Some(error) =
+                failure.filter(|_| failures == REPORTS_MISSED && self.gate.store_silence().is_none())
+            {
+                events::worker_not_reported(self.channel, &error);
+            }
+        }
+    }
+
+    fn worker_state(&self, meter: &ActivityMeter) -> WorkerState {
+        let handlers_max = self.activity.handlers_max();
+        WorkerState {
+            channel: self.channel,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            closed_by: self.gate.closed_by().map(|cause| cause.as_str().to_owned()),
+            handlers_max,
+            in_flight: self.activity.in_flight(),
+            waiting: self.activity.waiting(),
+            ended: meter.rate(),
+            capacity: meter.capacity(handlers_max),
+            draining: self.activity.is_draining(),
         }
     }
 

@@ -10,7 +10,8 @@
 //! - [`after_panic`]: counts the panics of a request.
 //! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
 //! - [`reply`]: copies of results for callers' own queues.
-//! - [`maintenance`]: heartbeat, probes, overdue receipts. [`store_watch`]: the heartbeat of a process without a worker.
+//! - [`maintenance`]: heartbeat, reports, probes, overdue receipts. [`store_watch`]: the heartbeat of a process without a worker.
+//! - [`worker_activity`]: the state that a worker reports. [`scaler`]: the number of workers that the load needs.
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost.
@@ -41,9 +42,11 @@ pub mod receipts;
 pub mod reconcile;
 pub mod reply;
 mod retry_once;
+pub mod scaler;
 pub mod send_gate;
 pub mod sender_rate;
 pub mod store_watch;
 pub mod validate;
 mod verified_event;
 pub mod verify;
+pub mod worker_activity;

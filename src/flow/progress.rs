@@ -58,7 +58,9 @@ impl ChannelGateway {
         }
         ctx.state.require_new_lease();
         let until = Instant::now() + wait_max;
+        let counted = ctx.handler.slot.wait_begins();
         let waited = ctx.handler.wait_for(future, wait_max, CancelOn::AnyCause).await;
+        drop(counted);
         if let Err(reason) = waited {
             let retry_in = match wait_reason {
                 WaitReason::Backoff => until.saturating_duration_since(Instant::now()),

@@ -1,4 +1,4 @@
-//! Probes and metrics, on the separate port `OPS_ADDR`.
+//! Probes, metrics and the word of the scaler, on the separate port `OPS_ADDR`.
 //!
 //! A connection serves one request, so that clients with many requests wait their turn among the probes.
 
@@ -14,6 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::time::Instant;
 
+use super::scale;
+use crate::flow::scaler::Scaler;
 use crate::telemetry::metrics;
 
 /// The readiness of this process; the error is the reason.
@@ -22,9 +24,12 @@ pub type Readiness = Arc<dyn Fn() -> Result<(), Cow<'static, str>> + Send + Sync
 /// Metrics are rendered at most once in this time, for all clients.
 const RENDERED_FOR: Duration = Duration::from_millis(100);
 
-pub fn ops_router(readiness: Readiness) -> Router {
+/// A process that serves the HTTP API also tells how many workers are wanted.
+pub fn ops_router(readiness: Readiness, scaler: Option<Arc<Scaler>>) -> Router {
     let rendered = RenderedMetrics::default();
+    let scale = scaler.map_or_else(Router::new, scale::routes);
     Router::new()
+        .merge(scale)
         .route("/livez", get(live))
         .route("/readyz", get(move || std::future::ready(ready(&readiness))))
         .route("/metrics", get(move || std::future::ready(rendered.recent())))

@@ -24,6 +24,7 @@ mod received_result;
 mod recipient;
 mod request_ids;
 mod router;
+mod scale;
 mod send;
 mod send_for_service;
 mod serve;

@@ -54,6 +54,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
+use crate::domain::worker_state::{ReportedWorker, WorkerState};
 
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -144,6 +145,13 @@ pub trait Store: Send + Sync {
     /// Counts one channel of a worker among those that share the rates of its senders, or no longer. It is active if a rate is
     /// set and it has something to send.
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError>;
+
+    /// Records the state of one channel of a worker, and that it was reported now. `None` removes it.
+    async fn report_worker(&self, worker_id: u64, state: Option<&WorkerState>) -> Result<(), StoreError>;
+
+    /// The states that were reported within the last minute, at most [`retention::WORKERS_MAX`]. A state that cannot be read is left
+    /// out.
+    async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError>;
 
     /// Reads the data that all requests share. The error names what cannot be read. A heartbeat makes the same check, but of
     /// the suppressions of countries it reads only those that a step found unreadable.

@@ -20,6 +20,10 @@ pub(crate) const CLAIM_CLOCK_DIFFERENCE_MAX: Duration =
 pub(crate) const LOST_WRITES_FOR: Duration = Duration::from_secs(600);
 /// A worker counts as active for this long after its last heartbeat with something to send.
 pub(crate) const ACTIVE_WORKER_FOR: Duration = Duration::from_secs(1);
+/// The state of a worker is kept this long after its last report.
+pub(crate) const WORKER_STATE_KEPT: Duration = Duration::from_secs(60);
+/// States that the store lists: two channels of 500 workers.
+pub const WORKERS_MAX: usize = 1_000;
 /// The shortest time between two polls for an overdue receipt.
 pub(crate) const RECEIPT_POLL_INTERVAL_MIN: Duration = Duration::from_secs(60);
 /// Requests that the store lists for a recipient.

@@ -23,7 +23,7 @@ pub use self::broker::{
 pub use self::certificates::{certificates_refused, certificates_reloaded};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
-    store_unavailable, store_warning, store_warning_over, store_warning_value,
+    store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,
 };
 use super::metrics::{
     ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, observe,

@@ -2,7 +2,7 @@
 """A foreign client's view of the real binary: does otpost keep its promises to other people's programs?
 
     pip install -r requirements.txt
-    python acceptance.py --binary PATH [bulk] [memory] [hammer] [guess] [poison] [secrets] [rollout]
+    python acceptance.py --binary PATH [bulk] [memory] [hammer] [guess] [poison] [secrets] [rollout] [scaler]
 
 RabbitMQ and Redis must run (`--amqp-url`, `--redis-url`; loopback by default). Each scenario prints what it saw and
 fails loudly; the exit status is 0 only if all of them held. Without names, all are run.
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import leaks
 import rollouts
+import scaler
 from harness import (
     Failure,
     Gateway,
@@ -372,7 +373,7 @@ def check_some_codes(gateway, verifier):
         verifier.verify(to, code)
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (bulk, memory, hammer, guess, poison, secrets, rollouts.rollout)}
+SCENARIOS = {scenario.__name__: scenario for scenario in (bulk, memory, hammer, guess, poison, secrets, rollouts.rollout, scaler.scaler)}
 
 
 def main():

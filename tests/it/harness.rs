@@ -25,6 +25,7 @@ use otpost::domain::retry::RetryPolicy;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time_zone::Zone;
 use otpost::domain::verdict::Verdict;
+use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::flow::consumer_loop::ConsumerLoop;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
@@ -226,6 +227,13 @@ impl Store for FlakyStore {
     async fn heartbeat(&self, worker: u64, active: bool) -> Result<SharedState, StoreError> {
         self.reach()?.heartbeat(worker, active).await
     }
+    /// Beside the faults: a report concerns no request.
+    async fn report_worker(&self, worker: u64, state: Option<&WorkerState>) -> Result<(), StoreError> {
+        self.inner.report_worker(worker, state).await
+    }
+    async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
+        self.inner.reported_workers().await
+    }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.reach()?.kill_switch().await
     }
@@ -402,6 +410,7 @@ impl Embedded {
             provider: world.provider.clone(),
             publisher,
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
+            activity: Arc::default(),
             gate: SendGate::new(
                 options.channel,
                 options.concurrency,

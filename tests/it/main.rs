@@ -35,6 +35,7 @@ mod redis_nodes;
 #[path = "../redis_nodes/tests.rs"]
 mod redis_nodes_tests;
 mod reshard;
+mod scaling;
 mod schema;
 mod scripted;
 mod sendgrid;

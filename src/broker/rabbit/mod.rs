@@ -22,6 +22,7 @@ mod readable_properties;
 mod readable_stream;
 mod reconnect;
 mod refusals;
+pub mod request_queues;
 pub mod rpc;
 mod tls;
 pub mod topology;

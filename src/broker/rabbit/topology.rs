@@ -20,6 +20,7 @@ use super::reconnect::ReconnectBackoff;
 use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS};
 use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_key};
 use crate::domain::channel;
+use crate::domain::scaling::QueueDepth;
 use crate::telemetry::events;
 
 /// A session begins without the answer.
@@ -243,6 +244,14 @@ async fn queue(
     let answer = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), table);
     within(DECLARE_QUEUE, RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
     Ok(declared)
+}
+
+/// Reads an existing queue: what is ready, and its consumers. A refusal closes the AMQP channel.
+pub(super) async fn read_queue(channel: &Channel, name: &str) -> Result<QueueDepth, RabbitError> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+    let answer = channel.queue_declare(name.into(), options, FieldTable::default());
+    let queue = within("read a queue", RPC_TIMEOUT, answer).await?;
+    Ok(QueueDepth { ready: queue.message_count(), consumers: queue.consumer_count() })
 }
 
 async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<Declared, RabbitError> {

@@ -38,6 +38,7 @@ use crate::domain::limit::Limits;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::time::UnixMillis;
+use crate::domain::worker_state::{ReportedWorker, WorkerState};
 
 const SWEEP_EVERY_STEPS: u32 = 1_000;
 
@@ -201,6 +202,15 @@ impl Store for MemoryStore {
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         Ok(self.step(|state, now| state.heartbeat(worker_id, is_active, now)))
+    }
+
+    async fn report_worker(&self, worker_id: u64, state: Option<&WorkerState>) -> Result<(), StoreError> {
+        self.step(|memory, now| memory.report_worker(worker_id, state, now));
+        Ok(())
+    }
+
+    async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
+        Ok(self.step(|memory, now| memory.reported_workers(now)))
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {

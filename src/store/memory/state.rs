@@ -10,6 +10,7 @@ use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
+use crate::domain::worker_state::WorkerState;
 use crate::store::retention::OUTCOME_KEPT;
 use crate::store::{KillSwitch, Lease, RequestSummary};
 
@@ -41,6 +42,8 @@ pub(super) struct State {
     /// When each worker last had something to send.
     pub(super) active_workers: HashMap<u64, UnixMillis>,
     pub(super) kill_switch: Option<KillSwitch>,
+    /// The last report of each worker.
+    pub(super) worker_states: HashMap<u64, (UnixMillis, WorkerState)>,
 }
 
 pub(super) type RecordKey = (Digest16, RequestId);

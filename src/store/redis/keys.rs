@@ -215,6 +215,11 @@ impl Keys {
         self.name(b"workers", b"")
     }
 
+    /// The states that workers reported.
+    pub(super) fn worker_states(&self) -> Key {
+        self.name(b"states", b"")
+    }
+
     pub(super) fn kill_switch(&self) -> Key {
         self.name(b"kill", b"")
     }

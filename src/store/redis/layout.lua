@@ -11,6 +11,7 @@
 --      list, for a limit of 257 or more: a packed value is rewritten whole
 --   {P}:r<minute>, due  receipts to poll for: complete.lua
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
+--   {P}:states  states of workers: reports.lua
 --   {P}:suppressed  recipients: suppressions.lua
 --   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua
 -- With more than one shard {P} is that of a shard, REDIS_PREFIX, a colon and two hexadecimal digits in braces, in all names but
@@ -53,8 +54,8 @@ local NO_END = 281474976710655
 local NO_LEASE = '\0\0\0\0\0\0\0\0'
 local SENDING, WAITING, DOUBT, COMPLETED = 1, 2, 3, 4
 local REQUEST_ENTRY_BYTES, CHECK_ENTRY_BYTES = 23, 14
--- Functions for more than one shard, and of receipts. Tables, because Lua allows 200 local names for all files together.
-local charges, countries, shards, receipts = {}, {}, {}, {}
+-- Functions for more than one shard, of receipts and of reports. Tables, because Lua allows 200 local names for all files together.
+local charges, countries, shards, receipts, reports = {}, {}, {}, {}, {}
 charges.ENTRY_BYTES, charges.STAND, charges.REFUNDED = 23, 16, 32
 -- A log's length is stored in 2 bytes; `pack` would store a larger one without its upper bytes.
 local LOG_BYTES_MAX = 65535

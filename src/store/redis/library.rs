@@ -23,6 +23,7 @@ const SOURCES: [&str; 18] = [
     include_str!("checks.lua"),
     include_str!("receipts.lua"),
     include_str!("shared.lua"),
+    include_str!("reports.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -107,9 +108,11 @@ pub(super) enum Step {
     WriteSuppression,
     DeleteShard,
     FinishReshard,
+    ReportWorker,
+    ReportedWorkers,
 }
 
-const STEPS: [Step; 45] = [
+const STEPS: [Step; 47] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -155,6 +158,8 @@ const STEPS: [Step; 45] = [
     Step::WriteSuppression,
     Step::DeleteShard,
     Step::FinishReshard,
+    Step::ReportWorker,
+    Step::ReportedWorkers,
 ];
 
 impl Step {
@@ -192,6 +197,8 @@ impl Step {
                 | Step::WriteSuppression
                 | Step::DeleteShard
                 | Step::FinishReshard
+                | Step::ReportWorker
+                | Step::ReportedWorkers
         )
     }
 
@@ -212,6 +219,7 @@ impl Step {
                 | Step::ReceiptSuppresses
                 | Step::CountDue
                 | Step::CheckShardData
+                | Step::ReportedWorkers
         )
     }
 
@@ -263,6 +271,8 @@ impl Step {
             Step::WriteSuppression => "reshard.write",
             Step::DeleteShard => "reshard.delete",
             Step::FinishReshard => "reshard.finish",
+            Step::ReportWorker => "reports.report_worker",
+            Step::ReportedWorkers => "reports.reported_workers",
         }
     }
 }

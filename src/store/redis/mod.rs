@@ -23,6 +23,7 @@ pub mod places;
 mod records;
 mod repeated_calls;
 mod replies;
+mod reports;
 mod reshard;
 mod sentinel;
 mod settings;
@@ -72,6 +73,7 @@ use crate::domain::server_url::InvalidUrl;
 use crate::domain::shards::Shards;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
+use crate::domain::worker_state::{ReportedWorker, WorkerState};
 use crate::tls::TlsClient;
 
 pub struct RedisStore {
@@ -442,6 +444,14 @@ impl Store for RedisStore {
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         self.faults.watch(self.beat(worker_id, is_active)).await
+    }
+
+    async fn report_worker(&self, worker_id: u64, state: Option<&WorkerState>) -> Result<(), StoreError> {
+        self.write_report(worker_id, state).await
+    }
+
+    async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
+        self.read_reports().await
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {

@@ -5,7 +5,8 @@
 -- With one shard the keys of recipients stand beside those that all requests share.
 local reshard = {
   -- Keys that belong to no shard. Those of countries stay as well.
-  SHARED = {kill = true, workers = true, primary = true, format = true, countries = true, b = true, g = true},
+  SHARED = {kill = true, workers = true, primary = true, format = true, countries = true, states = true, b = true,
+    g = true},
   BATCH = 500,
 }
 

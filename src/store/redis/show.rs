@@ -10,6 +10,7 @@ use super::records::{read_completion, read_history};
 use super::values::{Challenge, CodeFacts, Entry, InProgress, Recipient, Record, log};
 use crate::domain::limit::EventLog;
 use crate::domain::time::UnixMillis;
+use crate::domain::worker_state::WorkerState;
 use crate::store::{KeyName, ShownKey, StoreError};
 
 /// Of a list or a sorted set, the last entries are shown.
@@ -78,6 +79,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"suppressed" => Some(("suppressed recipients", suppressed)),
         b"due" => Some(("minutes in which receipts are due", due)),
         b"workers" => Some(("active workers", workers)),
+        b"states" => Some(("states of workers", worker_states)),
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
@@ -375,6 +377,20 @@ fn countries(_name: &[u8], stored: &Stored) -> Option<Fields> {
         Some(json!({"country": country, "provider_code": code, "until": end(words.u48()?)}))
     };
     Some(vec![("countries", fields.iter().map(one).collect::<Option<Value>>()?)])
+}
+
+fn worker_states(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let Stored::Hash(fields) = stored else { return None };
+    let one = |(id, value): &(Vec<u8>, Vec<u8>)| {
+        let mut words = Unpacker::new(value);
+        let (at, state) = (words.time()?, WorkerState::unpack(words.rest())?);
+        let (channel, rate) = (state.channel.as_str(), state.ended.as_f64());
+        Some(json!({
+            "worker": std::str::from_utf8(id).ok()?, "at": time(at), "channel": channel, "closed_by": state.closed_by,
+            "in_flight": state.in_flight, "waiting": state.waiting, "rate": rate, "draining": state.draining
+        }))
+    };
+    Some(vec![("workers", fields.iter().map(one).collect::<Option<Value>>()?)])
 }
 
 fn blocks(_name: &[u8], stored: &Stored) -> Option<Fields> {

@@ -72,3 +72,9 @@ pub fn shared_key_damaged(channel: Channel, key: &str) {
     let channel = channel.as_str();
     error!(channel, key, "shared key is damaged: sending pauses until it is mended or deleted (runbook)");
 }
+
+/// Sending goes on, but the scaler does not know of this worker.
+pub fn worker_not_reported(channel: Channel, error: &impl Display) {
+    let channel = channel.as_str();
+    warn!(channel, %error, "worker state not reported");
+}

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::{
-    DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestConsumer, RpcClient,
-    Settlement, Target,
+    DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestConsumer, RequestQueues,
+    RpcClient, Settlement, Target,
 };
 use otpost::domain::channel::Channel;
+use otpost::domain::scaling::QueueDepth;
 use otpost::domain::time::UnixMillis;
 use tokio::time::timeout;
 
@@ -33,6 +34,7 @@ pub trait World: Send + Sync {
     }
     fn publisher(&self) -> Arc<dyn Publisher>;
     fn rpc_client(&self) -> Arc<dyn RpcClient>;
+    fn request_queues(&self) -> Arc<dyn RequestQueues>;
     /// Publishes a request as a caller's own client does.
     async fn send(&self, body: &str, properties: Properties);
     /// Reads results that come from now on.
@@ -112,6 +114,7 @@ contract!(
     a_caller_that_wants_no_result_gets_none_and_sends_no_reply_queue,
     a_caller_of_an_unroutable_request_gets_an_error,
     a_held_delivery_does_not_hold_the_others_back,
+    requests_that_wait_and_their_consumers_are_counted,
 );
 
 async fn a_request_arrives_with_its_properties(world: &dyn World) {
@@ -436,6 +439,31 @@ async fn a_held_delivery_does_not_hold_the_others_back(world: &dyn World) {
     let mut second = world.consumer(8);
     let again = next(&mut second).await;
     assert_eq!((again.body, again.properties.delivery_count), (held.body.clone(), 1));
+}
+
+async fn requests_that_wait_and_their_consumers_are_counted(world: &dyn World) {
+    let queues = world.request_queues();
+    // RabbitMQ counts what has just changed a moment later.
+    let until = async |sms: (u32, u32)| {
+        let wanted = [QueueDepth { ready: sms.0, consumers: sms.1 }, QueueDepth::default()];
+        let counted = async {
+            while queues.depths().await.expect("the broker answers") != wanted {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, counted).await.unwrap_or_else(|_| panic!("not counted: {wanted:?}"));
+    };
+    until((0, 0)).await;
+    send_many(world, 5).await;
+    until((5, 0)).await;
+    let mut consumer = world.consumer(2);
+    let held = next(&mut consumer).await;
+    until((3, 1)).await;
+    drop(held);
+    close(consumer).await;
+    until((5, 0)).await;
+    world.delete_request_queue().await;
+    until((0, 0)).await;
 }
 
 fn outgoing<'a>(target: Target<'a>, message_id: &'a str) -> Outgoing<'a> {

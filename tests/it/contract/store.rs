@@ -17,6 +17,7 @@ mod progress;
 mod properties;
 mod provider_check;
 mod receipts;
+mod reports;
 mod rights;
 mod servers;
 pub mod shard_charges;

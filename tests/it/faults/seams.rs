@@ -25,6 +25,7 @@ use otpost::domain::retry::RetryPolicy;
 use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time::UnixMillis;
+use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::flow::consumer_loop;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
@@ -191,6 +192,7 @@ impl World {
             provider: self.provider.clone(),
             publisher: publisher(),
             gate: SendGate::new(Channel::Sms, concurrency, SENDERS, None),
+            activity: Arc::default(),
             replies: Replies::new(publisher()),
             texts: texts(),
             code_keyring: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
@@ -347,6 +349,13 @@ impl Store for SeamStore {
     }
     async fn heartbeat(&self, worker: u64, active: bool) -> Result<SharedState, StoreError> {
         self.step(self.inner.heartbeat(worker, active)).await
+    }
+    /// Beside the faults: a report concerns no request.
+    async fn report_worker(&self, worker: u64, state: Option<&WorkerState>) -> Result<(), StoreError> {
+        self.inner.report_worker(worker, state).await
+    }
+    async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
+        self.inner.reported_workers().await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.inner.kill_switch()).await

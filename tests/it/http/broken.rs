@@ -9,6 +9,7 @@ use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
+use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
@@ -133,6 +134,14 @@ impl Store for Broken {
     }
 
     async fn heartbeat(&self, _: u64, _: bool) -> Result<SharedState, StoreError> {
+        self.fail().await
+    }
+
+    async fn report_worker(&self, _: u64, _: Option<&WorkerState>) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
+    async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
         self.fail().await
     }
 

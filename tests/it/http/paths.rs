@@ -50,8 +50,8 @@ async fn probes_need_no_token_and_metrics_are_not_for_users() {
 
 #[tokio::test]
 async fn operators_see_whether_a_process_is_ready_and_what_it_counts() {
-    let ready = ops_router(Arc::new(|| Ok(())));
-    let not_ready = ops_router(Arc::new(|| Err("not consuming\n".into())));
+    let ready = ops_router(Arc::new(|| Ok(())), None);
+    let not_ready = ops_router(Arc::new(|| Err("not consuming\n".into())), None);
     assert_eq!(get(ready.clone(), "/readyz").await.0, 200);
     let (status, _, text) = get(not_ready.clone(), "/readyz").await;
     assert_eq!((status, text.as_str()), (503, "not consuming\n"));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage};
-use otpost::broker::{Properties, PublishError, Publisher, RequestConsumer, RpcClient, Target};
+use otpost::broker::{
+    Properties, PublishError, Publisher, RequestConsumer, RequestQueues, RpcClient, Target,
+};
 use otpost::domain::channel::Channel;
 use tokio::sync::mpsc;
 
@@ -27,6 +29,10 @@ impl World for MemoryWorld {
 
     fn rpc_client(&self) -> Arc<dyn RpcClient> {
         Arc::new(self.broker.rpc_client())
+    }
+
+    fn request_queues(&self) -> Arc<dyn RequestQueues> {
+        Arc::new(self.broker.request_queues())
     }
 
     async fn send(&self, body: &str, properties: Properties) {

@@ -16,9 +16,10 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer
 use otpost::broker::rabbit::RabbitSettings;
 use otpost::broker::rabbit::consumer::RabbitConsumer;
 use otpost::broker::rabbit::publish::RabbitPublisher;
+use otpost::broker::rabbit::request_queues::RabbitRequestQueues;
 use otpost::broker::rabbit::rpc::RabbitRpcClient;
 use otpost::broker::rabbit::topology::declare_topology;
-use otpost::broker::{Names, Properties, Publisher, RequestConsumer, RpcClient, SEND_SMS_KEY};
+use otpost::broker::{Names, Properties, Publisher, RequestConsumer, RequestQueues, RpcClient, SEND_SMS_KEY};
 use otpost::domain::channel;
 use otpost::domain::time::UnixMillis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -150,6 +151,10 @@ impl World for RabbitWorld {
 
     fn publisher(&self) -> Arc<dyn Publisher> {
         Arc::new(RabbitPublisher::start("results", self.settings(1)))
+    }
+
+    fn request_queues(&self) -> Arc<dyn RequestQueues> {
+        Arc::new(RabbitRequestQueues::new(self.settings(1)))
     }
 
     async fn send(&self, body: &str, properties: Properties) {

@@ -9,6 +9,7 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
+use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::retention::RECENT_MAX;
 use otpost::store::{
     AdmissionInput, CodeState, CompletionInput, KillSwitch, NewReceipt, Progress, Refund, RequestState,
@@ -26,6 +27,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_suppression_is_never_shortened(store).await;
     the_kill_switch_keeps_its_start(store).await;
     active_workers_are_counted(store).await;
+    the_last_report_of_a_worker_is_kept_for_a_minute(store).await;
     a_record_is_found_by_the_request_id_alone(store).await;
     the_last_requests_include_rejected_ones(store).await;
     an_idempotency_key_names_its_first_request_for_a_day(store).await;
@@ -167,6 +169,42 @@ async fn active_workers_are_counted(store: &dyn TimedStore) {
     assert_eq!(heartbeat(999, 2, true).await, 2);
     assert_eq!(heartbeat(1_000, 3, false).await, 1, "one second is too long ago");
     assert_eq!(heartbeat(1_001, 2, false).await, 0);
+}
+
+async fn the_last_report_of_a_worker_is_kept_for_a_minute(store: &dyn TimedStore) {
+    let state = |in_flight| WorkerState { in_flight, version: "1.0.0".to_owned(), ..WorkerState::default() };
+    let report = async |after: u64, worker: u64, in_flight: u32| {
+        store.at(START.plus(Duration::from_millis(after)));
+        store.report_worker(worker, Some(&state(in_flight))).await.expect("answers");
+    };
+    let reported = async |after: u64| {
+        store.at(START.plus(Duration::from_millis(after)));
+        let mut reported = store.reported_workers().await.expect("answers");
+        reported.sort_by_key(|worker| worker.worker_id);
+        let facts = |worker: ReportedWorker| {
+            (
+                worker.worker_id,
+                worker.silent_for.as_millis(),
+                worker.state == state(worker.state.in_flight),
+                worker.state.in_flight,
+            )
+        };
+        reported.into_iter().map(facts).collect::<Vec<_>>()
+    };
+    assert_eq!(reported(0).await, []);
+    report(0, 1, 5).await;
+    report(1_000, u64::MAX, 6).await;
+    report(30_000, 1, 7).await;
+    assert_eq!(reported(60_999).await, [(1, 30_999, true, 7), (u64::MAX, 59_999, true, 6)]);
+    assert_eq!(reported(61_000).await, [(1, 31_000, true, 7)]);
+    report(62_000, 2, 8).await;
+    for worker in [1, 3] {
+        store.report_worker(worker, None).await.expect("answers");
+    }
+    assert_eq!(reported(62_000).await, [(2, 0, true, 8)]);
+    assert_eq!(reported(61_000).await, [(2, 0, true, 8)], "a clock that goes back makes no report older");
+    store.report_worker(2, None).await.expect("answers");
+    assert_eq!(reported(62_000).await, []);
 }
 
 async fn a_record_is_found_by_the_request_id_alone(store: &dyn TimedStore) {

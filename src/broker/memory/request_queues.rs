@@ -1,0 +1,32 @@
+//! Counts the requests that wait in the broker in memory.
+
+use async_trait::async_trait;
+
+use super::MemoryBroker;
+use crate::broker::RequestQueues;
+use crate::domain::channel::Channel;
+use crate::domain::scaling::{QueueDepth, QueueDepths};
+
+impl MemoryBroker {
+    pub fn request_queues(&self) -> MemoryRequestQueues {
+        MemoryRequestQueues(self.clone())
+    }
+}
+
+pub struct MemoryRequestQueues(MemoryBroker);
+
+#[async_trait]
+impl RequestQueues for MemoryRequestQueues {
+    async fn depths(&self) -> Result<QueueDepths, String> {
+        let state = self.0.lock();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Ok(Channel::ALL.map(|channel| {
+            let consumes =
+                state.consumers.iter().filter(|one| one.channel == channel && !one.cancelled && !one.paused);
+            QueueDepth {
+                ready: count(state.queues[channel as usize].len()),
+                consumers: count(consumes.count()),
+            }
+        }))
+    }
+}
