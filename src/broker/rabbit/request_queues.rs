@@ -5,9 +5,10 @@ use lapin::Connection;
 use lapin::protocol::AMQPSoftError;
 use tokio::sync::Mutex;
 
+use super::RabbitSettings;
+use super::connect::{OpenConnection, connect};
 use super::error::RabbitError;
 use super::topology::{close_channel, open, read_queue};
-use super::{RabbitSettings, connect};
 use crate::broker::RequestQueues;
 use crate::domain::channel::Channel;
 use crate::domain::scaling::{QueueDepth, QueueDepths};
@@ -16,7 +17,7 @@ use crate::domain::scaling::{QueueDepth, QueueDepths};
 pub struct RabbitRequestQueues {
     settings: RabbitSettings,
     /// Empty while it is read from, so that a reading that fails or is dropped also drops the connection.
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<OpenConnection>>,
 }
 
 impl RabbitRequestQueues {
@@ -24,10 +25,10 @@ impl RabbitRequestQueues {
         RabbitRequestQueues { settings, connection: Mutex::default() }
     }
 
-    async fn read(&self, kept: &mut Option<Connection>) -> Result<QueueDepths, RabbitError> {
+    async fn read(&self, kept: &mut Option<OpenConnection>) -> Result<QueueDepths, RabbitError> {
         let connection = match kept.take().filter(|connection| connection.status().connected()) {
             Some(connection) => connection,
-            None => connect(&self.settings, "scaler").await?,
+            None => connect(&self.settings, &mut self.settings.hosts(), "scaler").await?,
         };
         let mut depths = QueueDepths::default();
         for channel in Channel::ALL {
