@@ -25,6 +25,7 @@ mod repeated_calls;
 mod replies;
 mod reports;
 mod reshard;
+mod run_step;
 mod sentinel;
 mod settings;
 mod shard_rounds;
@@ -36,13 +37,13 @@ mod tls;
 mod values;
 mod warning_log;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::connection::{Answer, Link};
+use self::connection::Link;
 use self::fault_log::FaultLog;
 use self::keys::{Key, Keys, request_bytes};
 use self::library::{Library, Step};
@@ -62,7 +63,7 @@ use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
     ProgressAnswer, ReceiptAnswer, Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store,
-    StoreError, StoreFault, StoreWarning, Usage,
+    StoreError, StoreWarning, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
@@ -149,64 +150,6 @@ impl RedisStore {
 
     fn call(&self, step: Step, keys: &[Key]) -> Call<'_> {
         Call::new(&self.library, step, keys)
-    }
-
-    async fn run<T>(
-        &self,
-        step: &'static str,
-        call: &Call<'_>,
-        read: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Result<T, StoreError> {
-        self.faults.watch(self.run_unwatched(step, call, read)).await
-    }
-
-    async fn run_unwatched<T>(
-        &self,
-        step: &'static str,
-        call: &Call<'_>,
-        read: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Result<T, StoreError> {
-        let old_data = self.open().await?;
-        if old_data.may_exist()
-            && let Some(move_old_data) = call.move_old_data(old_data.until)
-        {
-            let moved = self.answer(step, &move_old_data, opening::moved).await?;
-            self.opening.close_if_refused(moved).await?;
-        }
-        self.answer(step, call, read).await
-    }
-
-    async fn answer<T>(
-        &self,
-        step: &'static str,
-        call: &Call<'_>,
-        read: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Result<T, StoreError> {
-        let answer = match self.link.run(call).await? {
-            // The scripts check what other steps read.
-            Answer::Bytes(answer) => read(&answer).ok_or(Damaged::Request),
-            Answer::KeyUnreadable(name) => Err(keys::damaged(&name)),
-        };
-        if let Err(Damaged::Shared(name)) = &answer
-            && keys::is_country(name)
-        {
-            *self.damaged_country() = Some(name.clone());
-        }
-        answer.map_err(|damaged| self.unreadable(damaged, step))
-    }
-
-    /// All requests of one shard wait for what it shares, and no others.
-    fn unreadable(&self, damaged: Damaged, step: &'static str) -> StoreError {
-        match damaged {
-            Damaged::Shared(name) if self.keys.are_sharded() && keys::is_of_shard(&name) => {
-                StoreError::Unavailable(StoreFault::ShardKey(name))
-            }
-            damaged => StoreError::Unreadable { damaged, step },
-        }
-    }
-
-    fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
-        self.damaged_country.lock().expect("nothing panics while it holds the lock")
     }
 }
 

@@ -1,7 +1,10 @@
 //! One key for people: its kind and every field by its name, for `otpost store show`.
 
+mod times;
+
 use serde_json::{Value, json};
 
+use self::times::{minute, score, time, with_times};
 use super::charges::Charge;
 use super::connection::Link;
 use super::keys::{Key, Keys, read_request_id};
@@ -472,38 +475,4 @@ fn scores(stored: &Stored, of_member: impl Fn((&[u8], f64)) -> Option<Value>) ->
 
 fn decimal(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// A time as a score: a whole number below 2^53 is exact.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in the range")]
-fn score(score: f64) -> Option<Value> {
-    (0.0..9e15).contains(&score).then(|| time(UnixMillis(score as u64)))
-}
-
-/// From minutes since 1970.
-fn minute(number: u64) -> Option<Value> {
-    number.checked_mul(60_000).map(|at| time(UnixMillis(at)))
-}
-
-fn time(at: UnixMillis) -> Value {
-    json!(at.to_string())
-}
-
-/// Outcomes and histories have their times as stored, in milliseconds.
-fn with_times(value: Value) -> Value {
-    match value {
-        Value::Array(values) => values.into_iter().map(with_times).collect(),
-        Value::Object(fields) => {
-            let with_time = |(name, value): (String, Value)| {
-                let is_time = matches!(&*name, "at" | "expires_at");
-                let value = match value.as_u64().filter(|_| is_time) {
-                    Some(at) => time(UnixMillis(at)),
-                    None => with_times(value),
-                };
-                (name, value)
-            };
-            Value::Object(fields.into_iter().map(with_time).collect())
-        }
-        value => value,
-    }
 }
