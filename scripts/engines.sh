@@ -120,7 +120,7 @@ suite() {
 within() {
     local bin=$1 suite=$2
     shift 2
-    export PATH=$bin:$PATH OTPOST_TEST_RABBITMQ_SERVER=$bin/rabbitmq-server OTPOST_SERVICES=private
+    export PATH=$bin:$PATH OTPOST_TEST_RABBITMQ_SCRIPTS=$bin OTPOST_SERVICES=private
     unset OTPOST_TEST_AMQP_URL OTPOST_TEST_REDIS_URL AMQP_URL REDIS_URL
     case $suite in
         contracts) scripts/with-services.sh cargo test --locked --no-fail-fast --test it -- contract reshard model ;;

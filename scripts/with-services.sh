@@ -112,7 +112,7 @@ start_rabbitmq() {
     port=$(free_ports 3)
     local home=$run/rabbitmq distribution=$((port + 1)) names=$((port + 2)) # of epmd
     # Debian's rabbitmq-server in the PATH insists on its own user; the script that it wraps does not.
-    local server=${OTPOST_TEST_RABBITMQ_SERVER:-/usr/lib/rabbitmq/bin/rabbitmq-server}
+    local server=${OTPOST_TEST_RABBITMQ_SCRIPTS:-/usr/lib/rabbitmq/bin}/rabbitmq-server
     [[ -x $server ]] || server=rabbitmq-server
     echo "[]." >"$home/enabled_plugins"
 

@@ -10,8 +10,7 @@
 //! one after the other, without those that have held before under the same options. `CHAOS_SECONDS` is the length of
 //! a phase and `CHAOS_RATE` its requests a second. `CHAOS_EXPECT_LOOKUP=1` demands that sends in doubt are looked up;
 //! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to test,
-//! `CHAOS_OTHER_BINARY` one to upgrade it to. `CHAOS_RABBITMQ_ROOT` names the root of another system whose RabbitMQ makes the
-//! clusters (it is entered by `chroot`, so only root can).
+//! `CHAOS_OTHER_BINARY` one to upgrade it to. `scripts/engines.sh` runs it with other servers.
 //! The logs of a run that fails are kept, and `CHAOS_KEEP=1` keeps those of any run.
 //!
 //! Every history is judged once nothing is in flight, by rules that hold under every fault ([`history`]). Speed is not

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -24,8 +24,6 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 
 pub struct RabbitCluster {
     pub nodes: Vec<ClusterNode>,
-    folder: PathBuf,
-    is_outside: bool,
     _names: Process,
 }
 
@@ -39,14 +37,9 @@ impl RabbitCluster {
     pub async fn start(folder: &Path) -> Result<RabbitCluster, String> {
         let more = std::env::var("CHAOS_RABBITMQ_CONF").unwrap_or_default().replace(';', "\n");
         let config = format!("{CONFIG}{more}");
-        let root = std::env::var_os("CHAOS_RABBITMQ_ROOT").map(PathBuf::from);
-        let folder = match &root {
-            Some(root) => root.join("tmp").join(format!("chaos-{}", free_ports::<1>()[0])),
-            None => folder.to_owned(),
-        };
-        fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        fs::create_dir_all(folder).map_err(|error| error.to_string())?;
         fs::write(folder.join("enabled_plugins"), "[].").map_err(|error| error.to_string())?;
-        write_cookie(&folder).map_err(|error| error.to_string())?;
+        write_cookie(folder).map_err(|error| error.to_string())?;
         let [port, names_port] = free_ports::<2>();
         let mut epmd = command("epmd");
         epmd.args(["-address", "127.0.0.1", "-port", &names_port.to_string()]);
@@ -58,15 +51,14 @@ impl RabbitCluster {
                 address: SocketAddr::from((Ipv4Addr::new(127, 0, 0, nth), port)),
                 names_port,
                 distribution_port,
-                home: folder.clone(),
+                home: folder.to_owned(),
                 folder: folder.join(format!("node-{nth}")),
-                root: root.clone(),
             };
             fs::create_dir_all(&seat.folder).map_err(|error| error.to_string())?;
             fs::write(seat.folder.join("rabbitmq.conf"), &config).map_err(|error| error.to_string())?;
             nodes.push(ClusterNode { seat, process: Mutex::default() });
         }
-        let cluster = RabbitCluster { nodes, folder, is_outside: root.is_some(), _names: names };
+        let cluster = RabbitCluster { nodes, _names: names };
         for node in &cluster.nodes {
             node.start().await?;
         }
@@ -103,15 +95,6 @@ impl RabbitCluster {
             (name == queue).then(|| value.trim().to_owned())
         };
         listed.lines().find_map(of_queue).ok_or_else(|| format!("no {queue} in\n{listed}"))
-    }
-}
-
-impl Drop for RabbitCluster {
-    fn drop(&mut self) {
-        if self.is_outside && std::env::var_os("CHAOS_KEEP").is_none() {
-            self.nodes.clear();
-            let _ = fs::remove_dir_all(&self.folder);
-        }
     }
 }
 

@@ -7,11 +7,12 @@ use std::process::Command;
 use super::servers::command;
 
 /// Debian's `rabbitmq-server` in the PATH insists on its own user; the script that it wraps does not.
-pub const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
+const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 
-/// The name of a program of RabbitMQ on this machine.
+/// The name of a program of RabbitMQ: in the folder of `OTPOST_TEST_RABBITMQ_SCRIPTS`, or of this machine.
 pub fn program(name: &str) -> String {
-    let script = format!("{SCRIPTS}/{name}");
+    let folder = std::env::var("OTPOST_TEST_RABBITMQ_SCRIPTS").unwrap_or_else(|_| SCRIPTS.to_owned());
+    let script = format!("{folder}/{name}");
     if Path::new(&script).exists() { script } else { name.to_owned() }
 }
 
@@ -31,27 +32,25 @@ pub struct Seat {
     /// Has the plugins, and the cookie, which the nodes of a cluster share.
     pub home: PathBuf,
     pub folder: PathBuf,
-    /// The root of another system, with another RabbitMQ. Both folders are in it.
-    pub root: Option<PathBuf>,
 }
 
 impl Seat {
     pub fn server(&self) -> Command {
         let mut server = self.command("rabbitmq-server");
         server
-            .env("ERL_CRASH_DUMP", self.inner(&self.folder.join("crash")))
+            .env("ERL_CRASH_DUMP", self.folder.join("crash"))
             // The script becomes the server, and needs no second program to stop it.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env("RABBITMQ_NODE_IP_ADDRESS", self.address.ip().to_string())
             .env("RABBITMQ_NODE_PORT", self.address.port().to_string())
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
-            .env("RABBITMQ_CONF_ENV_FILE", self.inner(&self.folder.join("none")))
+            .env("RABBITMQ_CONF_ENV_FILE", self.folder.join("none"))
             // It may be missing.
-            .env("RABBITMQ_CONFIG_FILE", self.inner(&self.folder.join("rabbitmq.conf")))
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.inner(&self.folder.join("none")))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.inner(&self.home.join("enabled_plugins")))
-            .env("RABBITMQ_MNESIA_BASE", self.inner(&self.folder.join("data")))
-            .env("RABBITMQ_LOG_BASE", self.inner(&self.folder.join("log")))
+            .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("none"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.home.join("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", self.folder.join("data"))
+            .env("RABBITMQ_LOG_BASE", self.folder.join("log"))
             .env("RABBITMQ_LOGS", "-")
             .env(ERL_ARGS, ERL_ARGS_OF_ALL);
         server
@@ -65,27 +64,12 @@ impl Seat {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = match &self.root {
-            None => command(program(name)),
-            Some(root) => {
-                let mut inside = command("chroot");
-                inside.arg(root).arg(format!("{SCRIPTS}/{name}"));
-                inside
-            }
-        };
+        let mut command = command(program(name));
         command
-            .env("HOME", self.inner(&self.home))
+            .env("HOME", &self.home)
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_EPMD_PORT", self.names_port.to_string())
             .env("RABBITMQ_NODENAME", &self.name);
         command
-    }
-
-    /// A path as the node sees it.
-    fn inner(&self, path: &Path) -> PathBuf {
-        match self.root.as_ref().and_then(|root| path.strip_prefix(root).ok()) {
-            Some(inside) => Path::new("/").join(inside),
-            None => path.to_owned(),
-        }
     }
 }

@@ -176,7 +176,6 @@ impl Server {
             distribution_port,
             home: self.folder.clone(),
             folder: self.folder.clone(),
-            root: None,
         };
         seat.server()
     }

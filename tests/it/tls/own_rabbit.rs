@@ -2,15 +2,20 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::pki::Pki;
 
 /// Debian's `rabbitmq-server` in the PATH insists on its own user; the script that it wraps does not.
-const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
+
+fn script() -> PathBuf {
+    let folder = std::env::var_os("OTPOST_TEST_RABBITMQ_SCRIPTS");
+    folder.map_or_else(|| PathBuf::from(SCRIPTS), PathBuf::from).join("rabbitmq-server")
+}
 
 /// Ended, with its name server, when dropped.
 pub struct OwnRabbit {
@@ -27,14 +32,15 @@ impl OwnRabbit {
         let [port, names_port, distribution] = free_ports();
         let epmd = ["-address", "127.0.0.1", "-port", &names_port.to_string()];
         let names = Command::new("epmd").args(epmd).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let (true, Ok(names)) = (Path::new(SCRIPT).exists(), names) else {
+        let script = script();
+        let (true, Ok(names)) = (script.exists(), names) else {
             eprintln!("not tried: RabbitMQ is not installed");
             return None;
         };
         write_settings(pki, port);
         let none = pki.path("none");
         let log = fs::File::create(pki.path("rabbit.log")).expect("a file can be made");
-        let server = Command::new(SCRIPT)
+        let server = Command::new(script)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &pki.folder)
