@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::session::{Opened, Session, retire};
+use self::session::{DECLARE_INTERVAL, Opened, ROLE, Session, retire};
 use super::RabbitSettings;
 use super::ack_writer::AckWriter;
 use super::error::RabbitError;
@@ -26,12 +26,8 @@ use crate::broker::{Delivery, RequestConsumer};
 use crate::domain::channel;
 use crate::telemetry::events;
 
-const ROLE: &str = "requests";
 /// The prefetch is 1 for this long after a message that `lapin` could not parse.
 const CAUTION: Duration = Duration::from_secs(5);
-
-/// The longest time that a deleted exchange or binding stays away, and that a replaced one goes unnoticed.
-const DECLARE_INTERVAL: Duration = Duration::from_secs(10);
 
 pub struct RabbitConsumer {
     deliveries: mpsc::Receiver<Delivery>,

@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DECLARE_INTERVAL, ROLE};
 use crate::broker::rabbit::ack_writer::AckWriter;
 use crate::broker::rabbit::acks::SettledDelivery;
 use crate::broker::rabbit::connect::{OpenConnection, close, connect};
@@ -24,6 +23,9 @@ use crate::broker::rabbit::{RPC_TIMEOUT, RabbitSettings, properties, topology};
 use crate::broker::{Delivery, Names, Settlement, Settler};
 use crate::domain::channel;
 
+pub(super) const ROLE: &str = "requests";
+/// The longest time that a deleted exchange or binding stays away, and that a replaced one goes unnoticed.
+pub(super) const DECLARE_INTERVAL: Duration = Duration::from_secs(10);
 /// A replaced session is closed after this time at the latest: then the broker redelivers what it has unsettled.
 const RETIRED_MAX: Duration = Duration::from_secs(600);
 const RETIRED_GRACE: Duration = Duration::from_secs(2);
