@@ -138,7 +138,7 @@ async fn renewals(pki: &Pki, rabbit: &OwnRabbit) {
     let mut consumer = RabbitConsumer::start(settings, Channel::Sms);
     let connections = publisher.connected();
     let (mut published, mut consumed) = (0_usize, BTreeSet::new());
-    let (mut redelivered, mut held) = (0, Vec::new());
+    let (mut twice, mut held) = (0, Vec::new());
     let publish = async {
         for nth in 0.. {
             let id = format!("r{nth}");
@@ -152,8 +152,8 @@ async fn renewals(pki: &Pki, rabbit: &OwnRabbit) {
     };
     let consume = async {
         while let Some(delivery) = consumer.next().await {
-            redelivered += usize::from(delivery.properties.redelivered);
-            consumed.insert(delivery.properties.correlation_id.clone().expect("it has one"));
+            let id = delivery.properties.correlation_id.clone().expect("it has one");
+            twice += usize::from(!consumed.insert(id));
             // Some are settled later, over a connection that has been replaced meanwhile.
             held.push(delivery);
             if held.len() > 6 {
@@ -183,13 +183,14 @@ async fn renewals(pki: &Pki, rabbit: &OwnRabbit) {
     let drained = async {
         while consumed.len() < published {
             let delivery = consumer.next().await.expect("more");
-            redelivered += usize::from(delivery.properties.redelivered);
-            consumed.insert(delivery.properties.correlation_id.clone().expect("it has one"));
+            let id = delivery.properties.correlation_id.clone().expect("it has one");
+            twice += usize::from(!consumed.insert(id));
             delivery.settle(Settlement::Ack);
         }
     };
     patiently(drained).await;
-    assert_eq!(redelivered, 0, "no connection was lost with deliveries");
+    // At a cancellation RabbitMQ takes back what it has not written yet: redelivered, although it never arrived.
+    assert_eq!(twice, 0, "no connection was lost with deliveries");
     Box::new(consumer).close().await;
     publisher.close().await;
 }
