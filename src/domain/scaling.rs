@@ -89,23 +89,29 @@ pub struct Scale {
     pub channels: Vec<ChannelScale>,
 }
 
-/// More workers have fallen silent than report: the store may have been away, so their number is unknown.
+/// The reason for which the present number of workers is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("most workers have not reported for {} s", RUNNING_FOR.as_secs())]
-pub struct TooManySilent;
+pub enum WorkersUnknown {
+    /// More have fallen silent than report: the store may have been away.
+    #[error("most workers have not reported for {} s", RUNNING_FOR.as_secs())]
+    MostSilent,
+    /// Workers that may not report, and whose gate is closed, look the same.
+    #[error("no worker reports or consumes")]
+    NoneSeen,
+}
 
 /// `queues` is `None` if the broker did not answer.
 pub fn wanted_workers(
     policy: &ScalePolicy,
     workers: &[ReportedWorker],
     queues: Option<QueueDepths>,
-) -> Result<Scale, TooManySilent> {
+) -> Result<Scale, WorkersUnknown> {
     let (silent, running): (Vec<_>, Vec<_>) = workers
         .iter()
         .filter(|worker| !worker.state.draining)
         .partition(|worker| worker.silent_for >= RUNNING_FOR);
     if silent.len() > running.len() {
-        return Err(TooManySilent);
+        return Err(WorkersUnknown::MostSilent);
     }
     let scale_of = |channel| {
         let states = running.iter().map(|worker| &worker.state).filter(|state| state.channel == channel);
@@ -116,6 +122,9 @@ pub fn wanted_workers(
     };
     let (present, channels): (Vec<u32>, Vec<ChannelScale>) = Channel::ALL.into_iter().map(scale_of).unzip();
     let present = present.into_iter().max().unwrap_or_default();
+    if present == 0 {
+        return Err(WorkersUnknown::NoneSeen);
+    }
     let wanted = channels.iter().map(|channel| channel.wanted).max().unwrap_or_default();
     Ok(Scale { wanted: wanted.clamp(1, policy.workers_max.max(1)), present, channels })
 }

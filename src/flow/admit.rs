@@ -101,7 +101,9 @@ impl ChannelGateway {
                     return Ok(AfterAdmission::Completed(RecordedOutcome { outcome, replayed: !ours }));
                 }
                 Admission::GateClosed => {
+                    let counted = handler.slot.wait_begins();
                     handler.wait_for(self.gate.wait_until_open(), Duration::MAX, CancelOn::AnyCause).await?;
+                    drop(counted);
                 }
                 Admission::Busy(ask_again_in) => {
                     handler.sleep_without_slot(backoff.next_wait().min(ask_again_in)).await?;

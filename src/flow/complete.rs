@@ -150,7 +150,9 @@ impl ChannelGateway {
         while let Err(error) = self.publisher.publish(message).await {
             let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
             events::publish_failed(&error, error.is_blocked(), Some(wait));
+            let counted = handler.slot.wait_begins();
             handler.sleep(wait, CancelOn::DeliveryLost).await?;
+            drop(counted);
         }
         Ok(())
     }

@@ -129,7 +129,9 @@ impl DeliveryContext<'_> {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     let wait = self.wait_after_failure(call_name, &error, &mut backoff)?;
+                    let counted = self.slot.wait_begins();
                     self.sleep(wait, cancel_on).await?;
+                    drop(counted);
                 }
             }
         }

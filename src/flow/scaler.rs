@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::broker::RequestQueues;
-use crate::domain::scaling::{Scale, ScalePolicy, TooManySilent, wanted_workers};
+use crate::domain::scaling::{Scale, ScalePolicy, WorkersUnknown, wanted_workers};
 use crate::store::{Store, StoreError, StoreFault};
 
 /// For the store and the broker, at the same time.
@@ -22,7 +22,7 @@ pub enum ScaleUnknown {
     #[error("the workers' states cannot be read: {0}")]
     Store(StoreError),
     #[error(transparent)]
-    TooManySilent(#[from] TooManySilent),
+    Workers(#[from] WorkersUnknown),
 }
 
 pub type ScaleAnswer = Result<Scale, ScaleUnknown>;

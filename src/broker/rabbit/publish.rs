@@ -392,7 +392,6 @@ impl Supervisor {
             self.blocked.send_replace(false);
             if let Ok(Some(next)) = ended {
                 (opened, *hosts) = next;
-                self.offer(Some(&opened.0));
                 tokio::spawn(retire(session));
                 continue;
             }
@@ -443,13 +442,18 @@ impl Supervisor {
         };
         let mut replacement = pin!(session.certificates.replacement(self.role, None, open));
         let mut events = pin!(session.connection.events_listener());
+        // There are no events of the time before the listener.
+        if !(session.is_open() && session.connection.status().connected()) {
+            return Err(RabbitError::Ended("the connection ended at its beginning"));
+        }
         self.offer(Some(session));
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(None),
                 event = events.next() => self.on_event(event, session)?,
-                next = &mut replacement => return Ok(Some(next)),
+                // A blocked connection keeps the messages on their way until the alarm ends.
+                next = &mut replacement, if !*self.blocked.borrow() => return Ok(Some(next)),
                 // A blocked broker answers no declaration.
                 Some(problem) = problems.recv(), if !*self.blocked.borrow() => match problem {
                     Problem::Broken(error) => return Err(error),

@@ -228,7 +228,7 @@ impl Supervisor {
                     }
                     Some(_) => {}
                 },
-                next = &mut replacement => return Ok(Some(next)),
+                next = &mut replacement, if !*self.blocked.borrow() => return Ok(Some(next)),
                 reply = replies.next() => hand_over(pending, reply)?,
                 Some(first) = unconfirmed.confirms.next() => {
                     if unconfirmed.answer_batch(first)? == Batch::SomeReturned {

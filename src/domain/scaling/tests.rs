@@ -110,11 +110,17 @@ fn missing_data_hold_the_number() {
 }
 
 #[test]
-fn one_worker_starts_where_there_is_none() {
+fn the_number_is_unknown_where_no_worker_is_seen() {
     let depths = [QueueDepth { ready: 100_000, consumers: 0 }; 2];
-    let scale = wanted_workers(&POLICY, &[], Some(depths)).expect("nothing is silent");
-    expect(&scale, 1, ScaleReason::NoWorkers);
-    expect(&wanted_workers(&POLICY, &[], None).expect("nothing is silent"), 1, ScaleReason::QueueUnknown);
+    assert_eq!(wanted_workers(&POLICY, &[], Some(depths)), Err(WorkersUnknown::NoneSeen));
+    assert_eq!(wanted_workers(&POLICY, &[], None), Err(WorkersUnknown::NoneSeen));
+}
+
+#[test]
+fn one_worker_is_enough_for_a_channel_without_any() {
+    let depths = [QueueDepth { ready: 0, consumers: 3 }, QueueDepth { ready: 100_000, consumers: 0 }];
+    let scale = wanted_workers(&POLICY, &[], Some(depths)).expect("some consume");
+    assert_eq!((scale.channels[1].wanted, scale.channels[1].reason), (1, ScaleReason::NoWorkers));
 }
 
 #[test]
@@ -144,7 +150,7 @@ fn a_draining_or_silent_worker_does_not_count() {
 fn the_number_is_unknown_after_most_have_fallen_silent() {
     let depths = [QueueDepth { ready: 0, consumers: 1 }; 2];
     let reports = [report(busy(), 0), report(busy(), 10), report(busy(), 59)];
-    assert_eq!(wanted_workers(&POLICY, &reports, Some(depths)), Err(TooManySilent));
+    assert_eq!(wanted_workers(&POLICY, &reports, Some(depths)), Err(WorkersUnknown::MostSilent));
 }
 
 #[test]

@@ -136,7 +136,9 @@ impl Link {
         {
             return Ok(Answer::KeyUnreadable(error.detail().unwrap_or_default().to_owned()));
         }
-        if !matches!(answer, Ok(Ok(_))) {
+        // A step without rights did nothing.
+        let has_no_effect = |error: &redis::RedisError| error.code() == Some("NOPERM");
+        if !matches!(&answer, Ok(Ok(_))) && !matches!(&answer, Ok(Err(error)) if has_no_effect(error)) {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
         self.answered(answer).map(Answer::Bytes)

@@ -6,6 +6,7 @@
 //!   server that was left without such a search.
 //! - A server that is stopped in mid-air keeps its connections open. So a missing answer breaks the connection, too.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ pub(super) struct Node {
     connect: Box<Connect>,
     /// The certificates of new connections; `None` without TLS.
     tls: Option<TlsClient>,
+    has_unanswered: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -58,6 +60,8 @@ struct State {
     certificates: u64,
     /// The open connection is not replaced again before.
     replace_not_before: Option<Instant>,
+    /// When the first command was given up since the last answer.
+    unanswered_since: Option<Instant>,
 }
 
 enum Connection {
@@ -86,8 +90,15 @@ impl Node {
             last_failure: None,
             certificates: 0,
             replace_not_before: None,
+            unanswered_since: None,
         };
-        Arc::new(Node { address, connect: Box::new(connect), tls, state: Mutex::new(state) })
+        Arc::new(Node {
+            address,
+            connect: Box::new(connect),
+            tls,
+            has_unanswered: AtomicBool::new(false),
+            state: Mutex::new(state),
+        })
     }
 
     /// A node that is always at this address.
@@ -106,13 +117,36 @@ impl Node {
     pub(super) async fn send(self: &Arc<Self>, command: &Cmd) -> Result<Value, Failed> {
         let failed = |is_sent| move |error| Failed { error, is_sent };
         let (mut open, number) = self.connection().await.map_err(failed(false))?;
+        let mut sent = SentCommand { node: self, number, is_answered: false };
         let answer = open.connection.send_packed_command(command).await.and_then(Value::extract_error);
+        sent.is_answered = true;
         if let Err(error) = &answer
             && ends_connection(error)
         {
             self.replace(number);
         }
         answer.map_err(failed(true))
+    }
+
+    /// A command was given up by its caller before the client's own limit. A frozen server closes no connection, so the connection is
+    /// replaced once nothing was answered for as long as that limit.
+    fn given_up(self: &Arc<Self>, number: u64) {
+        self.has_unanswered.store(true, Ordering::Relaxed);
+        let is_silent = {
+            let mut state = self.state();
+            let since = *state.unanswered_since.get_or_insert_with(Instant::now);
+            since.elapsed() >= RESPONSE_TIMEOUT
+        };
+        if is_silent {
+            self.answered();
+            self.replace(number);
+        }
+    }
+
+    fn answered(&self) {
+        if self.has_unanswered.swap(false, Ordering::Relaxed) {
+            self.state().unanswered_since = None;
+        }
     }
 
     /// Its last attempt failed, or its connection broke and no other has been made.
@@ -223,6 +257,21 @@ impl Node {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+struct SentCommand<'a> {
+    node: &'a Arc<Node>,
+    number: u64,
+    is_answered: bool,
+}
+
+impl Drop for SentCommand<'_> {
+    fn drop(&mut self) {
+        match self.is_answered {
+            true => self.node.answered(),
+            false => self.node.given_up(self.number),
+        }
     }
 }
 

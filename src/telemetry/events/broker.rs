@@ -17,6 +17,7 @@ fn role_label(role: &'static str, channel: Option<Channel>) -> RoleLabel {
 
 /// Without a channel the connection serves all channels. `host` is its place in `AMQP_URL`, if there are several.
 pub fn broker_connected(role: &'static str, channel: Option<Channel>, host: Option<&str>) {
+    forget_blocked(role);
     METRICS.connected.get_or_create(&role_label(role, channel)).set(1);
     info!(role, channel = channel.map(Channel::as_str), host, "broker connected");
 }

@@ -166,15 +166,12 @@ async fn workers_that_do_not_consume_are_held() {
 }
 
 #[tokio::test]
-async fn without_a_worker_one_is_wanted() {
+async fn without_a_worker_the_number_is_unknown() {
     on_servers(async |servers| {
         servers.send(10).await;
-        let answer = servers.scale_until(|answer| sms(answer)["ready"] == 10).await;
-        assert_eq!(
-            (&answer["wanted"], &sms(&answer)["reason"]),
-            (&1.into(), &"no_workers".into()),
-            "{answer}"
-        );
+        let scaler = Arc::new(Scaler::new(servers.store(), servers.queues(), POLICY));
+        let detail = ask(&scaler).await.expect_err("unknown");
+        assert_eq!(detail.trim_end(), "the number is unknown: no worker reports or consumes");
     })
     .await;
 }
@@ -198,6 +195,7 @@ async fn two_apis_agree() {
 async fn an_answer_is_kept_for_some_seconds() {
     on_servers(async |servers| {
         let scaler = servers.scaler();
+        servers.report(1, &busy()).await;
         let first = ask(&scaler).await.expect("known");
         servers.report(3, &busy()).await;
         assert_eq!(ask(&scaler).await.expect("known"), first);

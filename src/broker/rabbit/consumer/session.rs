@@ -26,8 +26,9 @@ use crate::domain::channel;
 pub(super) const ROLE: &str = "requests";
 /// The longest time that a deleted exchange or binding stays away, and that a replaced one goes unnoticed.
 pub(super) const DECLARE_INTERVAL: Duration = Duration::from_secs(10);
-/// A replaced session is closed after this time at the latest: then the broker redelivers what it has unsettled.
-const RETIRED_MAX: Duration = Duration::from_secs(600);
+/// A replaced session is closed after this time at the latest: then the broker redelivers what it has unsettled. Longer than a
+/// delivery may be held, and shorter than RabbitMQ's `consumer_timeout` of half an hour.
+const RETIRED_MAX: Duration = Duration::from_secs(25 * 60);
 const RETIRED_GRACE: Duration = Duration::from_secs(2);
 const SETTLED_POLL: Duration = Duration::from_millis(100);
 

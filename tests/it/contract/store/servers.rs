@@ -248,6 +248,39 @@ async fn sentinels_lead_to_the_master_whichever_it_is() {
     assert!(store.may_have_lost_writes(&named(1)).await, "another server");
 }
 
+/// An idle worker sends heartbeats alone, each of which is given up early.
+#[tokio::test]
+async fn an_idle_worker_leaves_a_frozen_primary() {
+    if !can_run() {
+        return;
+    }
+    let cluster = Cluster::start(3, 1, Persistence::Nothing).await.expect("a Cluster");
+    let store = store_of(&cluster.url(), "idle");
+    let limit = Duration::from_millis(450);
+    let beat = async || tokio::time::timeout(limit, store.heartbeat(1, true)).await.ok()?.ok();
+    until_some(&beat).await;
+    let slot = cluster.slot(b"{idle}:format").await.expect("a slot");
+    cluster.primary_of(slot).await.expect("a primary").freeze();
+    assert!(beat().await.is_none(), "the primary is silent");
+    until_some(async || {
+        sleep(Duration::from_millis(250)).await;
+        beat().await
+    })
+    .await;
+}
+
+/// Asks until there is something.
+async fn until_some<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+    let asked = async {
+        loop {
+            if let Some(some) = ask().await {
+                return some;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.expect("in time")
+}
+
 /// A server that accepts connections and is silent then, as one that is frozen.
 #[tokio::test]
 async fn many_steps_share_one_attempt_and_fail_in_time() {
