@@ -8,6 +8,8 @@ use tokio::sync::Mutex;
 use super::RabbitSettings;
 use super::connect::{OpenConnection, connect};
 use super::error::RabbitError;
+use super::hosts::Hosts;
+use super::tls::Certificates;
 use super::topology::{close_channel, open, read_queue};
 use crate::broker::RequestQueues;
 use crate::domain::channel::Channel;
@@ -16,26 +18,41 @@ use crate::domain::scaling::{QueueDepth, QueueDepths};
 /// It connects at the first reading.
 pub struct RabbitRequestQueues {
     settings: RabbitSettings,
+    link: Mutex<Link>,
+}
+
+struct Link {
+    hosts: Hosts,
     /// Empty while it is read from, so that a reading that fails or is dropped also drops the connection.
-    connection: Mutex<Option<OpenConnection>>,
+    open: Option<(OpenConnection, Certificates)>,
 }
 
 impl RabbitRequestQueues {
     pub fn new(settings: RabbitSettings) -> RabbitRequestQueues {
-        RabbitRequestQueues { settings, connection: Mutex::default() }
+        let link = Mutex::new(Link { hosts: settings.hosts(), open: None });
+        RabbitRequestQueues { settings, link }
     }
 
-    async fn read(&self, kept: &mut Option<OpenConnection>) -> Result<QueueDepths, RabbitError> {
-        let connection = match kept.take().filter(|connection| connection.status().connected()) {
-            Some(connection) => connection,
-            None => connect(&self.settings, &mut self.settings.hosts(), "scaler").await?,
+    async fn read(&self, link: &mut Link) -> Result<QueueDepths, RabbitError> {
+        let of_use = |open: &(OpenConnection, Certificates)| open.0.status().connected() && !open.1.are_old();
+        let (connection, certificates) = match link.open.take().filter(of_use) {
+            Some(open) => open,
+            None => self.connect(&mut link.hosts).await?,
         };
         let mut depths = QueueDepths::default();
         for channel in Channel::ALL {
             depths[channel as usize] = self.depth(&connection, channel).await?;
         }
-        *kept = Some(connection);
+        link.open = Some((connection, certificates));
         Ok(depths)
+    }
+
+    /// A reading has less time than a frozen host takes, so each attempt begins with another host.
+    async fn connect(&self, hosts: &mut Hosts) -> Result<(OpenConnection, Certificates), RabbitError> {
+        hosts.skip();
+        let certificates = Certificates::of(self.settings.tls.as_ref());
+        let connection = connect(&self.settings, hosts, "scaler").await?;
+        Ok((connection, certificates))
     }
 
     async fn depth(&self, connection: &Connection, of: Channel) -> Result<QueueDepth, RabbitError> {
@@ -55,7 +72,7 @@ impl RabbitRequestQueues {
 #[async_trait]
 impl RequestQueues for RabbitRequestQueues {
     async fn depths(&self) -> Result<QueueDepths, String> {
-        let mut kept = self.connection.lock().await;
-        self.read(&mut kept).await.map_err(|error| error.in_words())
+        let mut link = self.link.lock().await;
+        self.read(&mut link).await.map_err(|error| error.in_words())
     }
 }

@@ -200,7 +200,7 @@ impl Supervisor {
             let mut hosts = hosts.clone();
             Session::open(&self.settings, &mut hosts).await.map(|session| (session, hosts))
         };
-        let mut replacement = pin!(session.certificates.replacement(ROLE, None, open));
+        let mut replacement = pin!(session.certificates.replacement(ROLE, None, &open));
         self.handle.send_replace(Some(handle.clone()));
         loop {
             let overdue = unconfirmed.overdue();
@@ -231,8 +231,14 @@ impl Supervisor {
                 next = &mut replacement, if !*self.blocked.borrow() => return Ok(Some(next)),
                 reply = replies.next() => hand_over(pending, reply)?,
                 Some(first) = unconfirmed.confirms.next() => {
-                    if unconfirmed.answer_batch(first)? == Batch::SomeReturned {
-                        topology::declare_for_publishing(&session.connection, &self.settings.names, ROLE).await?;
+                    match unconfirmed.answer_batch(first)? {
+                        Batch::AllRouted => {}
+                        Batch::SomeReturned => {
+                            let connection = &session.connection;
+                            topology::declare_for_publishing(connection, &self.settings.names, ROLE).await?;
+                        }
+                        // Callers that wait for replies keep this session.
+                        Batch::Refused => return open().await.map(Some),
                     }
                 }
                 Some(request) = requests.recv(), if unconfirmed.requests.len() < UNCONFIRMED_MAX => {
@@ -350,10 +356,11 @@ struct UnconfirmedRequest {
     confirmed: oneshot::Sender<Result<(), PublishError>>,
 }
 
-#[derive(PartialEq, Eq)]
 enum Batch {
     AllRouted,
     SomeReturned,
+    /// Another session may be taken.
+    Refused,
 }
 
 impl Unconfirmed {
@@ -392,7 +399,10 @@ impl Unconfirmed {
         let mut is_refused = false;
         for (number, acked) in confirmed {
             match acked {
-                true => self.refusals.taken(),
+                true => {
+                    self.refusals.taken();
+                    is_refused = false;
+                }
                 false => is_refused = self.refusals.refused(),
             }
             let Some(request) = self.requests.remove(&number) else { continue };
@@ -405,10 +415,11 @@ impl Unconfirmed {
             let _ = request.confirmed.send(answer);
         }
         self.reject_returned(&returned);
-        if is_refused {
-            return Err(RabbitError::Ended("the broker refuses every message"));
-        }
-        Ok(if returned.is_empty() { Batch::AllRouted } else { Batch::SomeReturned })
+        Ok(match returned.is_empty() {
+            _ if is_refused => Batch::Refused,
+            true => Batch::AllRouted,
+            false => Batch::SomeReturned,
+        })
     }
 
     /// Rejects the requests that were returned before their own confirms.

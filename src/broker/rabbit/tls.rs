@@ -24,6 +24,10 @@ impl Certificates {
         Certificates { tls, generation }
     }
 
+    pub(super) fn are_old(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.generation() != self.generation)
+    }
+
     async fn replaced(&self) {
         match &self.tls {
             Some(tls) => tls.newer_than(self.generation).await,
