@@ -160,7 +160,7 @@ impl fmt::Display for ReplayRefusal {
             ReplayRefusal::NoRequest(fault) => return write!(f, "it holds no valid request: {fault}"),
             ReplayRefusal::IdTooLong => "its request id has no room for another number",
             ReplayRefusal::Expired => "its request has expired",
-            ReplayRefusal::InDoubt => "it may have been sent: it ended as `unknown`",
+            ReplayRefusal::InDoubt => "it may have been sent: it has no result, or ended as `unknown`",
             ReplayRefusal::Sent => "it was sent: it ended as `sent`",
         })
     }

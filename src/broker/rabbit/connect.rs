@@ -56,7 +56,7 @@ pub(super) async fn connect_mending(
             Ok(connection) => {
                 for (host, error) in &failures {
                     if hosts.may_report(*host) {
-                        events::broker_host_failed(role, *host, error);
+                        events::broker_host_failed(role, &hosts.place_of(*host), error);
                     }
                 }
                 return Ok(connection);

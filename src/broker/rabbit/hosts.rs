@@ -63,7 +63,11 @@ impl Hosts {
 
     /// For people: `2 of 3`. `None` for an only host.
     pub(super) fn place(&self) -> Option<String> {
-        (self.hosts.len() > 1).then(|| format!("{} of {}", self.number(), self.hosts.len()))
+        (self.hosts.len() > 1).then(|| self.place_of(self.number()))
+    }
+
+    pub(super) fn place_of(&self, number: usize) -> String {
+        format!("{number} of {}", self.hosts.len())
     }
 
     /// The current host is tried after all others.

@@ -23,7 +23,7 @@ pub fn broker_connected(role: &'static str, channel: Option<Channel>, host: Opti
 }
 
 /// One host of several could not be connected, and another could.
-pub fn broker_host_failed(role: &'static str, host: usize, error: &impl Display) {
+pub fn broker_host_failed(role: &'static str, host: &str, error: &impl Display) {
     warn!(role, host, %error, "broker host failed");
 }
 
