@@ -315,9 +315,13 @@ impl Line {
     }
 
     async fn read(&self, ready: &watch::Sender<bool>) -> lapin::Result<()> {
-        // A call that is waiting while the broker goes down may never be answered.
-        let Ok(subscribed) = timeout(ANSWER_WITHIN, self.subscribe()).await else { return Ok(()) };
-        let (connection, _channel, mut results) = subscribed?;
+        let (connection, channel) = open(&self.brokers).await?;
+        // A call that is waiting while the broker goes down may never be answered, or so late that no reader is left.
+        let Ok(subscribed) = timeout(ANSWER_WITHIN, self.subscribe(&channel)).await else {
+            let _ = timeout(ANSWER_WITHIN, connection.close(200, "no answer".into())).await;
+            return Ok(());
+        };
+        let mut results = subscribed?;
         ready.send_replace(true);
         loop {
             match timeout(ANSWER_WITHIN, results.next()).await {
@@ -337,8 +341,7 @@ impl Line {
         }
     }
 
-    async fn subscribe(&self) -> lapin::Result<(Connection, Channel, Consumer)> {
-        let (connection, channel) = open(&self.brokers).await?;
+    async fn subscribe(&self, channel: &Channel) -> lapin::Result<Consumer> {
         let queue = format!("{}.chaos", self.prefix);
         let mut quorum = FieldTable::default();
         quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
@@ -351,8 +354,7 @@ impl Line {
         channel.basic_qos(500, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
         let consumed = channel.basic_consume(queue.into(), "chaos".into(), options, FieldTable::default());
-        let results = consumed.await?;
-        Ok((connection, channel, results))
+        consumed.await
     }
 
     fn record_result(&self, delivery: &lapin::message::Delivery) {

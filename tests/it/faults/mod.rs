@@ -1,29 +1,37 @@
-//! The whole flow under faults at every seam, in memory and in paused time, from one seed.
+//! The whole flow under faults at every seam, in paused time, from one seed: over the store in memory, and over a real Redis.
 //!
 //! Three workers with different clocks share a broker, a store and a provider that lose, delay and repeat messages.
 //! Workers crash between any two steps or shut down. Once nothing is in flight, the history of the run is checked against
 //! the promises, and every charge of a limit against the messages sent. A failing seed is printed: add it to
 //! [`SEEDS_THAT_FAILED`].
 
+mod provider;
 mod seams;
+mod store;
 
 use std::time::Duration;
 
 use otpost::broker::Properties;
 use otpost::broker::memory::OwnedMessage;
+use otpost::clock::Clock;
 use otpost::domain::channel::Channel;
 use otpost::domain::limit::Limits;
 use otpost::domain::recipient_keyring::RecipientKeyring;
-use otpost::store::{LimitSubject, Store as _};
+use otpost::domain::shards::Shards;
+use otpost::store::LimitSubject;
+use otpost::store::redis::RedisStore;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::seams::{Worker, World};
+use self::store::Server;
 use crate::documents::messages::check_result;
 use crate::harness::number;
 use crate::history::{History, Limit, PublishedResult, Request, check};
+use crate::real;
+use crate::redis_nodes::{self, Cluster, Persistence};
 
 /// Each of these seeds once found a defect.
 const SEEDS_THAT_FAILED: [u64; 1] = [832_316_866_853];
@@ -35,31 +43,72 @@ const SENDS_AN_HOUR: u32 = 3;
 
 #[test]
 fn the_promises_hold_under_faults_at_every_seam() {
-    let given = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().expect("a number"));
-    let seeds: Vec<u64> = match given("OTPOST_SEED") {
-        Some(seed) => vec![seed],
-        None => {
-            let first = fastrand::u64(..1 << 40);
-            let new = first..first + given("OTPOST_SEEDS").unwrap_or(SEEDS);
-            SEEDS_THAT_FAILED.into_iter().chain(new).collect()
-        }
-    };
-    for seed in seeds {
+    let failed = SEEDS_THAT_FAILED.into_iter().filter(|_| std::env::var_os("OTPOST_SEED").is_none());
+    for seed in failed.chain(seeds()) {
         println!("OTPOST_SEED={seed}");
-        println!("{}", paused().block_on(run(seed)));
+        println!("{}", paused().block_on(run(seed, Server::memory)));
     }
+}
+
+/// The Lua of a real Redis decides, at the same times and after the same faults.
+fn expect_the_promises_over(connect: impl Fn() -> RedisStore) {
+    let seed = seeds().next().expect("there is a new one");
+    println!("OTPOST_SEED={seed}");
+    println!("{}", paused().block_on(run(seed, |clock| Server::redis(clock, connect))));
+}
+
+#[test]
+fn the_promises_hold_over_one_redis() {
+    let redis = real::Redis::fresh();
+    expect_the_promises_over(|| redis.store());
+}
+
+#[test]
+fn the_promises_hold_over_shards() {
+    let redis = real::Redis::fresh();
+    expect_the_promises_over(|| redis.sharded(16));
+}
+
+#[test]
+fn the_promises_hold_over_a_cluster_and_over_its_shards() {
+    if !redis_nodes::is_installed() {
+        eprintln!("not tried: redis-server is not installed");
+        return;
+    }
+    real::install_crypto();
+    let cluster = runtime().block_on(Cluster::start(3, 0, Persistence::Nothing)).expect("a Cluster");
+    for shards in [1, 16] {
+        let shards = Shards::new(shards).expect("a number of shards");
+        let prefix = real::unique("faults");
+        expect_the_promises_over(|| RedisStore::connect(&cluster.url(), &prefix, shards).expect("a URL"));
+    }
+}
+
+/// The one given by `OTPOST_SEED`, or new ones.
+fn seeds() -> impl Iterator<Item = u64> {
+    let given = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().expect("a number"));
+    let (first, count) = match given("OTPOST_SEED") {
+        Some(seed) => (seed, 1),
+        None => (fastrand::u64(..1 << 40), given("OTPOST_SEEDS").unwrap_or(SEEDS)),
+    };
+    first..first + count
 }
 
 fn paused() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
+/// With the real time.
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
 /// One run, and its verdict.
-async fn run(seed: u64) -> String {
+async fn run(seed: u64, connect: impl FnOnce(Clock) -> Server) -> String {
     fastrand::seed(seed);
     // Without a cooldown two requests to one recipient are in doubt at the same time.
     let cooldown = if seed.is_multiple_of(2) { Limits::default().cooldown } else { Duration::ZERO };
-    let world = World::new(SENDS_AN_HOUR, CODE_LIFE, cooldown);
+    let world = World::new(SENDS_AN_HOUR, CODE_LIFE, cooldown, connect);
     let mut published = world.broker.subscribe_results();
     let mut workers: Vec<Worker> = (0..WORKERS).map(|_| world.worker()).collect();
     let mut requests = Vec::new();
@@ -158,7 +207,8 @@ async fn charges_match(world: &World, history: &History, seed: u64) {
         let recipient = keyring.address(Channel::Sms, number(to).e164());
         let subject =
             LimitSubject { recipient, purpose: "verification", user: None, ip: None, network: None };
-        let usage = world.store.usage(&subject, None, &world.limits).await.expect("calm");
+        let usage = world.server.store().usage(&subject, None, &world.limits);
+        let usage = world.server.run(usage).await.expect("calm");
         assert_eq!(usage.used as usize, expected, "OTPOST_SEED={seed}: charges of {to}");
     }
 }
@@ -168,7 +218,7 @@ async fn charges_match(world: &World, history: &History, seed: u64) {
 fn a_run_meets_every_kind_of_fault() {
     paused().block_on(async {
         fastrand::seed(1);
-        let world = World::new(SENDS_AN_HOUR, CODE_LIFE, Duration::ZERO);
+        let world = World::new(SENDS_AN_HOUR, CODE_LIFE, Duration::ZERO, Server::memory);
         let mut workers: Vec<Worker> = (0..WORKERS).map(|_| world.worker()).collect();
         // The rarest fault happens once in some hundred requests.
         for nth in 0..20 * REQUESTS {
