@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 import helm
+import pages as named
 import samples
 from compare import compare, key
 from render import PAIRS, ROOT, examples, kustomize, write
@@ -126,6 +127,11 @@ def command_differs(job, worker, run):
         yield "it is counted as a worker"
 
 
+def pages():
+    """The pages name objects and files that exist."""
+    yield from named.problems()
+
+
 def checkov():
     """checkov finds nothing in what was rendered, nor in the Dockerfile, but the exceptions that are explained."""
     exceptions = yaml.safe_load((Path(__file__).parent / "exceptions.yaml").read_text())
@@ -184,6 +190,8 @@ def units():
         done = subprocess.run(["systemd-analyze", "verify", *found], capture_output=True, text=True)
         yield from done.stderr.splitlines()
         for unit in (unit for unit in found if unit.suffix == ".service"):
+            if "\nLimitCORE=0\n" not in unit.read_text():
+                yield f"{unit.name}: a core dump would hold keys"
             command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE}", unit]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
@@ -196,7 +204,7 @@ def themselves():
     yield from samples.unseen(kustomize("production"), yaml.safe_load(COMPOSE.read_text()))
 
 
-CHECKS = [themselves, overlays, claims, rules, chart, values, command, compose, units, checkov]
+CHECKS = [themselves, overlays, claims, rules, chart, values, command, pages, compose, units, checkov]
 
 
 def run(check):
