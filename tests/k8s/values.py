@@ -1,6 +1,7 @@
 """Values of the chart: some that operators choose, and wrong ones that it refuses, with a word of the refusal."""
 
 import json
+import textwrap
 
 import helm
 from render import IMAGE
@@ -85,15 +86,42 @@ def faults(tool):
                 yield f"{name}: {error}"
 
 
-def names():
-    """The schema of the values names the settings of docs/settings.md."""
-    kinds = json.loads(SCHEMA.read_text())["$defs"]
+def expected():
+    """The names that the schema of the values has, by docs/settings.md."""
     files = SECRETS | {name.removesuffix("_FILE") for name in SETTINGS if name.endswith("_FILE")}
-    pairs = {
-        "settings": (kinds["settings"]["enum"], KNOWN),
-        "files": (kinds["files"]["items"]["enum"], files),
-        "public": (kinds["public"]["properties"], SECRETS - PUBLIC),
+    return {"settings": KNOWN, "files": files, "public": SECRETS - PUBLIC}
+
+
+def names():
+    kinds = json.loads(SCHEMA.read_text())["$defs"]
+    found = {
+        "settings": kinds["settings"]["enum"],
+        "files": kinds["files"]["items"]["enum"],
+        "public": kinds["public"]["properties"],
     }
-    for kind, (found, expected) in pairs.items():
-        yield from (f"values.schema.json: $defs/{kind} lacks {name}" for name in sorted(expected - set(found)))
-        yield from (f"values.schema.json: $defs/{kind} has {name}" for name in sorted(set(found) - expected))
+    for kind, names in expected().items():
+        for name in sorted(names ^ set(found[kind])):
+            verb = "lacks" if name in names else "has"
+            yield f"values.schema.json: $defs/{kind} {verb} {name}; `target/k8s/venv/bin/python tests/k8s/values.py` writes them anew"
+
+
+def write():
+    text = SCHEMA.read_text()
+    for kind, names in expected().items():
+        start = text.index(f'"{kind}": {{\n      "description"')
+        opening, closing = ("{", "}") if kind == "public" else ("[", "]")
+        word = "properties" if kind == "public" else "enum"
+        start = text.index(f'"{word}": {opening}\n', start) + len(f'"{word}": {opening}\n')
+        end = text.index(f"\n{' ' * (8 if kind == 'files' else 6)}{closing}\n", start)
+        indent = " " * (10 if kind == "files" else 8)
+        if kind == "public":
+            lines = ",\n".join(f'{indent}"{name}": {{ "type": "null" }}' for name in sorted(names))
+        else:
+            words = " ".join(f'"{name}",' for name in sorted(names)).rstrip(",")
+            lines = textwrap.fill(words, 118, initial_indent=indent, subsequent_indent=indent)
+        text = text[:start] + lines + text[end:]
+    SCHEMA.write_text(text)
+
+
+if __name__ == "__main__":
+    write()
