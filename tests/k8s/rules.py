@@ -40,8 +40,10 @@ def mounted(pod):
 
 def folders(pod):
     """Where whole maps and Secrets are mounted: their files are not known here."""
+    volumes = pod.get("volumes", [])
+    listed = {volume["name"] for volume in volumes for kind in ("secret", "configMap") if "items" in volume.get(kind, {})}
     mounts = pod["containers"][0].get("volumeMounts", [])
-    return tuple(f"{mount['mountPath'].rstrip('/')}/" for mount in mounts if mount["name"] != "secrets")
+    return tuple(f"{mount['mountPath'].rstrip('/')}/" for mount in mounts if mount["name"] not in listed)
 
 
 def settings_are_known(objects):
