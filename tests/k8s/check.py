@@ -11,14 +11,17 @@ from pathlib import Path
 import yaml
 
 import helm
+import pages as named
 import samples
-from compare import compare
+from compare import compare, key
 from render import PAIRS, ROOT, examples, kustomize, write
 from rules import breaches
 from schemas import by_schema, problems
+from values import faults
 
 UNITS = ROOT / "packaging" / "systemd"
 COMPOSE = ROOT / "docker-compose.yml"
+COMMAND = ROOT / "k8s" / "examples" / "command.jq"
 # The greatest exposure that `systemd-analyze security` may find, in tenths.
 EXPOSURE = 15
 
@@ -76,6 +79,57 @@ def rendered(version, tool):
         for item in objects:
             yield from (f"{version}, {name}: {problem}" for problem in problems(item))
         yield from (f"{version}, {name}: {difference}" for difference in compare(kustomize(name), objects))
+
+
+def values():
+    """The chart renders what operators choose, and refuses what is wrong."""
+    helms = helm.found()
+    if not helms:
+        raise Skipped("Helm is not to be had here")
+    for version, tool in helms.items():
+        yield from (f"{version}: {fault}" for fault in faults(tool))
+
+
+def command():
+    """The Job of one command has all that a worker has, and is counted as none."""
+    if not shutil.which("jq"):
+        raise Skipped("jq is missing")
+    run = ["store", "reshard", "16", "--dry-run"]
+    for name in PAIRS:
+        objects = kustomize(name)
+        worker = next(item for item in objects if key(item) == "Deployment otpost-worker")
+        options = ["--from-file", COMMAND, "--args", "--", *run]
+        done = subprocess.run(["jq", *options], input=json.dumps(worker), capture_output=True, text=True)
+        if done.returncode:
+            yield f"{name}: jq: {done.stderr.strip()}"
+            continue
+        job = json.loads(done.stdout)
+        named = job | {"metadata": job["metadata"] | {"name": "command"}}
+        yield from (f"{name}: {problem}" for problem in problems(named))
+        yield from (f"{name}: {difference}" for difference in command_differs(job["spec"]["template"], worker, run))
+
+
+def command_differs(job, worker, run):
+    theirs, ours = worker["spec"]["template"]["spec"], job["spec"]
+    for part in ("volumes", "securityContext", "serviceAccountName", "automountServiceAccountToken"):
+        if ours.get(part) != theirs.get(part):
+            yield f"{part} is {ours.get(part)}"
+    container = ours["containers"][0]
+    for part in ("image", "env", "envFrom", "volumeMounts", "resources", "securityContext"):
+        if container.get(part) != theirs["containers"][0].get(part):
+            yield f"{part} of the container is {container.get(part)}"
+    if container["args"] != run:
+        yield f"its arguments are {container['args']}"
+    if "ports" in container or "readinessProbe" in container:
+        yield "it is measured as a worker"
+    selector = worker["spec"]["selector"]["matchLabels"]
+    if selector.items() <= job["metadata"]["labels"].items():
+        yield "it is counted as a worker"
+
+
+def pages():
+    """The pages name objects and files that exist."""
+    yield from named.problems()
 
 
 def checkov():
@@ -136,6 +190,8 @@ def units():
         done = subprocess.run(["systemd-analyze", "verify", *found], capture_output=True, text=True)
         yield from done.stderr.splitlines()
         for unit in (unit for unit in found if unit.suffix == ".service"):
+            if "\nLimitCORE=0\n" not in unit.read_text():
+                yield f"{unit.name}: a core dump would hold keys"
             command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE}", unit]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
@@ -148,7 +204,7 @@ def themselves():
     yield from samples.unseen(kustomize("production"), yaml.safe_load(COMPOSE.read_text()))
 
 
-CHECKS = [themselves, overlays, claims, rules, chart, compose, units, checkov]
+CHECKS = [themselves, overlays, claims, rules, chart, values, command, pages, compose, units, checkov]
 
 
 def run(check):

@@ -5,7 +5,14 @@ import re
 from render import ROOT
 
 PAGE = (ROOT / "docs" / "settings.md").read_text()
-SETTINGS = set(re.findall(r"^\| `([A-Z0-9_]+)`", PAGE, re.M))
+ROWS = re.findall(r"^\| `([A-Z0-9_]+)`( \*\*S\*\*)?", PAGE, re.M)
+SETTINGS = {name for name, _ in ROWS}
+SECRETS = {name for name, is_secret in ROWS if is_secret}
+# The libraries of TLS and HTTP read these.
+LIBRARIES = {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE"}
+# Secret by the page, as a file may hold it, and public.
+PUBLIC = {"JWT_PUBLIC_KEY"}
+KNOWN = SETTINGS | LIBRARIES | {f"{name}_FILE" for name in SECRETS}
 
 
 def settings_of(objects):
@@ -27,15 +34,28 @@ def mounted(pod):
     return {
         f"/run/secrets/otpost/{entry['path']}"
         for volume in pod.get("volumes", [])
-        for entry in volume["secret"]["items"]
+        for entry in volume.get("secret", {}).get("items", [])
     }
+
+
+def folders(pod):
+    """Where whole maps and Secrets are mounted: their files are not known here."""
+    volumes = pod.get("volumes", [])
+    listed = {volume["name"] for volume in volumes for kind in ("secret", "configMap") if "items" in volume.get(kind, {})}
+    mounts = pod["containers"][0].get("volumeMounts", [])
+    return tuple(f"{mount['mountPath'].rstrip('/')}/" for mount in mounts if mount["name"] not in listed)
 
 
 def settings_are_known(objects):
     names = set(settings_of(objects)).union(*(environment(pod) for pod in pods(objects).values()))
-    for name in sorted(names):
-        if name not in SETTINGS and name.removesuffix("_FILE") not in SETTINGS:
-            yield f"{name} is no setting of docs/settings.md"
+    yield from (f"{name} is no setting of docs/settings.md" for name in sorted(names - KNOWN))
+
+
+def secrets_are_files(objects):
+    """More people read maps and the environment of pods than Secrets."""
+    for name, pod in pods(objects).items():
+        for variable in sorted((settings_of(objects) | environment(pod)).keys() & SECRETS - PUBLIC):
+            yield f"{name}: the secret {variable} is no file"
 
 
 def secret_files_are_mounted(objects):
@@ -43,16 +63,24 @@ def secret_files_are_mounted(objects):
     for name, pod in pods(objects).items():
         variables = settings_of(objects) | environment(pod)
         named = {value for variable, value in variables.items() if variable.endswith("_FILE") and value}
+        named = {file for file in named if not file.startswith(folders(pod))}
         for file in sorted(named ^ mounted(pod)):
             yield f"{name}: {file} is {'named, not mounted' if file in named else 'mounted, not named'}"
 
 
+DRAIN = ("SHUTDOWN_GRACE_SECONDS", "PROVIDER_TIMEOUT_SECONDS")
+
+
+def default(setting):
+    return re.search(rf"^\| `{setting}` \| `([^`]*)`", PAGE, re.M)[1]
+
+
 def a_drain_ends_before_the_kill(objects):
-    settings = settings_of(objects)
-    drain, answer = int(settings["SHUTDOWN_GRACE_SECONDS"]), int(settings["PROVIDER_TIMEOUT_SECONDS"])
-    if answer >= drain:
-        yield f"one answer of the provider may take {answer} s, the drain only {drain} s"
     for name, pod in pods(objects).items():
+        settings = settings_of(objects) | environment(pod)
+        drain, answer = (int(settings.get(setting, default(setting))) for setting in DRAIN)
+        if answer >= drain:
+            yield f"{name}: one answer of the provider may take {answer} s, the drain only {drain} s"
         hook = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         grace = pod["terminationGracePeriodSeconds"]
         if hook + drain + 5 > grace:
@@ -84,10 +112,30 @@ def keda_asks_in_this_namespace(objects):
             yield f"KEDA asks {url}, and the API is in {namespace}"
 
 
+def scale_asks_for_what_may_run(objects):
+    """Less, and the autoscaler never reaches its greatest number."""
+    asked = int(settings_of(objects).get("SCALE_MAX", default("SCALE_MAX")))
+    for item in (item for item in objects if item["kind"] == "ScaledObject"):
+        most = item["spec"]["maxReplicaCount"]
+        if most != asked:
+            yield f"SCALE_MAX is {asked}, and maxReplicaCount of {item['metadata']['name']} {most}"
+
+
 def egress_is_restricted(objects):
     policies = [item["spec"] for item in objects if item["kind"] == "NetworkPolicy"]
-    if not any("Egress" in policy["policyTypes"] and policy["egress"] for policy in policies):
-        yield "no NetworkPolicy restricts outgoing connections"
+    outgoing = [rule for policy in policies if "Egress" in policy["policyTypes"] for rule in policy["egress"]]
+    if not outgoing or not all(rule.get("ports") for rule in outgoing):
+        yield "no NetworkPolicy restricts outgoing connections, or one has a rule without ports"
+
+
+def incoming_is_from_somewhere(objects):
+    """The API server refuses an empty list of namespaces, after other objects were applied."""
+    for item in (item for item in objects if item["kind"] == "NetworkPolicy"):
+        for rule in item["spec"].get("ingress", []):
+            for peer in rule.get("from") or [{}]:
+                expressions = peer.get("namespaceSelector", {}).get("matchExpressions", [{}])
+                if not all(expression.get("values") for expression in expressions):
+                    yield f"{item['metadata']['name']} names no namespace that may connect"
 
 
 def images_are_pinned(objects):
@@ -104,9 +152,11 @@ ALWAYS = [
     unready_pods_can_be_evicted,
     one_autoscaler_each,
     keda_asks_in_this_namespace,
+    scale_asks_for_what_may_run,
     egress_is_restricted,
+    incoming_is_from_somewhere,
 ]
-IN_PRODUCTION = [images_are_pinned]
+IN_PRODUCTION = [images_are_pinned, secrets_are_files]
 
 
 def breaches(objects, is_production):

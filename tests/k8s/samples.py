@@ -82,6 +82,18 @@ def answer_outlasts_drain(found):
     found.settings()["PROVIDER_TIMEOUT_SECONDS"] = "25"
 
 
+def drain_of_one_outlasts_grace(found):
+    found.pod("otpost-worker")["containers"][0]["env"].append({"name": "SHUTDOWN_GRACE_SECONDS", "value": "120"})
+
+
+def secret_as_setting(found):
+    found.settings()["TWILIO_AUTH_TOKEN"] = "0123"
+
+
+def scaler_stops_short(found):
+    found.spec("ScaledObject", "otpost-worker")["maxReplicaCount"] = 50
+
+
 def eviction_blocked(found):
     del found.spec("PodDisruptionBudget", "otpost-worker")["unhealthyPodEvictionPolicy"]
 
@@ -99,6 +111,15 @@ def egress_open(found):
     found.spec("NetworkPolicy", "otpost-egress")["policyTypes"] = ["Ingress"]
 
 
+def egress_open_at_every_port(found):
+    found.spec("NetworkPolicy", "otpost-egress")["egress"][1]["ports"] = None
+
+
+def nobody_may_connect(found):
+    peer = found.spec("NetworkPolicy", "otpost-http")["ingress"][0]["from"][0]
+    peer["namespaceSelector"]["matchExpressions"][0]["values"] = []
+
+
 def image_by_tag(found):
     found.pod("otpost-worker")["containers"][0]["image"] = "registry.example.co/otpost:latest"
 
@@ -114,10 +135,15 @@ OBJECTS = [
     (secret_too_many, "mounted, not named"),
     (grace_too_short, "leave no 5 s"),
     (answer_outlasts_drain, "one answer of the provider"),
+    (drain_of_one_outlasts_grace, "leave no 5 s"),
+    (secret_as_setting, "is no file"),
+    (scaler_stops_short, "SCALE_MAX is 20"),
     (eviction_blocked, "block node drains"),
     (two_autoscalers, "2 autoscalers"),
     (scaler_elsewhere, "KEDA asks"),
     (egress_open, "outgoing connections"),
+    (egress_open_at_every_port, "without ports"),
+    (nobody_may_connect, "names no namespace"),
     (image_by_tag, "no digest"),
 ]
 

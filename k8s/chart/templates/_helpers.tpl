@@ -17,20 +17,33 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end }}
 
+{{/* The settings. `/scale` asks for as many workers as the autoscaler may start. */}}
+{{- define "otpost.settings" -}}
+{{- if and (ne .Values.worker.scaler "none") (not .Values.settings.SCALE_MAX) }}
+SCALE_MAX: {{ .Values.worker.maxReplicas | int | quote }}
+{{- end }}
+{{- range $name, $value := .Values.settings }}
+{{- if not (kindIs "invalid" $value) }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The pod of a component: a dictionary of root and component. */}}
 {{- define "otpost.pod" -}}
 {{- $values := .root.Values -}}
 {{- $own := get $values .component -}}
+{{- $grace := coalesce (get ($own.env | default dict) "SHUTDOWN_GRACE_SECONDS") $values.settings.SHUTDOWN_GRACE_SECONDS "25" -}}
 metadata:
   labels:
     {{- include "otpost.labels" .component | nindent 4 }}
   annotations:
-    checksum/settings: {{ $values.settings | toJson | sha256sum }}
+    checksum/settings: {{ include "otpost.settings" .root | trim | sha256sum }}
 spec:
   serviceAccountName: otpost
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ add 15 ($values.settings.SHUTDOWN_GRACE_SECONDS | default "25") }}
+  terminationGracePeriodSeconds: {{ add 15 $grace }}
   securityContext:
     runAsNonRoot: true
     runAsUser: 65532
@@ -69,11 +82,18 @@ spec:
         - { name: {{ $name }}, value: {{ $value | quote }} }
         {{- end }}
       {{- end }}
-      {{- if $values.secret.name }}
+      {{- if or $values.secret.name $own.mounts }}
       volumeMounts:
+        {{- if $values.secret.name }}
         - name: secrets
           mountPath: /run/secrets/otpost
           readOnly: true
+        {{- end }}
+        {{- range $at, $mount := $own.mounts }}
+        - name: mount-{{ $at }}
+          mountPath: {{ $mount.path | quote }}
+          readOnly: true
+        {{- end }}
       {{- end }}
       startupProbe:
         httpGet: { path: /livez, port: ops }
@@ -99,16 +119,29 @@ spec:
         preStop:
           sleep: { seconds: 5 }
       {{- end }}
-  {{- if $values.secret.name }}
+  {{- if or $values.secret.name $own.mounts }}
   volumes:
+    {{- with $values.secret.name }}
     - name: secrets
       secret:
-        secretName: {{ $values.secret.name }}
+        secretName: {{ . | quote }}
         defaultMode: 0440
         items:
           {{- range $own.files }}
           - { key: {{ . }}, path: {{ . }} }
           {{- end }}
+    {{- end }}
+    {{- range $at, $mount := $own.mounts }}
+    - name: mount-{{ $at }}
+      {{- if $mount.secret }}
+      secret:
+        secretName: {{ $mount.secret | quote }}
+        defaultMode: 0440
+      {{- else }}
+      configMap:
+        name: {{ $mount.configMap | quote }}
+      {{- end }}
+    {{- end }}
   {{- end }}
 {{- end }}
 
