@@ -1,8 +1,7 @@
 //! One function per event: each writes a log line and counts a metric.
 //!
-//! Messages are constant and lower case; values are fields. The names of fields are part of the interface, and some
-//! are older than the glossary: `request` is a request id, `code` a provider code. Recipients are passed in their
-//! masked form.
+//! Messages are constant and lower case; values are fields. The names of fields are part of the interface: those of the
+//! API's JSON, and of the metric's labels. Recipients are passed in their masked form.
 
 mod broker;
 mod certificates;
@@ -56,21 +55,13 @@ pub fn request_completed(
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
     info!(
         channel,
-        request = request_id,
-        to,
-        status,
-        reason,
-        attempts,
-        provider_code,
-        replayed,
-        elapsed_ms,
-        "request completed"
+        request_id, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request completed"
     );
 }
 
 /// The message goes without a field that cannot be read.
 pub fn field_left_out(request_id: &str, fault: &impl Display) {
-    info!(request = request_id, fault = display(fault), "request field left out");
+    info!(request_id, fault = display(fault), "request field left out");
 }
 
 pub fn admission_answered(elapsed: Duration) {
@@ -95,40 +86,23 @@ pub fn provider_failed(
             // A refusal of a range of numbers suppresses the recipient only, as the range is not known.
             let suppressed = after_refusal(*scope, *reason, *provider_code);
             let scope = suppressed.map_or(scope.as_str(), |suppression| suppression.scope.as_str());
-            warn!(
-                request = request_id,
-                provider,
-                attempt,
-                code = provider_code,
-                scope,
-                "provider refused a message"
-            );
+            warn!(request_id, provider, attempt, provider_code, scope, "provider refused a message");
         }
         SendFailure::Throttled { provider_code, retry_after } => {
             let retry_after_ms = retry_after.map(millis);
             warn!(
-                request = request_id,
-                provider,
-                attempt,
-                code = provider_code,
-                retry_after_ms,
-                "provider throttled a message"
+                request_id,
+                provider, attempt, provider_code, retry_after_ms, "provider throttled a message"
             );
         }
         SendFailure::Deferred { provider_code } => {
-            warn!(
-                request = request_id,
-                provider,
-                attempt,
-                code = provider_code,
-                "provider deferred a message"
-            )
+            warn!(request_id, provider, attempt, provider_code, "provider deferred a message")
         }
         SendFailure::NotConnected { detail } => {
-            warn!(request = request_id, provider, attempt, detail, "provider is unreachable")
+            warn!(request_id, provider, attempt, detail, "provider is unreachable")
         }
         SendFailure::InDoubt { detail } => {
-            warn!(request = request_id, provider, attempt, detail, "send in doubt")
+            warn!(request_id, provider, attempt, detail, "send in doubt")
         }
     }
 }
@@ -136,13 +110,13 @@ pub fn provider_failed(
 pub fn send_retried(request_id: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
     METRICS.retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
     let wait_ms = millis(wait);
-    info!(request = request_id, attempt, wait_ms, "send will be retried");
+    info!(request_id, attempt, wait_ms, "send will be retried");
 }
 
 /// A send waits for the gate or for a sender, beyond its own backoff.
 pub fn send_waits_at_gate(channel: Channel, request_id: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
-    info!(channel = channel.as_str(), request = request_id, reason, "send waiting");
+    info!(channel = channel.as_str(), request_id, reason, "send waiting");
 }
 
 /// Other senders take over. `sender` is its place in the settings.
@@ -154,26 +128,26 @@ pub fn sender_cooling_down(
 ) {
     METRICS.sender_rests.inc();
     let cooldown_seconds = cooldown.as_secs();
-    error!(provider, sender, code = provider_code, cooldown_seconds, "provider refused a sender");
+    error!(provider, sender, provider_code, cooldown_seconds, "provider refused a sender");
 }
 
 /// The attempt in doubt is not known to have sent the message, so another one will repeat it.
 pub fn send_to_be_repeated(request_id: &str, attempt: u32) {
     METRICS.resent.inc();
-    warn!(request = request_id, attempt, "in-doubt send will be repeated");
+    warn!(request_id, attempt, "in-doubt send will be repeated");
 }
 
 pub fn message_lookup(provider: &'static str, request_id: &str, error: Option<&impl Display>) {
     match error {
-        None => debug!(request = request_id, provider, "message lookup answered"),
-        Some(error) => warn!(request = request_id, provider, %error, "message lookup failed"),
+        None => debug!(request_id, provider, "message lookup answered"),
+        Some(error) => warn!(request_id, provider, %error, "message lookup failed"),
     }
 }
 
 /// `answer` is `found`, `reported`, `absent` or `unknown`.
 pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
     METRICS.doubts.get_or_create(&ReasonLabel { reason: answer }).inc();
-    info!(request = request_id, answer, "in-doubt send resolved");
+    info!(request_id, result = answer, "in-doubt send resolved");
 }
 
 /// `closed_by` is `None` when the gate opens. `fault` is the store's; it may pass by itself.
@@ -205,7 +179,7 @@ pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, wai
     let answer = if good { "good" } else { "bad" };
     METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
     let waited_ms = millis(waited);
-    warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider account probed");
+    warn!(channel = channel.as_str(), provider, result = answer, waited_ms, "provider account probed");
 }
 
 /// `answer` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
@@ -218,20 +192,20 @@ pub fn receipt_recorded(
 ) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: answer }).inc();
     if reason.concerns_every_message() {
-        error!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
+        error!(request_id, status, provider_code, result = answer, "receipt recorded");
     } else {
-        info!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
+        info!(request_id, status, provider_code, result = answer, "receipt recorded");
     }
 }
 
 /// The receipt was not recorded or not published; the provider sends it again.
 pub fn receipt_failed(request_id: &str, error: &impl Display) {
-    warn!(request = request_id, %error, "receipt processing failed");
+    warn!(request_id, %error, "receipt processing failed");
 }
 
 pub fn receipt_lapsed(request_id: &str) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
-    info!(request = request_id, "receipt did not come in time");
+    info!(request_id, "receipt did not come in time");
 }
 
 pub fn receipt_poll_failed(error: &impl Display) {
@@ -250,7 +224,7 @@ pub fn callback_refused(reason: &'static str) {
 
 /// The lease of the handler that was sending has expired.
 pub fn in_doubt_taken_over(request_id: &str, attempt: u32) {
-    warn!(request = request_id, attempt, "in-doubt send taken over from a lost handler");
+    warn!(request_id, attempt, "in-doubt send taken over from a lost handler");
 }
 
 /// The guard counts the handler until it is dropped.
@@ -293,7 +267,7 @@ pub fn dead_lettered(reason: &'static str, error: &str) {
 /// The settings do not allow the request's `reply_to`.
 pub fn reply_ignored(request_id: &str) {
     METRICS.replies_ignored.inc();
-    warn!(request = request_id, "reply queue is not allowed");
+    warn!(request_id, "reply queue is not allowed");
 }
 
 pub fn reply_failed(reason: &'static str) {
@@ -443,7 +417,7 @@ pub fn admin_asked(sub: &str, action: AdminAction, request_id: Option<&str>, to:
     let what = action.as_str();
     METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
-    info!(target: "otpost::audit", audit = true, sub, what, request = request_id, to, "operator query");
+    info!(target: "otpost::audit", audit = true, sub, action = what, request_id, to, "operator query");
 }
 
 /// Replaces every character that could forge a log line or hide a part of one.
@@ -487,7 +461,7 @@ mod tests {
         let words: Vec<String> =
             AdminAction::ALL.iter().map(|action| format!("`{}`", action.as_str())).collect();
         let [first @ .., last] = &words[..] else { panic!("there are some") };
-        let logged = format!("`what`: {} or {last};", first.join(", "));
+        let logged = format!("`action`: {} or {last};", first.join(", "));
         assert!(page.contains(&logged), "{logged}");
         let counted = format!("operator queries over HTTP: {}, {last} (", first.join(", "));
         assert!(page.contains(&counted), "{counted}");

@@ -9,14 +9,14 @@ use crate::domain::channel::Channel;
 use crate::domain::time::millis;
 use crate::telemetry::metrics::{METRICS, ReasonLabel};
 
-/// `step` is the value of the metric's label. An outage of the whole store has a line of its own, [`store_unavailable`].
+/// `step` is the operation, the value of the metric's label. An outage of the whole store has a line of its own, [`store_unavailable`].
 pub fn store_failed(step: &'static str, error: &impl Display, is_outage: bool, retry_in: Option<Duration>) {
     METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
     let retry_in_ms = retry_in.map(millis);
     if is_outage {
-        debug!(step, %error, retry_in_ms, "store call failed");
+        debug!(operation = step, %error, retry_in_ms, "store call failed");
     } else {
-        warn!(step, %error, retry_in_ms, "store call failed");
+        warn!(operation = step, %error, retry_in_ms, "store call failed");
     }
 }
 
