@@ -8,6 +8,7 @@ use tracing::{debug, error, warn};
 use crate::domain::channel::Channel;
 use crate::domain::time::millis;
 use crate::telemetry::metrics::{METRICS, ReasonLabel};
+use crate::telemetry::repeats::{About, repeating};
 
 /// `step` is the operation, the value of the metric's label. An outage of the whole store has a line of its own, [`store_unavailable`].
 pub fn store_failed(step: &'static str, error: &impl Display, is_outage: bool, retry_in: Option<Duration>) {
@@ -16,7 +17,7 @@ pub fn store_failed(step: &'static str, error: &impl Display, is_outage: bool, r
     if is_outage {
         debug!(operation = step, %error, retry_in_ms, "store call failed");
     } else {
-        warn!(operation = step, %error, retry_in_ms, "store call failed");
+        repeating!(warn, "store call failed", About::reason(step); operation = step, %error, retry_in_ms,);
     }
 }
 

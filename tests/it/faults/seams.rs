@@ -16,6 +16,7 @@ use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
+use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient_keyring::RecipientKeyring;
@@ -362,6 +363,15 @@ impl Store for SeamStore {
     }
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.inner.set_kill_switch(reason)).await
+    }
+    async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.step(self.inner.log_filter()).await
+    }
+    async fn set_log_filter(
+        &self,
+        new: Option<&NewLogFilter<'_>>,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.step(self.inner.set_log_filter(new)).await
     }
     async fn request_record(
         &self,
