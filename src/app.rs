@@ -40,7 +40,7 @@ use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::store_watch::StoreWatch;
 use crate::http;
 use crate::http::page::{Handset, Page};
-use crate::telemetry::events;
+use crate::telemetry::{self, events};
 
 /// The longest wait for HTTP answers at shutdown, unless the grace period is shorter. No answer takes longer.
 const HTTP_DRAIN: Duration = http::ANSWER_WITHIN;
@@ -83,6 +83,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     }
     let sms_gateway = workers.sms.as_ref().map(|worker| worker.gateway.clone());
     let mut background = JoinSet::new();
+    background.spawn(telemetry::log_repeats());
     let watch = process.store_watch(&mut background).await;
     let scaler = (role != Role::Worker).then(|| process.wiring.scaler(&process.settings));
     let ops_router = http::ops_router(process.wiring.readiness(sms_gateway, watch), scaler);

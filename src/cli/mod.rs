@@ -8,6 +8,7 @@ mod config;
 mod dead_letters;
 mod health;
 mod kill_switch;
+mod log_level;
 mod output;
 mod rate_limit;
 mod reason;
@@ -16,10 +17,13 @@ mod reshard;
 mod status;
 mod store;
 mod suppressions;
+mod system_user;
 mod templates;
 mod token;
 mod topology;
 mod why;
+
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -107,6 +111,18 @@ enum Command {
     KillSwitch {
         #[command(subcommand)]
         action: KillSwitchAction,
+    },
+    /// Change what all running processes log, for a while: set a filter, show it, or reset it.
+    #[command(override_usage = "otpost log-level [OPTIONS] <FILTER> [--for <TIME>]
+       otpost log-level [OPTIONS] show
+       otpost log-level [OPTIONS] reset")]
+    LogLevel {
+        /// A level, or several of TARGET=LEVEL with commas between, such as info,otpost::store=debug; or show, or reset.
+        #[arg(value_name = "FILTER", value_parser = log_level::parse_action)]
+        action: log_level::LogLevelAction,
+        /// Until the configured filter counts again: seconds (90s), minutes (15m) or hours (2h), at most 24h. Default: 15m.
+        #[arg(long = "for", value_name = "TIME", value_parser = log_level::parse_time)]
+        duration: Option<Duration>,
     },
     /// Check message templates and the cost of texts.
     Templates {
@@ -215,6 +231,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,
         Command::Store { action } => store::run(&settings, &action, json).await,
         Command::KillSwitch { action } => kill_switch::run(&settings, action, json).await,
+        Command::LogLevel { action, duration } => log_level::run(&settings, action, duration, json).await,
         Command::Templates { action } => templates::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
@@ -241,7 +258,8 @@ fn role(command: &Command) -> Role {
         | Command::Why { .. }
         | Command::Suppressions { .. }
         | Command::Store { .. }
-        | Command::KillSwitch { .. } => Role::Store,
+        | Command::KillSwitch { .. }
+        | Command::LogLevel { .. } => Role::Store,
         // Dead letters also need the broker. The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,
         Command::Status => Role::Status,

@@ -20,6 +20,7 @@ pub mod json;
 pub mod keyed_digest;
 pub mod language_tag;
 pub mod limit;
+pub mod log_filter;
 pub mod message_match;
 mod number_pattern;
 pub mod outcome;

@@ -10,10 +10,11 @@ use super::gateway::ChannelGateway;
 use super::random::random_id;
 use super::receipts::ReceiptProcessor;
 use super::worker_activity::ActivityMeter;
+use crate::domain::channel::Channel;
 use crate::domain::worker_state::WorkerState;
 use crate::provider::CredentialError;
 use crate::store::{Damaged, SharedState, StoreError, StoreFault};
-use crate::telemetry::events;
+use crate::telemetry::{events, log_filter};
 
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// A later answer of the store counts as none.
@@ -53,7 +54,7 @@ impl ChannelGateway {
     pub async fn load_kill_switch(&self) {
         let shared_state = async {
             let kill_switch_on = self.store.kill_switch().await?.is_some();
-            Ok(SharedState { kill_switch_on, active_workers: 0 })
+            Ok(SharedState { kill_switch_on, active_workers: 0, log_filter: None })
         };
         self.apply_shared_state(shared_state, false).await;
     }
@@ -65,7 +66,10 @@ impl ChannelGateway {
         was_counted: bool,
     ) {
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, call).await {
-            Ok(Ok(shared)) => self.gate.store_answered(shared, was_counted),
+            Ok(Ok(shared)) => {
+                self.apply_log_filter(Some(&shared));
+                return self.gate.store_answered(shared, was_counted);
+            }
             Ok(Err(StoreError::Unreadable { damaged: Damaged::Shared(key), .. })) => {
                 self.gate.store_damaged(&key);
             }
@@ -73,6 +77,16 @@ impl ChannelGateway {
             Err(_) => self.gate.store_unavailable(StoreFault::NoAnswer),
             // Of no concern to other requests.
             Ok(Err(StoreError::Unreadable { .. })) => self.gate.check_store_silence(),
+        }
+        self.apply_log_filter(None);
+    }
+
+    /// The process has one filter, so the heartbeat of one channel decides.
+    fn apply_log_filter(&self, answer: Option<&SharedState>) {
+        match answer {
+            _ if self.channel != Channel::Sms => {}
+            Some(shared) => log_filter::store_answered(shared.log_filter.as_ref()),
+            None => log_filter::store_silent(),
         }
     }
 

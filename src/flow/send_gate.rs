@@ -454,7 +454,7 @@ mod tests {
     async fn a_worker_that_the_store_has_not_counted_yet_sends_nothing() {
         let gate = SendGate::new(Channel::Sms, 8, 1, Some(10.0));
         let refusals = SenderRefusals::default();
-        let shared = |active_workers| SharedState { kill_switch_on: false, active_workers };
+        let shared = |active_workers| SharedState { kill_switch_on: false, active_workers, log_filter: None };
         gate.store_answered(shared(0), false);
         let mut sent_after = None;
         for (heartbeat, workers) in [1, 2, 2].into_iter().enumerate() {

@@ -1,11 +1,12 @@
-//! The heartbeat of a process that only answers HTTP. It shows `otpost store reshard` that the process runs, and notices in time
-//! that the settings of the process do not fit the stored data.
+//! The heartbeat of a process that only answers HTTP. It shows `otpost store reshard` that the process runs, notices in time
+//! that the settings of the process do not fit the stored data, and brings the log filter.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::random::random_id;
 use crate::store::{Store, StoreError, StoreFault};
+use crate::telemetry::log_filter;
 
 /// Within the 15 s in which the store takes a process for running.
 const EVERY: Duration = Duration::from_secs(5);
@@ -45,14 +46,19 @@ impl StoreWatch {
     async fn check(&self) -> bool {
         match tokio::time::timeout(TIMEOUT, self.store.heartbeat(self.process_id, false)).await {
             Ok(Err(StoreError::Unavailable(fault))) if fault.is_of_settings() => {
+                log_filter::store_silent();
                 *self.lock() = Some(fault);
                 true
             }
-            Ok(Ok(_)) => {
+            Ok(Ok(shared)) => {
+                log_filter::store_answered(shared.log_filter.as_ref());
                 *self.lock() = None;
                 true
             }
-            Ok(Err(_)) | Err(_) => false,
+            Ok(Err(_)) | Err(_) => {
+                log_filter::store_silent();
+                false
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use super::token_key::{Algorithm, POINT_BYTES, TokenKey};
 use crate::clock::Clock;
 use crate::config::{Jwt, JwtKey, signing_secret};
 use crate::domain::time::UnixMillis;
-use crate::telemetry::events;
+use crate::telemetry::TokenRefusal;
 
 /// A longer token is refused unread.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -113,28 +113,28 @@ impl Tokens {
     }
 
     pub(super) async fn user(&self, headers: &HeaderMap) -> Result<User, Problem> {
-        let claims = self.claims(headers).await?;
-        Ok(User { sub: subject(&claims)?, claims })
+        let user = async {
+            let claims = self.claims(headers).await?;
+            Ok(User { sub: subject(&claims)?, claims })
+        };
+        user.await.map_err(|problem: Problem| problem.of_client(headers))
     }
 
     /// Requires the scope of a service.
     pub(super) async fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
-        self.claims_with_scope(headers, scope).await.map(drop)
+        self.claims_with_scope(headers, scope).await.map(drop).map_err(|problem| problem.of_client(headers))
     }
 
     /// Requires the scope of a service, and its identity.
     pub(super) async fn named_service(&self, headers: &HeaderMap, scope: &str) -> Result<Service, Problem> {
-        let claims = self.claims_with_scope(headers, scope).await?;
-        let id = |claim, id: Option<String>| Some((claim, id.filter(|id| is_identity(id))?));
-        let (claim, id) = id("sub", claims.sub)
-            .or_else(|| id("client_id", claims.client_id))
-            .ok_or_else(|| refused("sub", "the token has no subject (`sub`) and no client (`client_id`)"))?;
-        Ok(Service { issuer: claims.iss.unwrap_or_default(), claim, id })
+        let claims = self.claims_with_scope(headers, scope).await;
+        claims.and_then(identity).map_err(|problem| problem.of_client(headers))
     }
 
     /// Requires the scope of an operator. Returns the subject, for the audit log.
     pub(super) async fn admin(&self, headers: &HeaderMap) -> Result<String, Problem> {
-        subject(&self.claims_with_scope(headers, "otp:admin").await?)
+        let claims = self.claims_with_scope(headers, "otp:admin").await;
+        claims.and_then(|claims| subject(&claims)).map_err(|problem| problem.of_client(headers))
     }
 
     async fn claims_with_scope(&self, headers: &HeaderMap, scope: &str) -> Result<Claims, Problem> {
@@ -142,9 +142,9 @@ impl Tokens {
         if claims.scope.as_deref().unwrap_or_default().split(' ').any(|given| given == scope) {
             return Ok(claims);
         }
-        events::token_refused("scope");
         Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope")
-            .detail(format!("the token lacks `{scope}`")))
+            .detail(format!("the token lacks `{scope}`"))
+            .token_refused(TokenRefusal::Scope))
     }
 
     async fn claims(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
@@ -161,15 +161,18 @@ impl Tokens {
         let Some(token) = token.filter(|token| token.len() <= TOKEN_BYTES_MAX) else {
             return Err(unauthenticated("a bearer token is needed"));
         };
-        let token = Token::parse(token).ok_or_else(invalid)?;
+        let token = Token::parse(token).ok_or_else(|| invalid(TokenRefusal::Malformed))?;
         let key = match &self.keys {
             Keys::Configured(key) => key.clone(),
             Keys::Published(jwks) => published_key(jwks, &token).await?,
         };
-        let payload = token.signed_by(&key).ok_or_else(invalid)?;
+        let payload = token.signed_by(&key).ok_or_else(|| invalid(TokenRefusal::Signature))?;
         self.required.check(&payload, Clock::System.now()).map_err(|error| match error {
-            InvalidClaims::Expired => refused("expired", "the token has expired"),
-            InvalidClaims::Other => invalid(),
+            InvalidClaims::Expired => refused(TokenRefusal::Expired, "the token has expired"),
+            InvalidClaims::NotYetValid => invalid(TokenRefusal::NotYetValid),
+            InvalidClaims::Issuer => invalid(TokenRefusal::Issuer),
+            InvalidClaims::Audience => invalid(TokenRefusal::Audience),
+            InvalidClaims::Unreadable => invalid(TokenRefusal::Claims),
         })
     }
 }
@@ -178,28 +181,33 @@ impl Tokens {
 /// that no published key can verify causes no fetch.
 async fn published_key(jwks: &Jwks, token: &Token<'_>) -> Result<Arc<TokenKey>, Problem> {
     if token.algorithm == Algorithm::HS256 {
-        return Err(invalid());
+        return Err(invalid(TokenRefusal::Signature));
     }
     jwks.find(token.kid.as_deref()).await.map_err(|no_key| match no_key {
-        NoKey::Unknown => refused("kid", INVALID),
-        NoKey::Unavailable => {
-            events::token_refused("key_unavailable");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "key_unavailable")
-                .detail("the key of this token is not available now; no attempt was counted")
-                .retry_after(KEY_RETRY_AFTER)
-        }
+        NoKey::Unknown => invalid(TokenRefusal::Kid),
+        NoKey::Unavailable => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "key_unavailable")
+            .detail("the key of this token is not available now; no attempt was counted")
+            .retry_after(KEY_RETRY_AFTER)
+            .token_refused(TokenRefusal::KeyUnavailable),
     })
 }
 
-const INVALID: &str = "the token is not valid here";
+fn invalid(refusal: TokenRefusal) -> Problem {
+    refused(refusal, "the token is not valid here")
+}
 
-fn invalid() -> Problem {
-    refused("invalid", INVALID)
+fn identity(claims: Claims) -> Result<Service, Problem> {
+    let id = |claim, id: Option<String>| Some((claim, id.filter(|id| is_identity(id))?));
+    let (claim, id) =
+        id("sub", claims.sub).or_else(|| id("client_id", claims.client_id)).ok_or_else(|| {
+            refused(TokenRefusal::Claims, "the token has no subject (`sub`) and no client (`client_id`)")
+        })?;
+    Ok(Service { issuer: claims.iss.unwrap_or_default(), claim, id })
 }
 
 fn subject(claims: &Claims) -> Result<String, Problem> {
     let named = claims.sub.clone().filter(|sub| is_identity(sub));
-    named.ok_or_else(|| refused("sub", "the token has no subject (`sub`)"))
+    named.ok_or_else(|| refused(TokenRefusal::Claims, "the token has no subject (`sub`)"))
 }
 
 fn is_identity(text: &str) -> bool {
@@ -210,9 +218,8 @@ fn unauthenticated(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated").detail(detail)
 }
 
-fn refused(reason: &'static str, detail: &str) -> Problem {
-    events::token_refused(reason);
-    Problem::new(StatusCode::UNAUTHORIZED, "invalid_token").detail(detail)
+fn refused(refusal: TokenRefusal, detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "invalid_token").detail(detail).token_refused(refusal)
 }
 
 /// The kind of key determines the algorithm. An unusable key is an error at startup, not at each token.

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use crate::telemetry::events;
 
+pub(super) const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// More hops than proxies ever append; the rest is not read.
 const HOPS_MAX: usize = 64;
 
@@ -19,7 +20,7 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| contains(net, address));
     let mut client = peer.to_canonical();
     // The lines are one list (RFC 9110 §5.3), in any bytes, and an empty element of a list does not count (§5.6.1).
-    let lines = headers.get_all("x-forwarded-for").iter().rev();
+    let lines = headers.get_all(FORWARDED).iter().rev();
     let elements = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
     let hops = elements.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty());
     for (count, hop) in hops.enumerate() {

@@ -22,6 +22,7 @@ mod pending_limiter;
 mod problem;
 mod received_result;
 mod recipient;
+mod refused_token;
 mod request_ids;
 mod router;
 mod scale;

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::json::json_line;
+use super::refused_token::RefusedToken;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
 use crate::store::StoreError;
+use crate::telemetry::TokenRefusal;
 
 /// An error response. No field repeats a value that the client sent.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +33,8 @@ pub struct Problem {
     request_id: Option<Box<str>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replayed: bool,
+    #[serde(skip)]
+    refused_token: Option<Box<RefusedToken>>,
 }
 
 impl Problem {
@@ -46,6 +50,7 @@ impl Problem {
             retry_after: None,
             request_id: None,
             replayed: false,
+            refused_token: None,
         }
     }
 
@@ -69,6 +74,19 @@ impl Problem {
     /// True if this is the recorded outcome of a repeated request.
     pub(super) fn replayed(self, replayed: bool) -> Problem {
         Problem { replayed, ..self }
+    }
+
+    /// The router logs the refusal.
+    pub(super) fn token_refused(self, refusal: TokenRefusal) -> Problem {
+        Problem { refused_token: Some(Box::new(RefusedToken::new(refusal))), ..self }
+    }
+
+    /// If it refuses a token: the log shows the client's network.
+    pub(super) fn of_client(mut self, headers: &HeaderMap) -> Problem {
+        if let Some(refused) = &mut self.refused_token {
+            refused.keep_forwarded(headers);
+        }
+        self
     }
 
     pub(super) fn invalid(detail: impl ToString) -> Problem {
@@ -104,6 +122,9 @@ impl IntoResponse for Problem {
         };
         if let Some(challenge) = challenge {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(refused) = self.refused_token {
+            response.extensions_mut().insert(*refused);
         }
         response
     }

@@ -1,13 +1,15 @@
 //! Every route of the public API, with the bounds that hold for all of them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use ipnet::IpNet;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -15,6 +17,7 @@ use super::api::Api;
 use super::body_limit::bounded;
 use super::page::{self, Page};
 use super::problem::Problem;
+use super::refused_token::RefusedToken;
 use super::webhooks::{self, Webhooks};
 use super::{health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
 use crate::telemetry::events;
@@ -23,13 +26,15 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The routes for users, back ends, operators, and the providers that call back.
 pub fn router(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
-    guarded(routes(api, webhooks))
+    let trusted_proxies = api.trusted_proxies.as_slice().into();
+    guarded(routes(api, webhooks), trusted_proxies)
 }
 
 /// The same routes and the development page.
 pub fn router_with_page(api: Arc<Api>, webhooks: Option<Webhooks>, page: Page) -> Router {
     let page = bounded(page::routes(page), BODY_BYTES_MAX);
-    guarded(routes(api, webhooks).merge(page))
+    let trusted_proxies = api.trusted_proxies.as_slice().into();
+    guarded(routes(api, webhooks).merge(page), trusted_proxies)
 }
 
 fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
@@ -55,7 +60,7 @@ fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
 }
 
 /// Gives every error a JSON body, and counts the answers.
-fn guarded(routes: Router) -> Router {
+fn guarded(routes: Router, trusted_proxies: Arc<[IpNet]>) -> Router {
     routes
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
@@ -64,15 +69,19 @@ fn guarded(routes: Router) -> Router {
         .layer(CatchPanicLayer::custom(|_| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").into_response()
         }))
-        .layer(middleware::from_fn(observe))
+        .layer(middleware::from_fn_with_state(trusted_proxies, observe))
 }
 
-async fn observe(request: Request, next: Next) -> Response {
+async fn observe(State(trusted_proxies): State<Arc<[IpNet]>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let response = next.run(request).await;
     let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    if let Some(refused) = response.extensions().get::<RefusedToken>() {
+        refused.log(route, peer, &trusted_proxies);
+    }
     events::http_answered(method.as_str(), route, response.status().as_u16(), started.elapsed());
     response
 }

@@ -36,7 +36,11 @@ pub(super) struct Claims {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InvalidClaims {
     Expired,
-    Other,
+    NotYetValid,
+    Issuer,
+    Audience,
+    /// A claim that decides is missing, given twice or of another type, or the payload is no JSON object.
+    Unreadable,
 }
 
 /// A claim as far as it is read.
@@ -67,17 +71,18 @@ struct Read<'a> {
 impl Required {
     /// The claims of a verified token, if it is valid now.
     pub(super) fn check(&self, payload: &[u8], now: UnixMillis) -> Result<Claims, InvalidClaims> {
-        let read = Read::of(payload).ok_or(InvalidClaims::Other)?;
-        let valid = self.is_valid(&read).ok_or(InvalidClaims::Other)?;
+        let read = Read::of(payload).ok_or(InvalidClaims::Unreadable)?;
+        let valid = self.times(&read)?;
         let now = now.as_seconds() as f64;
         match valid {
             Times { expires, .. } if expires < now - LEEWAY_SECONDS => Err(InvalidClaims::Expired),
-            Times { begins, .. } if begins > now + LEEWAY_SECONDS => Err(InvalidClaims::Other),
+            Times { begins, .. } if begins > now + LEEWAY_SECONDS => Err(InvalidClaims::NotYetValid),
             _ => Ok(read.claims()),
         }
     }
 
-    fn is_valid(&self, read: &Read<'_>) -> Option<Times> {
+    /// The times of a token from the right issuer for this audience.
+    fn times(&self, read: &Read<'_>) -> Result<Times, InvalidClaims> {
         let decides = [
             read.exp,
             read.nbf,
@@ -90,23 +95,23 @@ impl Required {
             read.scope,
         ];
         if decides.iter().any(|claim| matches!(claim, Claim::Repeated)) {
-            return None;
+            return Err(InvalidClaims::Unreadable);
         }
         let is = |value: Json<'_>, wanted: &str| value.text().is_some_and(|text| text == wanted);
         if let Some(issuer) = &self.issuer {
-            read.iss.given().filter(|value| is(*value, issuer))?;
+            read.iss.given().filter(|value| is(*value, issuer)).ok_or(InvalidClaims::Issuer)?;
         }
         if let Some(audience) = &self.audience {
-            let value = read.aud.given()?;
+            let value = read.aud.given().ok_or(InvalidClaims::Audience)?;
             let in_list = || value.elements().map_while(Result::ok).any(|value| is(value, audience));
             if !is(value, audience) && !in_list() {
-                return None;
+                return Err(InvalidClaims::Audience);
             }
         }
-        let expires = seconds(read.exp.given()?)?;
+        let expires = read.exp.given().and_then(seconds).ok_or(InvalidClaims::Unreadable)?;
         // Any time in the past allows the same, also one before 1970.
-        let begins = read.nbf.given().filter(|value| !value.is_null()).map_or(Some(0.0), Json::number)?;
-        Some(Times { expires, begins })
+        let begins = read.nbf.given().filter(|value| !value.is_null()).map_or(Some(0.0), Json::number);
+        Ok(Times { expires, begins: begins.ok_or(InvalidClaims::Unreadable)? })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Seam: limits, challenges and request records that all workers share, behind one trait.
 //!
 //! - Every method is one atomic step. A repeated step gives the same answer, with these exceptions: a repeated
-//!   `overdue_receipts` leaves out the messages that it has just returned, `set_kill_switch` and `remove_suppression`
-//!   return the state that the first call left, and a repeated `Requeued` is answered `LeaseNotHeld`.
+//!   `overdue_receipts` leaves out the messages that it has just returned, `set_kill_switch`, `set_log_filter`
+//!   and `remove_suppression` return the state that the first call left, and a repeated `Requeued` is answered `LeaseNotHeld`.
 //! - Decisions compare stored times with the store's own clock. A time to live only collects garbage.
 //! - [`memory`] is the specification; the contract tests compare [`redis`] with it.
 //! - The store is no cache: lost data are lost limits and codes. A store that cannot answer returns an error.
@@ -52,6 +52,7 @@ use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
+use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::worker_state::{ReportedWorker, WorkerState};
@@ -169,6 +170,15 @@ pub trait Store: Send + Sync {
 
     /// On with a reason, off with `None`. Returns the previous state.
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError>;
+
+    /// The log filter that an operator has set, until its time is over.
+    async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError>;
+
+    /// `None` ends it. Returns the previous one.
+    async fn set_log_filter(
+        &self,
+        new: Option<&NewLogFilter<'_>>,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError>;
 
     /// Without a recipient, the request id alone finds the record.
     async fn request_record(

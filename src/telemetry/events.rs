@@ -1,16 +1,15 @@
 //! One function per event: each writes a log line and counts a metric.
 //!
-//! Messages are constant and lower case; values are fields. The names of fields are part of the interface, and some
-//! are older than the glossary: `request` is a request id, `code` a provider code. Recipients are passed in their
-//! masked form.
+//! Messages are constant and lower case; values are fields. The names of fields are part of the interface: those of the
+//! API's JSON, and of the metric's labels. Recipients are passed in their masked form.
 
 mod broker;
 mod certificates;
 mod store;
+mod tokens;
 
 use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::field::display;
 use tracing::{debug, error, info, warn};
@@ -25,13 +24,15 @@ pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,
 };
+pub use self::tokens::token_refused;
 use super::metrics::{
     ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, observe,
 };
+use super::repeats::{About, log_all_repeats, repeating};
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Outcome;
-use crate::domain::send_failure::{RefusalReason, SendFailure};
+use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use crate::domain::suppression::after_refusal;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
@@ -56,21 +57,13 @@ pub fn request_completed(
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
     info!(
         channel,
-        request = request_id,
-        to,
-        status,
-        reason,
-        attempts,
-        provider_code,
-        replayed,
-        elapsed_ms,
-        "request completed"
+        request_id, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request completed"
     );
 }
 
 /// The message goes without a field that cannot be read.
 pub fn field_left_out(request_id: &str, fault: &impl Display) {
-    info!(request = request_id, fault = display(fault), "request field left out");
+    repeating!(info, "request field left out", About::NOTHING; request_id, fault = display(fault),);
 }
 
 pub fn admission_answered(elapsed: Duration) {
@@ -90,59 +83,59 @@ pub fn provider_failed(
 ) {
     let answer = failure.as_str();
     observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
+    let about = About::provider(provider);
     match failure {
         SendFailure::Refused { provider_code, scope, reason } => {
-            // A refusal of a range of numbers suppresses the recipient only, as the range is not known.
-            let suppressed = after_refusal(*scope, *reason, *provider_code);
-            let scope = suppressed.map_or(scope.as_str(), |suppression| suppression.scope.as_str());
-            warn!(
-                request = request_id,
-                provider,
-                attempt,
-                code = provider_code,
-                scope,
-                "provider refused a message"
-            );
+            message_refused(provider, request_id, attempt, *provider_code, *scope, *reason);
         }
         SendFailure::Throttled { provider_code, retry_after } => {
             let retry_after_ms = retry_after.map(millis);
-            warn!(
-                request = request_id,
-                provider,
-                attempt,
-                code = provider_code,
-                retry_after_ms,
-                "provider throttled a message"
-            );
+            repeating!(warn, "provider throttled a message", about.code(*provider_code); request_id, provider, attempt, provider_code, retry_after_ms,);
         }
         SendFailure::Deferred { provider_code } => {
-            warn!(
-                request = request_id,
-                provider,
-                attempt,
-                code = provider_code,
-                "provider deferred a message"
-            )
+            repeating!(warn, "provider deferred a message", about.code(*provider_code); request_id, provider, attempt, provider_code,);
         }
         SendFailure::NotConnected { detail } => {
-            warn!(request = request_id, provider, attempt, detail, "provider is unreachable")
+            repeating!(warn, "provider is unreachable", about; request_id, provider, attempt, detail,);
         }
         SendFailure::InDoubt { detail } => {
-            warn!(request = request_id, provider, attempt, detail, "send in doubt")
+            repeating!(warn, "send in doubt", about; request_id, provider, attempt, detail,);
         }
+    }
+}
+
+/// A refusal of one recipient is normal. An operator must act on one of the account, or of every message.
+fn message_refused(
+    provider: &'static str,
+    request_id: &str,
+    attempt: u32,
+    provider_code: Option<u32>,
+    scope: Scope,
+    reason: RefusalReason,
+) {
+    // A refusal of a range of numbers suppresses the recipient only, as the range is not known.
+    let suppressed = after_refusal(scope, reason, provider_code);
+    let word = suppressed.map_or(scope.as_str(), |suppression| suppression.scope.as_str());
+    let about = About::provider(provider).of(word).code(provider_code);
+    if scope == Scope::Account || reason.concerns_every_message() {
+        repeating!(error, "provider refused a message", about; request_id, provider, attempt, provider_code, scope = word,);
+    } else if scope == Scope::Recipient {
+        repeating!(info, "provider refused a message", about; request_id, provider, attempt, provider_code, scope = word,);
+    } else {
+        repeating!(warn, "provider refused a message", about; request_id, provider, attempt, provider_code, scope = word,);
     }
 }
 
 pub fn send_retried(request_id: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
     METRICS.retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
     let wait_ms = millis(wait);
-    info!(request = request_id, attempt, wait_ms, "send will be retried");
+    repeating!(info, "send will be retried", About::reason(failure.as_str()); request_id, attempt, wait_ms,);
 }
 
 /// A send waits for the gate or for a sender, beyond its own backoff.
 pub fn send_waits_at_gate(channel: Channel, request_id: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
-    info!(channel = channel.as_str(), request = request_id, reason, "send waiting");
+    repeating!(info, "send waiting", About::reason(reason); channel = channel.as_str(), request_id, reason,);
 }
 
 /// Other senders take over. `sender` is its place in the settings.
@@ -154,26 +147,28 @@ pub fn sender_cooling_down(
 ) {
     METRICS.sender_rests.inc();
     let cooldown_seconds = cooldown.as_secs();
-    error!(provider, sender, code = provider_code, cooldown_seconds, "provider refused a sender");
+    error!(provider, sender, provider_code, cooldown_seconds, "provider refused a sender");
 }
 
 /// The attempt in doubt is not known to have sent the message, so another one will repeat it.
 pub fn send_to_be_repeated(request_id: &str, attempt: u32) {
     METRICS.resent.inc();
-    warn!(request = request_id, attempt, "in-doubt send will be repeated");
+    repeating!(warn, "in-doubt send will be repeated", About::NOTHING; request_id, attempt,);
 }
 
 pub fn message_lookup(provider: &'static str, request_id: &str, error: Option<&impl Display>) {
     match error {
-        None => debug!(request = request_id, provider, "message lookup answered"),
-        Some(error) => warn!(request = request_id, provider, %error, "message lookup failed"),
+        None => debug!(request_id, provider, "message lookup answered"),
+        Some(error) => {
+            repeating!(warn, "message lookup failed", About::provider(provider); request_id, provider, %error,)
+        }
     }
 }
 
 /// `answer` is `found`, `reported`, `absent` or `unknown`.
 pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
     METRICS.doubts.get_or_create(&ReasonLabel { reason: answer }).inc();
-    info!(request = request_id, answer, "in-doubt send resolved");
+    repeating!(info, "in-doubt send resolved", About::reason(answer); request_id, result = answer,);
 }
 
 /// `closed_by` is `None` when the gate opens. `fault` is the store's; it may pass by itself.
@@ -205,7 +200,7 @@ pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, wai
     let answer = if good { "good" } else { "bad" };
     METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
     let waited_ms = millis(waited);
-    warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider account probed");
+    warn!(channel = channel.as_str(), provider, result = answer, waited_ms, "provider account probed");
 }
 
 /// `answer` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
@@ -218,24 +213,25 @@ pub fn receipt_recorded(
 ) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: answer }).inc();
     if reason.concerns_every_message() {
-        error!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
+        let about = About::reason(status).code(provider_code);
+        repeating!(error, "receipt recorded", about; request_id, status, provider_code, result = answer,);
     } else {
-        info!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
+        debug!(request_id, status, provider_code, result = answer, "receipt recorded");
     }
 }
 
 /// The receipt was not recorded or not published; the provider sends it again.
 pub fn receipt_failed(request_id: &str, error: &impl Display) {
-    warn!(request = request_id, %error, "receipt processing failed");
+    repeating!(warn, "receipt processing failed", About::NOTHING; request_id, %error,);
 }
 
 pub fn receipt_lapsed(request_id: &str) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
-    info!(request = request_id, "receipt did not come in time");
+    repeating!(info, "receipt did not come in time", About::NOTHING; request_id,);
 }
 
 pub fn receipt_poll_failed(error: &impl Display) {
-    warn!(%error, "overdue receipts could not be polled");
+    repeating!(warn, "overdue receipts could not be polled", About::NOTHING; %error,);
 }
 
 pub fn store_not_closed(error: &impl Display) {
@@ -245,12 +241,16 @@ pub fn store_not_closed(error: &impl Display) {
 /// `reason` is `forged`, `unreadable` or `ignored`.
 pub fn callback_refused(reason: &'static str) {
     METRICS.callbacks_refused.get_or_create(&ReasonLabel { reason }).inc();
-    warn!(reason, "callback refused");
+    match reason {
+        "ignored" => debug!(reason, "callback refused"),
+        _ => repeating!(warn, "callback refused", About::reason(reason); reason,),
+    }
 }
 
 /// The lease of the handler that was sending has expired.
 pub fn in_doubt_taken_over(request_id: &str, attempt: u32) {
-    warn!(request = request_id, attempt, "in-doubt send taken over from a lost handler");
+    let about = About::NOTHING;
+    repeating!(warn, "in-doubt send taken over from a lost handler", about; request_id, attempt,);
 }
 
 /// The guard counts the handler until it is dropped.
@@ -269,7 +269,7 @@ impl Drop for InFlightGuard {
 
 pub fn handler_panicked(delivery_count: u64) {
     METRICS.panics.inc();
-    error!(delivery_count, "handler panicked");
+    repeating!(error, "handler panicked", About::NOTHING; delivery_count,);
 }
 
 pub fn delivery_requeued(reason: &'static str) {
@@ -287,18 +287,18 @@ pub fn consumption_resumed(channel: Channel) {
 
 pub fn dead_lettered(reason: &'static str, error: &str) {
     METRICS.dead_letters.get_or_create(&ReasonLabel { reason }).inc();
-    warn!(reason, error, "message dead-lettered");
+    repeating!(error, "message dead-lettered", About::reason(reason); reason, error,);
 }
 
 /// The settings do not allow the request's `reply_to`.
 pub fn reply_ignored(request_id: &str) {
     METRICS.replies_ignored.inc();
-    warn!(request = request_id, "reply queue is not allowed");
+    repeating!(warn, "reply queue is not allowed", About::NOTHING; request_id,);
 }
 
 pub fn reply_failed(reason: &'static str) {
     METRICS.replies_failed.inc();
-    warn!(reason, "reply was not delivered");
+    repeating!(warn, "reply was not delivered", About::reason(reason); reason,);
 }
 
 /// The broker blocks publishers, which is logged once.
@@ -314,7 +314,7 @@ pub fn publish_failed(error: &impl Display, is_blocked: bool, retry_in: Option<D
         return debug!(%error, retry_in_ms, "message waits");
     }
     METRICS.publish_failures.inc();
-    warn!(%error, retry_in_ms, "broker did not confirm a message");
+    repeating!(warn, "broker did not confirm a message", About::NOTHING; %error, retry_in_ms,);
 }
 
 pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
@@ -324,17 +324,18 @@ pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
 
 /// No record of the request is kept, so a reader could not know which code it was.
 pub fn verified_without_request(to: &impl Display, purpose: &str) {
-    warn!(%to, purpose, "verified event not published: the request of the code has no record");
+    repeating!(warn, "verified event not published: the request of the code has no record", About::NOTHING; %to, purpose,);
 }
 
 /// The provider that made the code gave no verdict.
 pub fn code_check_failed(to: &impl Display, fault: &impl Display) {
-    warn!(%to, %fault, "code check failed");
+    repeating!(warn, "code check failed", About::NOTHING; %to, %fault,);
 }
 
 /// The service that made the codes was deleted, or it refuses the account.
 pub fn code_verifier_refused(fault: &impl Display) {
-    error!(%fault, "codes cannot be checked: the provider refuses the service or the account");
+    let about = About::NOTHING;
+    repeating!(error, "codes cannot be checked: the provider refuses the service or the account", about; %fault,);
 }
 
 /// `route` is the pattern, never the path or the query.
@@ -345,15 +346,11 @@ pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) 
     debug!(method, route, status, elapsed_us, "http request answered");
 }
 
-/// The request counts for the proxy that stated the hop. It is logged once a minute: every request may have one.
+/// The request counts for the proxy that stated the hop.
 pub fn forwarded_hop_unreadable() {
-    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
     METRICS.forwarded_unreadable.inc();
-    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
-    if logged.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
-        *logged = Some(Instant::now());
-        warn!("unreadable hop in X-Forwarded-For; requests behind it count for a trusted proxy");
-    }
+    let about = About::NOTHING;
+    repeating!(warn, "unreadable hop in X-Forwarded-For; requests behind it count for a trusted proxy", about;);
 }
 
 /// `reason` is `head` (not complete in time), `idle`, `unread` (an answer), or the bound that it gave way to: `connections`,
@@ -374,10 +371,6 @@ pub fn accept_failed(error: &impl Display, is_logged: bool) {
     if is_logged {
         error!(%error, "http connection not accepted");
     }
-}
-
-pub fn token_refused(reason: &'static str) {
-    info!(reason, "token refused");
 }
 
 pub fn token_keys_fetched() {
@@ -443,7 +436,7 @@ pub fn admin_asked(sub: &str, action: AdminAction, request_id: Option<&str>, to:
     let what = action.as_str();
     METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
-    info!(target: "otpost::audit", audit = true, sub, what, request = request_id, to, "operator query");
+    info!(target: "otpost::audit", audit = true, sub, action = what, request_id, to, "operator query");
 }
 
 /// Replaces every character that could forge a log line or hide a part of one.
@@ -464,6 +457,7 @@ pub fn stopping(channel: Channel, grace: Duration) {
 }
 
 pub fn stopped(unfinished: usize) {
+    log_all_repeats();
     if unfinished == 0 {
         info!("stopped with nothing in flight");
     } else {
@@ -487,7 +481,7 @@ mod tests {
         let words: Vec<String> =
             AdminAction::ALL.iter().map(|action| format!("`{}`", action.as_str())).collect();
         let [first @ .., last] = &words[..] else { panic!("there are some") };
-        let logged = format!("`what`: {} or {last};", first.join(", "));
+        let logged = format!("`action`: {} or {last};", first.join(", "));
         assert!(page.contains(&logged), "{logged}");
         let counted = format!("operator queries over HTTP: {}, {last} (", first.join(", "));
         assert!(page.contains(&counted), "{counted}");

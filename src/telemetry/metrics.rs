@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::token_refusal::TokenRefusal;
+
 /// The content type of [`render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -116,6 +118,7 @@ pub(super) struct Metrics {
     pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
     pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
     pub(super) jwks_keys: Gauge,
+    pub(super) tokens_refused: Family<ReasonLabel, Counter>,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -161,6 +164,7 @@ impl Metrics {
             jwks_fetches: Family::default(),
             jwks_ignored: Family::default(),
             jwks_keys: Gauge::default(),
+            tokens_refused: Family::default(),
         };
         metrics.register();
         metrics
@@ -230,6 +234,14 @@ impl Metrics {
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());
         r.register("jwks_ignored", "Published token keys left out, by reason", self.jwks_ignored.clone());
         r.register("jwks_keys", "Published token keys in use", self.jwks_keys.clone());
+        for reason in TokenRefusal::ALL.map(TokenRefusal::as_str) {
+            drop(self.tokens_refused.get_or_create(&ReasonLabel { reason }));
+        }
+        r.register(
+            "tokens_refused",
+            "Callers' tokens refused, by the check that failed",
+            self.tokens_refused.clone(),
+        );
     }
 }
 

@@ -3,23 +3,25 @@
 //! Each event is one function in [`events`]. Recipients are masked by their `Display`; codes have none.
 
 pub mod events;
+pub mod log_filter;
 pub mod metrics;
+mod repeats;
+mod token_refusal;
 
 use std::io::IsTerminal as _;
 
-use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::filter_fn;
+use tracing::Subscriber;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
-/// Crates that print frames, requests or headers below `info`: those hold codes, numbers and credentials.
-const QUIET: [&str; 7] = ["lapin", "amq_protocol", "hyper", "reqwest", "h2", "redis", "rustls"];
+pub use self::repeats::log_repeats;
+pub use self::token_refusal::TokenRefusal;
 
 /// Starts logging to standard output. `filter` is in the syntax of `RUST_LOG`.
 pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
-    let filter = filter_of(filter)?;
+    let (filter, control) = log_filter::replaceable(filter)?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer();
     let started = if json {
@@ -29,6 +31,7 @@ pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
     } else {
         registry.with(layer.with_target(false).with_ansi(std::io::stdout().is_terminal())).try_init()
     };
+    log_filter::keep(control);
     started.map_err(|error| error.to_string())
 }
 
@@ -37,22 +40,10 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
     filter_of::<Registry>(filter).map(drop)
 }
 
-/// The given filter can only reduce what `may_be_logged` allows.
+/// The given filter can only reduce what may be logged at all.
 pub fn filter_of<S>(filter: &str) -> Result<impl Layer<S> + use<S>, String>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let given = EnvFilter::try_new(filter).map_err(|_| "is no valid log filter".to_owned())?;
-    Ok(given.and_then(filter_fn(may_be_logged)))
-}
-
-/// Applies to every filter. A directive of an [`EnvFilter`] is no bound: a more exact one would override it.
-fn may_be_logged(metadata: &Metadata<'_>) -> bool {
-    let target = metadata.target();
-    // lapin logs the payload of a returned message as a warning.
-    let prints_payloads = target.starts_with("lapin::returned_messages");
-    // lapin logs as an error whatever ends a connection or a channel. Our own line judges it.
-    let is_repeated = target.starts_with("lapin") && *metadata.level() == Level::ERROR;
-    let is_quiet = QUIET.iter().any(|name| target.starts_with(name));
-    !prints_payloads && !is_repeated && (!is_quiet || *metadata.level() <= Level::INFO)
+    log_filter::replaceable(filter).map(|(layer, _)| layer)
 }

@@ -15,6 +15,7 @@ use otpost::domain::email::EmailAddress;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
+use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::purpose::Purpose;
@@ -239,6 +240,15 @@ impl Store for FlakyStore {
     }
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
         self.reach()?.set_kill_switch(reason).await
+    }
+    async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.reach()?.log_filter().await
+    }
+    async fn set_log_filter(
+        &self,
+        new: Option<&NewLogFilter<'_>>,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.reach()?.set_log_filter(new).await
     }
     async fn request_record(
         &self,

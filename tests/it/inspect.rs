@@ -164,7 +164,7 @@ async fn only_operators_may_query_and_every_query_is_in_the_audit_log() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
         .filter(|line| line["fields"]["audit"] == true)
-        .map(|line| json!([line["fields"]["what"], line["fields"]["to"]]))
+        .map(|line| json!([line["fields"]["action"], line["fields"]["to"]]))
         .collect();
     assert_eq!(
         audit,

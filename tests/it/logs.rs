@@ -140,6 +140,23 @@ impl Running {
         self.says_without(message, "").await
     }
 
+    /// The lines up to the next one with this message.
+    pub async fn lines_until(&mut self, message: &str) -> Vec<Value> {
+        let mut lines = Vec::new();
+        patiently(async {
+            while lines.last().is_none_or(|line: &Value| line["message"] != message) {
+                lines.push(self.1.recv().await.unwrap_or_else(|| panic!("it ended without {message:?}")));
+            }
+        })
+        .await;
+        lines
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status();
+        assert!(sent.expect("kill is installed").success());
+    }
+
     /// The next line with this message, if none with the other one comes before it.
     pub async fn says_without(&mut self, message: &str, other: &str) -> Value {
         patiently(async {
@@ -197,4 +214,19 @@ async fn dev_names_the_account_that_it_does_not_use_and_the_command_that_does() 
     let what = "SMTP_URL is set and not used: e-mails are simulated; otpost dev --provider twilio sends them";
     assert_eq!(notice, what);
     dev.says("started").await;
+}
+
+#[tokio::test]
+async fn a_hangup_drains_as_sigterm_does() {
+    in_world(async |world: &RabbitWorld| {
+        let redis = Redis::fresh();
+        for signal in ["HUP", "TERM"] {
+            let mut worker = Running::start(world, &redis);
+            worker.says("started").await;
+            worker.signal(signal);
+            worker.says("stopping: finishing what is in flight").await;
+            worker.says("stopped with nothing in flight").await;
+        }
+    })
+    .await;
 }

@@ -23,6 +23,8 @@ mod history;
 mod history_tests;
 mod http;
 mod inspect;
+mod log_level;
+mod log_lines;
 mod logs;
 mod model;
 mod page;

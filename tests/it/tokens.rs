@@ -4,6 +4,7 @@
 
 mod claims;
 mod jwks;
+mod refusals;
 
 use std::path::Path;
 use std::time::Duration;

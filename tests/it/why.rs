@@ -294,7 +294,7 @@ async fn every_query_of_an_operator_is_in_the_audit_log() {
             (&json!(shown), &json!("operator query"))
         );
     }
-    let about = |line: &Value| ["what", "request", "to"].map(|name| line["fields"][name].clone());
+    let about = |line: &Value| ["action", "request_id", "to"].map(|name| line["fields"][name].clone());
     assert_eq!(about(audit[0]), [json!("request"), json!("r/1"), Value::Null]);
     assert_eq!(about(audit[1]), [json!("requests"), Value::Null, json!(MASKED)]);
     assert!(!has_run(&log, ALICE_DIGITS), "{log}");

@@ -35,6 +35,7 @@ use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
+use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::time::UnixMillis;
@@ -223,6 +224,17 @@ impl Store for MemoryStore {
 
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
         Ok(self.step(|state, now| state.set_kill_switch(reason, now)))
+    }
+
+    async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        Ok(self.step(|state, now| state.log_filter(now)))
+    }
+
+    async fn set_log_filter(
+        &self,
+        new: Option<&NewLogFilter<'_>>,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        Ok(self.step(|state, now| state.set_log_filter(new, now)))
     }
 
     async fn request_record(

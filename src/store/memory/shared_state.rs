@@ -1,6 +1,7 @@
-//! Heartbeats, states of workers, and the kill switch.
+//! Heartbeats, states of workers, the kill switch, and the log filter.
 
 use super::state::State;
+use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use crate::domain::time::UnixMillis;
 use crate::domain::worker_state::{ReportedWorker, WorkerState};
 use crate::store::retention::{ACTIVE_WORKER_FOR, WORKER_STATE_KEPT, WORKERS_MAX};
@@ -16,6 +17,7 @@ impl State {
         SharedState {
             kill_switch_on: self.kill_switch.is_some(),
             active_workers: u32::try_from(self.active_workers.len()).unwrap_or(u32::MAX),
+            log_filter: self.log_filter(now),
         }
     }
 
@@ -42,6 +44,25 @@ impl State {
         let previous = self.kill_switch.take();
         let since = previous.as_ref().map_or(now, |previous| previous.since);
         self.kill_switch = reason.map(|reason| KillSwitch { since, reason: reason.to_owned() });
+        previous
+    }
+
+    pub(super) fn log_filter(&self, now: UnixMillis) -> Option<TemporaryLogFilter> {
+        let (log_filter, until) = self.log_filter.as_ref().filter(|(_, until)| *until > now)?;
+        Some(TemporaryLogFilter { left: until.since(now), ..log_filter.clone() })
+    }
+
+    pub(super) fn set_log_filter(
+        &mut self,
+        new: Option<&NewLogFilter<'_>>,
+        now: UnixMillis,
+    ) -> Option<TemporaryLogFilter> {
+        let previous = self.log_filter(now);
+        self.log_filter = new.map(|new| {
+            let NewLogFilter { filter, set_by, duration } = *new;
+            let (filter, set_by) = (filter.clone(), set_by.to_owned());
+            (TemporaryLogFilter { filter, set_by, set_at: now, left: duration }, now.plus(duration))
+        });
         previous
     }
 }

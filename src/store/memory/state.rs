@@ -7,6 +7,7 @@ use super::log::{Logs, Source};
 use super::record::{Challenge, Record};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
+use crate::domain::log_filter::TemporaryLogFilter;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
@@ -42,6 +43,8 @@ pub(super) struct State {
     /// When each worker last had something to send.
     pub(super) active_workers: HashMap<u64, UnixMillis>,
     pub(super) kill_switch: Option<KillSwitch>,
+    /// And until when it is in force.
+    pub(super) log_filter: Option<(TemporaryLogFilter, UnixMillis)>,
     /// The last report of each worker.
     pub(super) worker_states: HashMap<u64, (UnixMillis, WorkerState)>,
 }

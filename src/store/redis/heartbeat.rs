@@ -44,7 +44,7 @@ impl RedisStore {
         let (known_server, route) = (self.link.server(), self.link.route_number());
         let country = self.damaged_country().clone();
         let mut keys = self.keys.all_shared();
-        keys.push(self.keys.format());
+        keys.extend([self.keys.format(), self.keys.log_filter()]);
         keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
         let call = self
             .call(Step::Heartbeat, &keys)

@@ -224,6 +224,10 @@ impl Keys {
         self.name(b"kill", b"")
     }
 
+    pub(super) fn log_filter(&self) -> Key {
+        self.name(b"log-level", b"")
+    }
+
     /// The last server. Workers of layout 1 write `server` instead, by which `shared.lua` knows them.
     fn primary(&self) -> Key {
         self.name(b"primary", b"")

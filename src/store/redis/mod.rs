@@ -13,6 +13,7 @@ mod fault_log;
 mod heartbeat;
 mod keys;
 mod library;
+mod log_filter;
 mod no_server;
 mod node;
 mod opening;
@@ -69,6 +70,7 @@ use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
+use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::shards::Shards;
@@ -413,6 +415,17 @@ impl Store for RedisStore {
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
         let change = if reason.is_some() { "on" } else { "off" };
         self.change_kill_switch(change, reason.unwrap_or_default()).await
+    }
+
+    async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.read_log_filter().await
+    }
+
+    async fn set_log_filter(
+        &self,
+        new: Option<&NewLogFilter<'_>>,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.change_log_filter(new).await
     }
 
     async fn request_record(

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::keys::{self, read_request_id};
+use super::log_filter;
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
 use super::values::{CodeFacts, InProgress, Recipient, Record};
@@ -291,10 +292,13 @@ pub(super) struct Beat<'a> {
 
 pub(super) fn heartbeat(answer: &[u8]) -> Option<Beat<'_>> {
     let mut words = std::str::from_utf8(answer).ok()?.split(' ');
-    let shared_state =
-        SharedState { kill_switch_on: words.next()? == "1", active_workers: words.next()?.parse().ok()? };
+    let (kill_switch_on, active_workers) = (words.next()? == "1", words.next()?.parse().ok()?);
     let lost_writes_left = Duration::from_millis(words.next()?.parse().ok()?);
-    Some(Beat { shared_state, lost_writes_left, run_id: words.next()?, mode: words.next()? })
+    let (run_id, mode) = (words.next()?, words.next()?);
+    // A filter that cannot be read stops no sending.
+    let shared_state =
+        SharedState { kill_switch_on, active_workers, log_filter: log_filter::read(&mut words) };
+    Some(Beat { shared_state, lost_writes_left, run_id, mode })
 }
 
 pub(super) fn kill_switch(answer: &[u8]) -> Option<Option<KillSwitch>> {

@@ -6,7 +6,7 @@
 local reshard = {
   -- Keys that belong to no shard. Those of countries stay as well.
   SHARED = {kill = true, workers = true, primary = true, format = true, countries = true, states = true, b = true,
-    g = true},
+    g = true, ['log-level'] = true},
   BATCH = 500,
 }
 

@@ -70,14 +70,15 @@ function shards.check_writable(keys)
 end
 
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
--- KEYS     those of `check_shared_keys`, the format, then a country's suppression if a step could not read it
+-- KEYS     those of `check_shared_keys`, the format, the log filter, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may have lost writes, run id of the server that the worker knows or '-', format
--- Answers  kill switch (0 or 1), active workers, for how long it may still have lost writes, run id and mode of the server | f NUMBER: the
+-- Answers  kill switch (0 or 1), active workers, for how long it may still have lost writes, run id and mode of the server, and the
+--          words of the log filter, if one is in force | f NUMBER: the
 --          data has another layout | w: an old worker is running | n: the format is missing, or not the one that the worker knows: it
 --          must open the store again
 local function heartbeat(keys, args)
-  local active_workers, primary_key, format_key, country = unpack(keys, 6, 9)
+  local active_workers, primary_key, format_key, log_filter, country = unpack(keys, 6, 10)
   local worker_id, is_active, active_for, lost_writes_for, known_run_id, known_format = unpack(args, 2, 7)
   local now = clock(settings_of(args[1]).test_time)
   local recorded_format = redis.pcall('GET', format_key)
@@ -99,7 +100,10 @@ local function heartbeat(keys, args)
     call('ZREM', active_workers, worker_id)
   end
   local active = call('ZCARD', active_workers)
-  return table.concat({is_stopped and 1 or 0, active, decimal(lost_writes_left), run_id, mode}, ' ')
+  local filter = reports.words_of_log_filter(redis.pcall('GET', log_filter), now)
+  local words = {is_stopped and 1 or 0, active, decimal(lost_writes_left), run_id, mode}
+  if filter ~= '' then words[6] = filter end
+  return table.concat(words, ' ')
 end
 
 -- Idempotency key: reads the request that a key names, and binds a free key.

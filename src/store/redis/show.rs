@@ -86,6 +86,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
+        b"log-level" => Some(("log filter", log_filter)),
         b"countries" => Some(("suppressed countries", countries)),
         b"b" => Some(("places under the cap over all sends", blocks)),
         b"g" => Some(("refunded places", refunded_places)),
@@ -285,6 +286,14 @@ fn text(_name: &[u8], stored: &Stored) -> Option<Fields> {
 fn kill_switch(_name: &[u8], stored: &Stored) -> Option<Fields> {
     let (since, reason) = std::str::from_utf8(bytes(stored)?).ok()?.split_once(' ')?;
     Some(vec![("since", time(UnixMillis(since.parse().ok()?))), ("reason", json!(reason))])
+}
+
+fn log_filter(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let mut words = std::str::from_utf8(bytes(stored)?).ok()?.split(' ');
+    let mut at = || Some(time(UnixMillis(words.next()?.parse().ok()?)));
+    let (set_at, until) = (at()?, at()?);
+    let (set_by, filter) = (words.next()?, words.next()?);
+    Some(vec![("set_at", set_at), ("until", until), ("set_by", json!(set_by)), ("filter", json!(filter))])
 }
 
 fn format(_name: &[u8], stored: &Stored) -> Option<Fields> {

@@ -8,15 +8,16 @@ use tracing::{debug, error, warn};
 use crate::domain::channel::Channel;
 use crate::domain::time::millis;
 use crate::telemetry::metrics::{METRICS, ReasonLabel};
+use crate::telemetry::repeats::{About, repeating};
 
-/// `step` is the value of the metric's label. An outage of the whole store has a line of its own, [`store_unavailable`].
+/// `step` is the operation, the value of the metric's label. An outage of the whole store has a line of its own, [`store_unavailable`].
 pub fn store_failed(step: &'static str, error: &impl Display, is_outage: bool, retry_in: Option<Duration>) {
     METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
     let retry_in_ms = retry_in.map(millis);
     if is_outage {
-        debug!(step, %error, retry_in_ms, "store call failed");
+        debug!(operation = step, %error, retry_in_ms, "store call failed");
     } else {
-        warn!(step, %error, retry_in_ms, "store call failed");
+        repeating!(warn, "store call failed", About::reason(step); operation = step, %error, retry_in_ms,);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The contract of a broker, run on the one in memory and on RabbitMQ.
 
 mod dead_letters;
-mod faults;
+pub mod faults;
 mod memory;
 mod poison;
 mod proxy;

@@ -9,6 +9,7 @@ mod damaged;
 mod damaged_shared;
 mod failover;
 mod limits;
+mod log_filter;
 mod old_layout;
 mod opening;
 mod panics;
@@ -274,6 +275,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     the_first_outcome_stays(store).await;
     claims::keeps_its_promises(store).await;
     code_request::keeps_its_promises(store).await;
+    log_filter::keeps_its_promises(store).await;
     panics::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;
     provider_check::keeps_its_promises(store).await;

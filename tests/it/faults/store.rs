@@ -9,6 +9,7 @@ use otpost::domain::challenge::ChallengeId;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
+use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
@@ -196,6 +197,15 @@ impl Store for SeamStore {
     }
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.server.store().set_kill_switch(reason)).await
+    }
+    async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.step(self.server.store().log_filter()).await
+    }
+    async fn set_log_filter(
+        &self,
+        new: Option<&NewLogFilter<'_>>,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.step(self.server.store().set_log_filter(new)).await
     }
     async fn request_record(
         &self,

@@ -7,6 +7,7 @@ use otpost::domain::challenge::ChallengeId;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
+use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
@@ -150,6 +151,17 @@ impl Store for Broken {
     }
 
     async fn set_kill_switch(&self, _: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
+        self.fail().await
+    }
+
+    async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.fail().await
+    }
+
+    async fn set_log_filter(
+        &self,
+        _: Option<&NewLogFilter<'_>>,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
         self.fail().await
     }
 

@@ -193,7 +193,7 @@ async fn the_log_names_the_scope_that_a_refusal_suppresses() {
         start_capturing();
         gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
         let log = captured_log();
-        assert!(log.contains(&format!(r#""code":{code},"scope":"{scope}""#)), "{log}");
+        assert!(log.contains(&format!(r#""provider_code":{code},"scope":"{scope}""#)), "{log}");
     }
 }
 

@@ -31,7 +31,7 @@ use super::{World, close, next, outgoing, patiently, send_many, until_waiting};
 const RESULT: Target<'static> = Target::Results { routing_key: "sms.sent" };
 
 /// A proxy to the broker, and the URL that leads through it.
-pub(super) async fn proxied() -> (Proxy, String) {
+pub async fn proxied() -> (Proxy, String) {
     let mut uri: AMQPUri = url().parse().expect("a valid URL");
     let proxy = Proxy::start(format!("{}:{}", uri.authority.host, uri.authority.port)).await;
     uri.authority.host = proxy.address.ip().to_string();
