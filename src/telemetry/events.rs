@@ -26,7 +26,8 @@ pub use self::store::{
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,
 };
 use super::metrics::{
-    ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, observe,
+    ActionLabel, ChannelReason, ChannelResult, HttpLabels, METRICS, ProviderLabel, ProviderResult, ReasonLabel,
+    ReportLabels, RequestLabels, ResultLabel, VerdictLabel, observe,
 };
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
@@ -48,9 +49,9 @@ pub fn request_completed(
     let channel = channel.as_str();
     let (status, reason) = (outcome.status.as_str(), outcome.reason());
     let replayed_word = if replayed { "true" } else { "false" };
-    let labels = OutcomeLabels { channel, status, reason, replayed: replayed_word };
-    METRICS.outcomes.get_or_create(&labels).inc();
-    observe(&METRICS.request, elapsed);
+    let labels = RequestLabels { channel, status, reason, replayed: replayed_word };
+    METRICS.requests.get_or_create(&labels).inc();
+    observe(&METRICS.request_duration, elapsed);
     let elapsed_ms = millis(elapsed);
     let (attempts, provider_code) =
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
@@ -74,11 +75,11 @@ pub fn field_left_out(request_id: &str, fault: &impl Display) {
 }
 
 pub fn admission_answered(elapsed: Duration) {
-    observe(&METRICS.admission, elapsed);
+    observe(&METRICS.store_operation_duration, elapsed);
 }
 
 pub fn provider_accepted(provider: &'static str, elapsed: Duration) {
-    observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer: "accepted" }), elapsed);
+    observe(&METRICS.provider_request_duration.get_or_create(&ProviderResult { provider, result: "accepted" }), elapsed);
 }
 
 pub fn provider_failed(
@@ -88,8 +89,8 @@ pub fn provider_failed(
     failure: &SendFailure,
     elapsed: Duration,
 ) {
-    let answer = failure.as_str();
-    observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
+    let result = failure.as_str();
+    observe(&METRICS.provider_request_duration.get_or_create(&ProviderResult { provider, result }), elapsed);
     match failure {
         SendFailure::Refused { provider_code, scope, reason } => {
             // A refusal of a range of numbers suppresses the recipient only, as the range is not known.
@@ -134,14 +135,14 @@ pub fn provider_failed(
 }
 
 pub fn send_retried(request_id: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
-    METRICS.retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
+    METRICS.send_retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
     let wait_ms = millis(wait);
     info!(request = request_id, attempt, wait_ms, "send will be retried");
 }
 
 /// A send waits for the gate or for a sender, beyond its own backoff.
 pub fn send_waits_at_gate(channel: Channel, request_id: &str, reason: &'static str) {
-    METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
+    METRICS.sends_waiting.get_or_create(&ReasonLabel { reason }).inc();
     info!(channel = channel.as_str(), request = request_id, reason, "send waiting");
 }
 
@@ -152,14 +153,14 @@ pub fn sender_cooling_down(
     provider_code: Option<u32>,
     cooldown: Duration,
 ) {
-    METRICS.sender_rests.inc();
+    METRICS.sender_suspensions.get_or_create(&ProviderLabel { provider }).inc();
     let cooldown_seconds = cooldown.as_secs();
     error!(provider, sender, code = provider_code, cooldown_seconds, "provider refused a sender");
 }
 
 /// The attempt in doubt is not known to have sent the message, so another one will repeat it.
 pub fn send_to_be_repeated(request_id: &str, attempt: u32) {
-    METRICS.resent.inc();
+    METRICS.in_doubt_repeated.inc();
     warn!(request = request_id, attempt, "in-doubt send will be repeated");
 }
 
@@ -172,7 +173,7 @@ pub fn message_lookup(provider: &'static str, request_id: &str, error: Option<&i
 
 /// `answer` is `found`, `reported`, `absent` or `unknown`.
 pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
-    METRICS.doubts.get_or_create(&ReasonLabel { reason: answer }).inc();
+    METRICS.in_doubt_resolutions.get_or_create(&ResultLabel { result: answer }).inc();
     info!(request = request_id, answer, "in-doubt send resolved");
 }
 
@@ -185,8 +186,8 @@ pub fn gate_changed(
 ) {
     let channel = channel.as_str();
     for reason in ["kill_switch", "store_silent", "store_damaged", "breaker"] {
-        let labels = ClosedLabels { channel, reason };
-        METRICS.gate_shut.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
+        let labels = ChannelReason { channel, reason };
+        METRICS.sending_paused.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
     match closed_by {
         Some(reason) if may_pass => warn!(channel, reason, fault = fault.map(display), "sending paused"),
@@ -202,10 +203,10 @@ pub fn pause_lasts(channel: Channel, reason: &'static str, fault: Option<&impl D
 }
 
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
-    let answer = if good { "good" } else { "bad" };
-    METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
+    let (channel, answer) = (channel.as_str(), if good { "good" } else { "bad" });
+    METRICS.circuit_breaker_probes.get_or_create(&ChannelResult { channel, result: answer }).inc();
     let waited_ms = millis(waited);
-    warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider account probed");
+    warn!(channel, provider, answer, waited_ms, "provider account probed");
 }
 
 /// `answer` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
@@ -216,7 +217,7 @@ pub fn receipt_recorded(
     reason: RefusalReason,
     answer: &'static str,
 ) {
-    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: answer }).inc();
+    METRICS.delivery_reports.get_or_create(&ReportLabels { status, result: answer }).inc();
     if reason.concerns_every_message() {
         error!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
     } else {
@@ -230,7 +231,7 @@ pub fn receipt_failed(request_id: &str, error: &impl Display) {
 }
 
 pub fn receipt_lapsed(request_id: &str) {
-    METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
+    METRICS.delivery_reports.get_or_create(&ReportLabels { status: "unconfirmed", result: "lapsed" }).inc();
     info!(request = request_id, "receipt did not come in time");
 }
 
@@ -255,7 +256,7 @@ pub fn in_doubt_taken_over(request_id: &str, attempt: u32) {
 
 /// The guard counts the handler until it is dropped.
 pub fn handler_started() -> InFlightGuard {
-    METRICS.in_flight.inc();
+    METRICS.requests_in_flight.inc();
     InFlightGuard(())
 }
 
@@ -263,17 +264,17 @@ pub struct InFlightGuard(());
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        METRICS.in_flight.dec();
+        METRICS.requests_in_flight.dec();
     }
 }
 
 pub fn handler_panicked(delivery_count: u64) {
-    METRICS.panics.inc();
+    METRICS.handler_panics.inc();
     error!(delivery_count, "handler panicked");
 }
 
 pub fn delivery_requeued(reason: &'static str) {
-    METRICS.given_back.inc();
+    METRICS.deliveries_requeued.inc();
     debug!(reason, "delivery requeued");
 }
 
@@ -286,7 +287,7 @@ pub fn consumption_resumed(channel: Channel) {
 }
 
 pub fn dead_lettered(reason: &'static str, error: &str) {
-    METRICS.dead_letters.get_or_create(&ReasonLabel { reason }).inc();
+    METRICS.dead_lettered.get_or_create(&ReasonLabel { reason }).inc();
     warn!(reason, error, "message dead-lettered");
 }
 
@@ -313,12 +314,12 @@ pub fn publish_failed(error: &impl Display, is_blocked: bool, retry_in: Option<D
     if is_blocked {
         return debug!(%error, retry_in_ms, "message waits");
     }
-    METRICS.publish_failures.inc();
+    METRICS.publish_errors.inc();
     warn!(%error, retry_in_ms, "broker did not confirm a message");
 }
 
 pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
-    METRICS.checks.get_or_create(&ReasonLabel { reason: verdict.as_str() }).inc();
+    METRICS.verifications.get_or_create(&VerdictLabel { verdict: verdict.as_str() }).inc();
     info!(%to, purpose, verdict = verdict.as_str(), "code checked");
 }
 
@@ -339,8 +340,8 @@ pub fn code_verifier_refused(fault: &impl Display) {
 
 /// `route` is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
-    METRICS.http.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
-    observe(&METRICS.http_seconds, elapsed);
+    METRICS.http_requests.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
+    observe(&METRICS.http_request_duration, elapsed);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     debug!(method, route, status, elapsed_us, "http request answered");
 }
@@ -348,7 +349,7 @@ pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) 
 /// The request counts for the proxy that stated the hop. It is logged once a minute: every request may have one.
 pub fn forwarded_hop_unreadable() {
     static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
-    METRICS.forwarded_unreadable.inc();
+    METRICS.http_forwarded_unreadable.inc();
     let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
     if logged.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
         *logged = Some(Instant::now());
@@ -370,7 +371,7 @@ pub fn http_bound_reached(bound: &'static str, max: usize) {
 
 /// Counts every failure. A caller that fails often logs some of them.
 pub fn accept_failed(error: &impl Display, is_logged: bool) {
-    METRICS.accept_failures.inc();
+    METRICS.http_accept_errors.inc();
     if is_logged {
         error!(%error, "http connection not accepted");
     }
@@ -381,7 +382,7 @@ pub fn token_refused(reason: &'static str) {
 }
 
 pub fn token_keys_fetched() {
-    METRICS.jwks_fetches.get_or_create(&ReasonLabel { reason: "good" }).inc();
+    METRICS.jwks_fetches.get_or_create(&ResultLabel { result: "good" }).inc();
     debug!("token keys fetched");
 }
 
@@ -390,14 +391,14 @@ pub fn token_keys_changed(usable: usize, ignored: impl Iterator<Item = &'static 
     METRICS.jwks_keys.set(i64::try_from(usable).unwrap_or(i64::MAX));
     info!(usable, "token keys changed");
     for reason in ignored {
-        METRICS.jwks_ignored.get_or_create(&ReasonLabel { reason }).inc();
+        METRICS.jwks_keys_ignored.get_or_create(&ReasonLabel { reason }).inc();
         warn!(reason, "token key ignored");
     }
 }
 
 /// Keys fetched earlier stay valid.
 pub fn token_keys_failed(reason: &'static str, error: &impl Display, retry_in: Duration) {
-    METRICS.jwks_fetches.get_or_create(&ReasonLabel { reason }).inc();
+    METRICS.jwks_fetches.get_or_create(&ResultLabel { result: reason }).inc();
     let retry_in_ms = millis(retry_in);
     warn!(reason, %error, retry_in_ms, "token keys not fetched");
 }
@@ -441,7 +442,7 @@ impl AdminAction {
 /// `sub` is the subject of the token.
 pub fn admin_asked(sub: &str, action: AdminAction, request_id: Option<&str>, to: Option<&Address>) {
     let what = action.as_str();
-    METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
+    METRICS.operator_requests.get_or_create(&ActionLabel { action: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
     info!(target: "otpost::audit", audit = true, sub, what, request = request_id, to, "operator query");
 }

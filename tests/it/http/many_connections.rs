@@ -250,7 +250,7 @@ fn connections_that_cannot_be_accepted_are_counted_and_logged() {
     process.until_logged("http connection not accepted");
     let began = Instant::now();
     let metrics = process.expect_answers();
-    assert!(!metrics.contains("otpost_accept_failures_total 0"), "{metrics}");
+    assert!(!metrics.contains("otpost_http_accept_errors_total 0"), "{metrics}");
     assert!(began.elapsed() < WITHIN);
 }
 

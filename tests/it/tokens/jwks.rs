@@ -371,7 +371,7 @@ async fn without_any_key_tokens_are_unavailable_until_the_endpoint_answers() {
     expect_accepted("later", &with_token(&server, &good).await);
     let response = metrics::render();
     for metric in
-        ["otpost_jwks_fetches_total{reason=\"good\"}", "otpost_jwks_fetches_total{reason=\"status\"}"]
+        ["otpost_jwks_fetches_total{result=\"good\"}", "otpost_jwks_fetches_total{result=\"status\"}"]
     {
         assert!(response.contains(metric), "{metric}");
     }
