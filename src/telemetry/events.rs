@@ -6,6 +6,7 @@
 
 mod broker;
 mod certificates;
+mod counted;
 mod store;
 
 use std::fmt::Display;
@@ -17,41 +18,59 @@ use tracing::{debug, error, info, warn};
 
 pub use self::broker::{
     broker_blocked, broker_closed, broker_connected, broker_host_failed, broker_lost, broker_not_replaced,
-    broker_still_lost, broker_unblocked, declaration_retried, declaration_unanswered, result_unroutable,
-    topology_refused,
+    broker_connecting, broker_restored, broker_still_lost, broker_unblocked, declaration_retried, declaration_unanswered,
+    result_unroutable, topology_refused,
 };
 pub use self::certificates::{certificates_refused, certificates_reloaded};
+pub use self::counted::{
+    GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, limit_refused, prefetch_set,
+    provider_configured, queue_read, request_taken_up, store_operation_ended,
+};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,
 };
+use super::metrics::provider_codes::{code_label, receipt_code_label};
 use super::metrics::{
-    ActionLabel, ChannelReason, ChannelResult, HttpLabels, METRICS, ProviderLabel, ProviderResult, ReasonLabel,
-    ReportLabels, RequestLabels, ResultLabel, VerdictLabel, observe,
+    ActionLabel, ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, METRICS, ProviderCode,
+    ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RouteLabel, VerdictLabel,
+    country_label, observe, words,
 };
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Outcome;
+use crate::domain::phone::Region;
 use crate::domain::send_failure::{RefusalReason, SendFailure};
 use crate::domain::suppression::after_refusal;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
-/// The broker has confirmed the result.
+/// The broker has confirmed the result. `region` is the country of the recipient, if it is known.
 pub fn request_completed(
     channel: Channel,
     request_id: &str,
     to: &str,
+    region: Option<Region>,
     outcome: &Outcome,
     replayed: bool,
     elapsed: Duration,
 ) {
+    let of = channel;
     let channel = channel.as_str();
     let (status, reason) = (outcome.status.as_str(), outcome.reason());
     let replayed_word = if replayed { "true" } else { "false" };
     let labels = RequestLabels { channel, status, reason, replayed: replayed_word };
     METRICS.requests.get_or_create(&labels).inc();
-    observe(&METRICS.request_duration, elapsed);
+    observe(&METRICS.request_duration.get_or_create(&ChannelStatus { channel, status }), elapsed);
+    if !replayed {
+        if of == Channel::Sms {
+            let country = country_label(region);
+            METRICS.requests_by_country.get_or_create(&CountryLabels { country, status }).inc();
+        }
+        if let Some(limit) = outcome.error.as_ref().and_then(|error| error.limit) {
+            limit_refused(of, limit);
+        }
+    }
     let elapsed_ms = millis(elapsed);
     let (attempts, provider_code) =
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
@@ -74,11 +93,11 @@ pub fn field_left_out(request_id: &str, fault: &impl Display) {
     info!(request = request_id, fault = display(fault), "request field left out");
 }
 
-pub fn admission_answered(elapsed: Duration) {
-    observe(&METRICS.store_operation_duration, elapsed);
-}
-
-pub fn provider_accepted(provider: &'static str, elapsed: Duration) {
+/// `segments` are those of a text message.
+pub fn provider_accepted(provider: &'static str, segments: Option<u32>, elapsed: Duration) {
+    if let Some(segments) = segments {
+        METRICS.message_segments.get_or_create(&ProviderLabel { provider }).inc_by(segments.into());
+    }
     observe(&METRICS.provider_request_duration.get_or_create(&ProviderResult { provider, result: "accepted" }), elapsed);
 }
 
@@ -91,6 +110,13 @@ pub fn provider_failed(
 ) {
     let result = failure.as_str();
     observe(&METRICS.provider_request_duration.get_or_create(&ProviderResult { provider, result }), elapsed);
+    if let SendFailure::Refused { provider_code, .. }
+    | SendFailure::Throttled { provider_code, .. }
+    | SendFailure::Deferred { provider_code } = failure
+    {
+        let labels = ProviderCode { provider, code: code_label(*provider_code) };
+        METRICS.provider_refusals.get_or_create(&labels).inc();
+    }
     match failure {
         SendFailure::Refused { provider_code, scope, reason } => {
             // A refusal of a range of numbers suppresses the recipient only, as the range is not known.
@@ -185,7 +211,7 @@ pub fn gate_changed(
     may_pass: bool,
 ) {
     let channel = channel.as_str();
-    for reason in ["kill_switch", "store_silent", "store_damaged", "breaker"] {
+    for reason in words::PAUSES {
         let labels = ChannelReason { channel, reason };
         METRICS.sending_paused.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
@@ -218,6 +244,9 @@ pub fn receipt_recorded(
     answer: &'static str,
 ) {
     METRICS.delivery_reports.get_or_create(&ReportLabels { status, result: answer }).inc();
+    if let Some(code) = provider_code.filter(|_| answer == "news") {
+        METRICS.delivery_report_codes.get_or_create(&CodeLabel { code: receipt_code_label(code) }).inc();
+    }
     if reason.concerns_every_message() {
         error!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
     } else {
@@ -252,20 +281,6 @@ pub fn callback_refused(reason: &'static str) {
 /// The lease of the handler that was sending has expired.
 pub fn in_doubt_taken_over(request_id: &str, attempt: u32) {
     warn!(request = request_id, attempt, "in-doubt send taken over from a lost handler");
-}
-
-/// The guard counts the handler until it is dropped.
-pub fn handler_started() -> InFlightGuard {
-    METRICS.requests_in_flight.inc();
-    InFlightGuard(())
-}
-
-pub struct InFlightGuard(());
-
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        METRICS.requests_in_flight.dec();
-    }
 }
 
 pub fn handler_panicked(delivery_count: u64) {
@@ -341,7 +356,7 @@ pub fn code_verifier_refused(fault: &impl Display) {
 /// `route` is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
     METRICS.http_requests.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
-    observe(&METRICS.http_request_duration, elapsed);
+    observe(&METRICS.http_request_duration.get_or_create(&RouteLabel { route: route.to_owned() }), elapsed);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     debug!(method, route, status, elapsed_us, "http request answered");
 }
@@ -490,7 +505,6 @@ mod tests {
         let [first @ .., last] = &words[..] else { panic!("there are some") };
         let logged = format!("`what`: {} or {last};", first.join(", "));
         assert!(page.contains(&logged), "{logged}");
-        let counted = format!("operator queries over HTTP: {}, {last} (", first.join(", "));
-        assert!(page.contains(&counted), "{counted}");
+        assert_eq!(AdminAction::ALL.map(AdminAction::as_str), words::OPERATOR_ACTIONS);
     }
 }

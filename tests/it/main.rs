@@ -24,6 +24,7 @@ mod history_tests;
 mod http;
 mod inspect;
 mod logs;
+mod metrics;
 mod model;
 mod page;
 #[path = "../../fuzz/src/lib.rs"]

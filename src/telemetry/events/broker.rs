@@ -15,9 +15,34 @@ fn role_label(role: &'static str, channel: Option<Channel>) -> RoleLabel {
     RoleLabel { role, channel: channel.map_or("", Channel::as_str) }
 }
 
+/// A role begins: its series exist from now on.
+pub fn broker_connecting(role: &'static str, channel: Option<Channel>) {
+    let label = role_label(role, channel);
+    METRICS.broker_connected.get_or_create(&label);
+    METRICS.broker_connections_lost.get_or_create(&label);
+    METRICS.broker_reconnects.get_or_create(&label);
+    if channel.is_none() {
+        METRICS.broker_blocked.get_or_create(&BlockedLabel { role });
+    }
+}
+
+/// The roles that have been connected.
+static CONNECTED: Mutex<BTreeSet<(&str, Option<Channel>)>> = Mutex::new(BTreeSet::new());
+
 /// Without a channel the connection serves all channels. `host` is its place in `AMQP_URL`, if there are several.
 pub fn broker_connected(role: &'static str, channel: Option<Channel>, host: Option<&str>) {
     forget_blocked(role);
+    let label = role_label(role, channel);
+    METRICS.broker_connected.get_or_create(&label).set(1);
+    let reconnects = METRICS.broker_reconnects.get_or_create(&label);
+    if !CONNECTED.lock().unwrap_or_else(PoisonError::into_inner).insert((role, channel)) {
+        reconnects.inc();
+    }
+    info!(role, channel = channel.map(Channel::as_str), host, "broker connected");
+}
+
+/// The topology is as it should be again, over the same connection.
+pub fn broker_restored(role: &'static str, channel: Option<Channel>, host: Option<&str>) {
     METRICS.broker_connected.get_or_create(&role_label(role, channel)).set(1);
     info!(role, channel = channel.map(Channel::as_str), host, "broker connected");
 }

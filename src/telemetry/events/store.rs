@@ -7,11 +7,10 @@ use tracing::{debug, error, warn};
 
 use crate::domain::channel::Channel;
 use crate::domain::time::millis;
-use crate::telemetry::metrics::{METRICS, OperationLabel, ReasonLabel};
+use crate::telemetry::metrics::{METRICS, ReasonLabel};
 
-/// `step` is the value of the metric's label. An outage of the whole store has a line of its own, [`store_unavailable`].
+/// An outage of the whole store has a line of its own, [`store_unavailable`].
 pub fn store_failed(step: &'static str, error: &impl Display, is_outage: bool, retry_in: Option<Duration>) {
-    METRICS.store_operation_errors.get_or_create(&OperationLabel { operation: step }).inc();
     let retry_in_ms = retry_in.map(millis);
     if is_outage {
         debug!(step, %error, retry_in_ms, "store call failed");

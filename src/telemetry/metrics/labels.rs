@@ -2,6 +2,8 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
+use super::countries::Country;
+
 pub(in crate::telemetry) type Word = &'static str;
 
 /// Label sets whose values are all words.
@@ -21,6 +23,12 @@ label_sets! {
     OperationLabel { operation }
     ActionLabel { action }
     ProviderLabel { provider }
+    ChannelLabel { channel }
+    CodeLabel { code }
+    BuildLabels { version, commit }
+    ChannelStatus { channel, status }
+    ChannelLimit { channel, limit }
+    ProviderCode { provider, code }
     RequestLabels { channel, status, reason, replayed }
     ProviderResult { provider, result }
     ReportLabels { status, result }
@@ -44,4 +52,15 @@ pub(in crate::telemetry) struct RoleLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(in crate::telemetry) struct BlockedLabel {
     pub(in crate::telemetry) role: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(in crate::telemetry) struct RouteLabel {
+    pub(in crate::telemetry) route: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(in crate::telemetry) struct CountryLabels {
+    pub(in crate::telemetry) country: Country,
+    pub(in crate::telemetry) status: Word,
 }
