@@ -126,10 +126,14 @@ mod tests {
     #[test]
     fn a_final_status_says_whether_it_arrived() {
         let is_final = |status: &DeliveryStatus| status.is_final();
-        let ends: Vec<_> = DeliveryStatus::ALL.iter().copied().filter(is_final).map(DeliveryStatus::as_str).collect();
+        let ends: Vec<_> =
+            DeliveryStatus::ALL.iter().copied().filter(is_final).map(DeliveryStatus::as_str).collect();
         assert_eq!(ends, ["delivered", "undelivered", "failed", "canceled", "read"]);
-        let arrived: Vec<_> =
-            DeliveryStatus::ALL.into_iter().filter(|s| s.is_delivered()).map(DeliveryStatus::as_str).collect();
+        let arrived: Vec<_> = DeliveryStatus::ALL
+            .into_iter()
+            .filter(|s| s.is_delivered())
+            .map(DeliveryStatus::as_str)
+            .collect();
         assert_eq!(arrived, ["delivered", "read"]);
     }
 

@@ -63,7 +63,13 @@ impl ChannelGateway {
     ) -> Result<(), StopReason> {
         let (now, purpose) = (self.clock.now(), request.purpose.as_str());
         let outcome = &Outcome::with_error(Status::Rejected, now, purpose, rejection.error);
-        let result = ResultParts { request_id: &request.id, to: &rejection.to, region: None, outcome, replayed: false };
+        let result = ResultParts {
+            request_id: &request.id,
+            to: &rejection.to,
+            region: None,
+            outcome,
+            replayed: false,
+        };
         self.publish_result(handler, &result).await
     }
 

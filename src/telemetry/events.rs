@@ -17,14 +17,14 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 pub use self::broker::{
-    broker_blocked, broker_closed, broker_connected, broker_host_failed, broker_lost, broker_not_replaced,
-    broker_connecting, broker_restored, broker_still_lost, broker_unblocked, declaration_retried, declaration_unanswered,
-    result_unroutable, topology_refused,
+    broker_blocked, broker_closed, broker_connected, broker_connecting, broker_host_failed, broker_lost,
+    broker_not_replaced, broker_restored, broker_still_lost, broker_unblocked, declaration_retried,
+    declaration_unanswered, result_unroutable, topology_refused,
 };
 pub use self::certificates::{certificates_refused, certificates_reloaded};
 pub use self::counted::{
-    GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, limit_refused, prefetch_set,
-    provider_configured, queue_read, request_taken_up, store_operation_ended,
+    GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, limit_refused,
+    prefetch_set, provider_configured, queue_read, request_taken_up, store_operation_ended,
 };
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
@@ -32,9 +32,9 @@ pub use self::store::{
 };
 use super::metrics::provider_codes::{code_label, receipt_code_label};
 use super::metrics::{
-    ActionLabel, ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, METRICS, ProviderCode,
-    ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RouteLabel, VerdictLabel,
-    country_label, observe, words,
+    ActionLabel, ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, METRICS,
+    ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
+    RouteLabel, VerdictLabel, country_label, observe, words,
 };
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
@@ -98,7 +98,10 @@ pub fn provider_accepted(provider: &'static str, segments: Option<u32>, elapsed:
     if let Some(segments) = segments {
         METRICS.message_segments.get_or_create(&ProviderLabel { provider }).inc_by(segments.into());
     }
-    observe(&METRICS.provider_request_duration.get_or_create(&ProviderResult { provider, result: "accepted" }), elapsed);
+    observe(
+        &METRICS.provider_request_duration.get_or_create(&ProviderResult { provider, result: "accepted" }),
+        elapsed,
+    );
 }
 
 pub fn provider_failed(

@@ -12,6 +12,7 @@ pub mod words;
 #[cfg(test)]
 mod tests;
 
+use std::hash::Hash;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -24,9 +25,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub(super) use self::countries::country_label;
 pub(super) use self::labels::{
-    ActionLabel, BlockedLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult, ChannelStatus,
-    CodeLabel, CountryLabels, HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel,
-    ReportLabels, RequestLabels, ResultLabel, RoleLabel, RouteLabel, VerdictLabel,
+    ActionLabel, BlockedLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
+    ChannelStatus, CodeLabel, CountryLabels, HttpLabels, OperationLabel, ProviderCode, ProviderLabel,
+    ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RoleLabel, RouteLabel,
+    VerdictLabel,
 };
 pub use self::text_format::Format;
 
@@ -247,6 +249,15 @@ impl Metrics {
 /// In the OpenMetrics format.
 pub fn render() -> String {
     METRICS.render()
+}
+
+/// Makes a series exist, at 0 if it is new.
+pub(super) fn create<Labels, Metric, New>(family: &Family<Labels, Metric, New>, labels: &Labels)
+where
+    Labels: Clone + Hash + Eq,
+    New: MetricConstructor<Metric>,
+{
+    drop(family.get_or_create(labels));
 }
 
 pub(super) fn observe(histogram: &Histogram, elapsed: Duration) {

@@ -96,7 +96,8 @@ async fn a_worker_shows_its_queues_and_the_first_dead_letter() {
         ];
         worker.metrics_with(&nothing_yet).await;
         publish(world, b"{}").await;
-        publish(world, br#"{"request_id":"m1","to":"+573001234567","requested_at":"2026-11-22T13:36:16Z"}"#).await;
+        publish(world, br#"{"request_id":"m1","to":"+573001234567","requested_at":"2026-11-22T13:36:16Z"}"#)
+            .await;
         publish(world, br#"{"request_id":"m2","to":"+573001234567"}"#).await;
         let text = worker
             .metrics_with(&[

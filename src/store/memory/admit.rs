@@ -125,9 +125,10 @@ impl State {
         // Of limits with one wait those of the recipient come first.
         let own = [Limit::Recipient, Limit::RecipientDay, Limit::Wrong, Limit::Refunds];
         let of_subject = [Limit::User, Limit::Ip, Limit::Network, Limit::All];
-        own.into_iter().chain(of_subject).filter_map(wait).reduce(|longest, other| {
-            if other.1 > longest.1 { other } else { longest }
-        })
+        own.into_iter()
+            .chain(of_subject)
+            .filter_map(wait)
+            .reduce(|longest, other| if other.1 > longest.1 { other } else { longest })
     }
 
     /// After its time the cooldown goes on while the request that started it may still be sent. So, unless the

@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::domain::channel::Channel;
 use crate::domain::time::millis;
-use crate::telemetry::metrics::{BlockedLabel, METRICS, RoleLabel};
+use crate::telemetry::metrics::{BlockedLabel, METRICS, RoleLabel, create};
 
 fn role_label(role: &'static str, channel: Option<Channel>) -> RoleLabel {
     RoleLabel { role, channel: channel.map_or("", Channel::as_str) }
@@ -18,11 +18,11 @@ fn role_label(role: &'static str, channel: Option<Channel>) -> RoleLabel {
 /// A role begins: its series exist from now on.
 pub fn broker_connecting(role: &'static str, channel: Option<Channel>) {
     let label = role_label(role, channel);
-    METRICS.broker_connected.get_or_create(&label);
-    METRICS.broker_connections_lost.get_or_create(&label);
-    METRICS.broker_reconnects.get_or_create(&label);
+    create(&METRICS.broker_connected, &label);
+    create(&METRICS.broker_connections_lost, &label);
+    create(&METRICS.broker_reconnects, &label);
     if channel.is_none() {
-        METRICS.broker_blocked.get_or_create(&BlockedLabel { role });
+        create(&METRICS.broker_blocked, &BlockedLabel { role });
     }
 }
 

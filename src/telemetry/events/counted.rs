@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use crate::domain::channel::Channel;
 use crate::domain::reached_limit::ReachedLimit;
-use crate::telemetry::metrics::{
-    ChannelLabel, ChannelLimit, METRICS, OperationLabel, observe, queues,
-};
+use crate::telemetry::metrics::{ChannelLabel, ChannelLimit, METRICS, OperationLabel, observe, queues};
 
 /// `waited` is the time since the request was made, by its caller.
 pub fn request_taken_up(channel: Channel, waited: Duration) {

@@ -1,10 +1,11 @@
 //! Creates the series that alerts read, at 0: an increase from nothing is none.
 
 use super::labels::{
-    ActionLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult, CodeLabel, OperationLabel,
-    ProviderCode, ProviderLabel, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, VerdictLabel,
+    ActionLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult, CodeLabel,
+    OperationLabel, ProviderCode, ProviderLabel, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
+    VerdictLabel,
 };
-use super::{Metrics, provider_codes, words};
+use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::receipt::DeliveryStatus;
@@ -16,7 +17,7 @@ const COMMIT: Option<&str> = option_env!("OTPOST_COMMIT");
 impl Metrics {
     pub(super) fn create_series(&self) {
         let version = env!("CARGO_PKG_VERSION");
-        self.build_info.get_or_create(&BuildLabels { version, commit: COMMIT.unwrap_or("unknown") }).set(1);
+        create(&self.build_info, &BuildLabels { version, commit: COMMIT.unwrap_or("unknown") }).set(1);
         for channel in Channel::ALL {
             self.create_series_of(channel);
         }
@@ -31,32 +32,32 @@ impl Metrics {
         ];
         for (family, reasons) in reasons {
             for &reason in reasons {
-                family.get_or_create(&ReasonLabel { reason });
+                create(family, &ReasonLabel { reason });
             }
         }
         for reason in words::STORE_WARNINGS {
-            self.store_warnings.get_or_create(&ReasonLabel { reason });
+            create(&self.store_warnings, &ReasonLabel { reason });
         }
         for result in words::RESOLUTIONS {
-            self.in_doubt_resolutions.get_or_create(&ResultLabel { result });
+            create(&self.in_doubt_resolutions, &ResultLabel { result });
         }
         for result in words::JWKS_FETCHES {
-            self.jwks_fetches.get_or_create(&ResultLabel { result });
+            create(&self.jwks_fetches, &ResultLabel { result });
         }
         for operation in words::OPERATIONS {
-            self.store_operation_errors.get_or_create(&OperationLabel { operation });
+            create(&self.store_operation_errors, &OperationLabel { operation });
         }
         for verdict in Verdict::WORDS {
-            self.verifications.get_or_create(&VerdictLabel { verdict });
+            create(&self.verifications, &VerdictLabel { verdict });
         }
         for action in words::OPERATOR_ACTIONS {
-            self.operator_requests.get_or_create(&ActionLabel { action });
+            create(&self.operator_requests, &ActionLabel { action });
         }
         for code in provider_codes::codes_of_receipts() {
-            self.delivery_report_codes.get_or_create(&CodeLabel { code });
+            create(&self.delivery_report_codes, &CodeLabel { code });
         }
         for (status, result) in reports() {
-            self.delivery_reports.get_or_create(&ReportLabels { status, result });
+            create(&self.delivery_reports, &ReportLabels { status, result });
         }
     }
 
@@ -65,28 +66,28 @@ impl Metrics {
         for (status, reasons) in words::REASONS {
             for &reason in reasons {
                 let labels = RequestLabels { channel, status: status.as_str(), reason, replayed: "false" };
-                self.requests.get_or_create(&labels);
+                create(&self.requests, &labels);
             }
         }
         for reason in words::PAUSES {
-            self.sending_paused.get_or_create(&ChannelReason { channel, reason });
+            create(&self.sending_paused, &ChannelReason { channel, reason });
         }
         for result in words::PROBES {
-            self.circuit_breaker_probes.get_or_create(&ChannelResult { channel, result });
+            create(&self.circuit_breaker_probes, &ChannelResult { channel, result });
         }
         for limit in ReachedLimit::ALL {
-            self.limit_refusals.get_or_create(&ChannelLimit { channel, limit: limit.as_str() });
+            create(&self.limit_refusals, &ChannelLimit { channel, limit: limit.as_str() });
         }
-        self.circuit_breaker_open.get_or_create(&ChannelLabel { channel });
-        self.senders_suspended.get_or_create(&ChannelLabel { channel });
+        create(&self.circuit_breaker_open, &ChannelLabel { channel });
+        create(&self.senders_suspended, &ChannelLabel { channel });
     }
 
     /// Of a provider that this process sends with.
     pub(in crate::telemetry) fn create_series_of_provider(&self, provider: &'static str) {
-        self.sender_suspensions.get_or_create(&ProviderLabel { provider });
-        self.message_segments.get_or_create(&ProviderLabel { provider });
+        create(&self.sender_suspensions, &ProviderLabel { provider });
+        create(&self.message_segments, &ProviderLabel { provider });
         for code in provider_codes::codes_of(provider) {
-            self.provider_refusals.get_or_create(&ProviderCode { provider, code });
+            create(&self.provider_refusals, &ProviderCode { provider, code });
         }
     }
 }

@@ -63,7 +63,9 @@ mod tests {
 
     #[test]
     fn the_first_countries_have_series_of_their_own_and_later_ones_share_one() {
-        let (met, letters) = (Met::new(), |n: usize| [b'A' + u8::try_from(n / 26).unwrap(), b'A' + u8::try_from(n % 26).unwrap()]);
+        let (met, letters) = (Met::new(), |n: usize| {
+            [b'A' + u8::try_from(n / 26).unwrap(), b'A' + u8::try_from(n % 26).unwrap()]
+        });
         for n in 0..COUNTRIES_MAX {
             assert_eq!(met.label(letters(n)), Country::Code(letters(n)));
         }

@@ -18,10 +18,13 @@ pub(super) struct ProcessCollector;
 
 impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut put = |name: &str, help: &str, unit: Option<&Unit>, metric: Option<&dyn EncodeMetric>| match metric {
-            Some(metric) => metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?),
-            None => Ok(()),
-        };
+        let mut put =
+            |name: &str, help: &str, unit: Option<&Unit>, metric: Option<&dyn EncodeMetric>| match metric {
+                Some(metric) => {
+                    metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
+                }
+                None => Ok(()),
+            };
         let stat = read_to_string("/proc/self/stat").ok();
         let cpu = stat.as_deref().and_then(cpu_seconds).map(ConstCounter::new);
         let memory = read_to_string("/proc/self/status").ok().as_deref().and_then(resident_bytes);
@@ -32,7 +35,12 @@ impl Collector for ProcessCollector {
         put("process_resident_memory", "Memory in use.", Some(&Unit::Bytes), memory.as_ref().map(as_metric))?;
         put("process_open_fds", "Open file descriptors.", None, open.as_ref().map(as_metric))?;
         put("process_max_fds", "File descriptors that may be open.", None, max.as_ref().map(as_metric))?;
-        put("process_start_time", "Start of the process (Unix time).", Some(&Unit::Seconds), started.as_ref().map(as_metric))
+        put(
+            "process_start_time",
+            "Start of the process (Unix time).",
+            Some(&Unit::Seconds),
+            started.as_ref().map(as_metric),
+        )
     }
 }
 
@@ -81,11 +89,13 @@ mod tests {
 
     #[test]
     fn numbers_are_read_behind_the_name_of_the_program() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 9 0 0 0 150 50 0 0 20 0 3 0 1234 4096 8 18446744073709551615";
+        let stat =
+            "7 (a) b (c) S 1 7 7 0 -1 4194560 9 0 0 0 150 50 0 0 20 0 3 0 1234 4096 8 18446744073709551615";
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(stat_words(stat).expect("it has a name")[22 - 3], "1234");
         assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
-        let limits = "Max processes  10  10  processes\nMax open files            1024                 4096   files\n";
+        let limits =
+            "Max processes  10  10  processes\nMax open files            1024                 4096   files\n";
         assert_eq!(descriptors_max(limits), Some(1024));
     }
 }

@@ -42,7 +42,9 @@ impl Collector for QueueCollector {
         let (readings, now) = (*READINGS.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
         let recent = || {
             let read = QUEUES.into_iter().zip(readings);
-            read.filter_map(|(queue, reading)| Some((queue, reading.filter(|reading| is_recent(reading.at, now))?)))
+            read.filter_map(|(queue, reading)| {
+                Some((queue, reading.filter(|reading| is_recent(reading.at, now))?))
+            })
         };
         if recent().next().is_none() {
             return Ok(());

@@ -20,23 +20,28 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
             let status = status.as_str();
             for &reason in reasons {
                 for replayed in ["true", "false"] {
-                    metrics.requests.get_or_create(&RequestLabels { channel, status, reason, replayed });
+                    create(&metrics.requests, &RequestLabels { channel, status, reason, replayed });
                 }
             }
-            observe(&metrics.request_duration.get_or_create(&ChannelStatus { channel, status }), Duration::ZERO);
+            observe(
+                &metrics.request_duration.get_or_create(&ChannelStatus { channel, status }),
+                Duration::ZERO,
+            );
         }
         observe(&metrics.request_queue_time.get_or_create(&label), Duration::ZERO);
         for gauge in [&metrics.concurrency_limit, &metrics.concurrency_in_use, &metrics.prefetch] {
-            gauge.get_or_create(&label);
+            create(gauge, &label);
         }
     }
     for n in 0..=countries::COUNTRIES_MAX {
         let letter = |n: usize| b'A' + u8::try_from(n).expect("a letter");
         let code = countries::Country::Code([letter(n / 26), letter(n % 26)]);
         for country in [code, countries::Country::Other, countries::Country::Unknown] {
-            for status in [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown].map(Status::as_str) {
+            for status in
+                [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown].map(Status::as_str)
+            {
                 if n < countries::COUNTRIES_MAX {
-                    metrics.requests_by_country.get_or_create(&CountryLabels { country, status });
+                    create(&metrics.requests_by_country, &CountryLabels { country, status });
                 }
             }
         }
@@ -56,17 +61,20 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
         let channels = if role == "requests" { &["sms", "email"][..] } else { &[""] };
         for &channel in channels {
             let label = RoleLabel { role, channel };
-            metrics.broker_connected.get_or_create(&label);
-            metrics.broker_connections_lost.get_or_create(&label);
-            metrics.broker_reconnects.get_or_create(&label);
+            create(&metrics.broker_connected, &label);
+            create(&metrics.broker_connections_lost, &label);
+            create(&metrics.broker_reconnects, &label);
         }
-        metrics.broker_blocked.get_or_create(&BlockedLabel { role });
+        create(&metrics.broker_blocked, &BlockedLabel { role });
     }
     for n in 0..routes {
         let route = format!("/{n}");
-        observe(&metrics.http_request_duration.get_or_create(&RouteLabel { route: route.clone() }), Duration::ZERO);
+        observe(
+            &metrics.http_request_duration.get_or_create(&RouteLabel { route: route.clone() }),
+            Duration::ZERO,
+        );
         for status in [200, 401, 422, 429, 503] {
-            metrics.http_requests.get_or_create(&HttpLabels { route: route.clone(), status });
+            create(&metrics.http_requests, &HttpLabels { route: route.clone(), status });
         }
     }
     for queue in words::QUEUES {
@@ -119,7 +127,8 @@ fn values(text: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
     for (name, labels) in samples(text).filter_map(|line| line.split_once('{')) {
         let labels = labels.rsplit_once('}').expect("it ends").0;
         for (label, value) in labels.split("\",").filter_map(|pair| pair.split_once("=\"")) {
-            let name = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            let name =
+                ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
             let value = value.trim_end_matches('"').to_owned();
             values.entry((name.to_owned(), label.to_owned())).or_default().insert(value);
         }
@@ -152,7 +161,9 @@ fn quoted(cell: &str) -> BTreeSet<String> {
 fn rows(page: &str, table: usize) -> Vec<Vec<String>> {
     let section = page.split("\n## ").nth(table).expect("a section");
     let lines = section.lines().filter(|line| line.starts_with("| `"));
-    lines.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
+    lines
+        .map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect())
+        .collect()
 }
 
 #[test]
@@ -190,7 +201,10 @@ fn the_documentation_lists_the_values_of_every_label() {
 #[test]
 fn every_limit_has_a_series() {
     let rendered = Metrics::new().render();
-    assert_eq!(rendered.matches("otpost_limit_refusals_total{channel=\"sms\"").count(), ReachedLimit::ALL.len());
+    assert_eq!(
+        rendered.matches("otpost_limit_refusals_total{channel=\"sms\"").count(),
+        ReachedLimit::ALL.len()
+    );
 }
 
 #[test]
@@ -203,7 +217,10 @@ fn the_process_has_its_own_metrics() {
         };
         assert!(value("process_resident_memory_bytes") > 1e6);
         assert!(value("process_open_fds") >= 3.0 && value("process_max_fds") >= value("process_open_fds"));
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970")
+            .as_secs_f64();
         let age = now - value("process_start_time_seconds");
         assert!((-2.0..86_400.0).contains(&age), "{age}");
         assert!(value("process_cpu_seconds_total") >= 0.0);

@@ -78,7 +78,8 @@ mod tests {
         // As Prometheus 2 and 3 ask.
         let both = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
                     text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        for accept in [both, "application/openmetrics-text", "Application/OpenMetrics-Text; q=1, text/plain"] {
+        for accept in [both, "application/openmetrics-text", "Application/OpenMetrics-Text; q=1, text/plain"]
+        {
             assert_eq!(Format::accepted([accept]), Format::OpenMetrics, "{accept}");
         }
         assert_eq!(Format::accepted([]), Format::Text);

@@ -148,7 +148,12 @@ pub(super) async fn a_rejection_names_its_limit(store: &dyn TimedStore) {
         store.at(START.plus(2 * DAY * day));
         let (user, network) = (Some(named(244)), Some(named(245)));
         let ask = async |name: &str| {
-            let request = TestRequest { user, network, limits: one_of(&on), ..request_to(154, &format!("{day}-{name}")) };
+            let request = TestRequest {
+                user,
+                network,
+                limits: one_of(&on),
+                ..request_to(154, &format!("{day}-{name}"))
+            };
             let mut input = request.admit();
             input.lease.subject.ip = Some(named(246));
             let admission = store.admit(&input).await.expect("answers");
