@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::labels::*;
 use super::*;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Status;
