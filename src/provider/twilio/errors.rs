@@ -213,8 +213,9 @@ mod tests {
 
     #[test]
     fn the_metrics_count_every_number_that_decides_by_itself() {
-        let decides =
-            |code: &u32| class_of_code(*code).is_some() || refusal_reason(Some(*code)) != Reason::Other;
+        let decides = |code: &u32| {
+            class_of_code(*code).is_some() || refusal_reason(Some(*code)) != RefusalReason::Other
+        };
         let unknown: Vec<u32> = (10_000..100_000).filter(decides).filter(|code| !is_known(*code)).collect();
         assert_eq!(unknown, [0_u32; 0]);
     }

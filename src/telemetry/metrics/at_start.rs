@@ -17,7 +17,8 @@ const COMMIT: Option<&str> = option_env!("OTPOST_COMMIT");
 impl Metrics {
     pub(super) fn create_series(&self) {
         let version = env!("CARGO_PKG_VERSION");
-        create(&self.build_info, &BuildLabels { version, commit: COMMIT.unwrap_or("unknown") }).set(1);
+        let build = BuildLabels { version, commit: COMMIT.unwrap_or("unknown") };
+        self.build_info.get_or_create(&build).set(1);
         for channel in Channel::ALL {
             self.create_series_of(channel);
         }
