@@ -3,11 +3,12 @@
 # Images are pinned by their index digests: a tag can be moved. `docker buildx imagetools inspect NAME:TAG` prints a newer one.
 FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 WORKDIR /src
+ARG REVISION=unknown
 COPY . .
 # The caches outlive the layer and the image, so the binary is moved out of them in the same step.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --locked --profile dist && cp target/dist/otpost /otpost
+    OTPOST_COMMIT="${REVISION}" cargo build --locked --profile dist && cp target/dist/otpost /otpost
 
 # glibc, CA certificates, a non-root user, and nothing else: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f

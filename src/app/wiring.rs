@@ -74,6 +74,7 @@ impl Wiring {
     ) -> anyhow::Result<ChannelWorker> {
         let sender_rate = settings.sender_rate.filter(|_| channel == Channel::Sms);
         let concurrency = usize::from(settings.concurrency);
+        events::provider_configured(provider.name());
         let gateway = ChannelGateway {
             channel,
             store: self.store.clone(),

@@ -27,6 +27,7 @@ pub mod outcome;
 pub mod phone;
 pub mod printable;
 pub mod purpose;
+pub mod reached_limit;
 pub mod receipt;
 pub mod recipient_keyring;
 pub mod recipient_rules;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::history::RequestHistory;
+use super::reached_limit::ReachedLimit;
 use super::time::{UnixMillis, seconds_rounded_up};
 
 /// The end of a request.
@@ -128,6 +129,9 @@ pub struct OutcomeError {
     /// Seconds until a new request could succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// The limit that refused the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<ReachedLimit>,
 }
 
 /// The outcome of a request. Stored for repeated requests.
@@ -185,7 +189,7 @@ impl Outcome {
 impl OutcomeError {
     /// An error that its code tells whole.
     pub fn of(code: ErrorCode) -> OutcomeError {
-        OutcomeError { code, detail: None, provider_code: None, retry_after: None }
+        OutcomeError { code, detail: None, provider_code: None, retry_after: None, limit: None }
     }
 
     /// With a sentence in place of the code's own.
@@ -194,7 +198,12 @@ impl OutcomeError {
     }
 
     /// With the time to wait, rounded up to seconds.
-    pub fn after(code: ErrorCode, wait: Duration) -> OutcomeError {
-        OutcomeError { retry_after: Some(seconds_rounded_up(wait)), ..OutcomeError::of(code) }
+    pub fn limited(limit: ReachedLimit, wait: Duration) -> OutcomeError {
+        let code = match limit {
+            ReachedLimit::Cooldown => ErrorCode::Cooldown,
+            _ => ErrorCode::RateLimited,
+        };
+        let retry_after = Some(seconds_rounded_up(wait));
+        OutcomeError { retry_after, limit: Some(limit), ..OutcomeError::of(code) }
     }
 }

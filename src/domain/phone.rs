@@ -192,6 +192,11 @@ impl Display for Plan {
 pub struct Region(Id);
 
 impl Region {
+    /// The two letters, in upper case.
+    pub fn letters(self) -> [u8; 2] {
+        self.0.as_ref().as_bytes().try_into().expect("every code has two letters")
+    }
+
     fn plan(self) -> Option<&'static Metadata> {
         DATABASE.by_id(self.0.as_ref())
     }

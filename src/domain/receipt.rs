@@ -32,8 +32,21 @@ pub enum DeliveryStatus {
 pub const FINAL_RANK_MIN: u8 = 4;
 
 impl DeliveryStatus {
+    pub const ALL: [DeliveryStatus; 10] = [
+        DeliveryStatus::Accepted,
+        DeliveryStatus::Scheduled,
+        DeliveryStatus::Queued,
+        DeliveryStatus::Sending,
+        DeliveryStatus::Sent,
+        DeliveryStatus::Delivered,
+        DeliveryStatus::Undelivered,
+        DeliveryStatus::Failed,
+        DeliveryStatus::Canceled,
+        DeliveryStatus::Read,
+    ];
+
     pub fn parse(text: &str) -> Option<DeliveryStatus> {
-        ALL.into_iter().find(|status| status.as_str() == text)
+        DeliveryStatus::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
     /// The place in the order of the variants, which never changes: stored.
@@ -42,7 +55,7 @@ impl DeliveryStatus {
     }
 
     pub fn from_index(index: u8) -> Option<DeliveryStatus> {
-        ALL.into_iter().find(|status| status.index() == index)
+        DeliveryStatus::ALL.into_iter().find(|status| status.index() == index)
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -85,19 +98,6 @@ impl DeliveryStatus {
     }
 }
 
-const ALL: [DeliveryStatus; 10] = [
-    DeliveryStatus::Accepted,
-    DeliveryStatus::Scheduled,
-    DeliveryStatus::Queued,
-    DeliveryStatus::Sending,
-    DeliveryStatus::Sent,
-    DeliveryStatus::Delivered,
-    DeliveryStatus::Undelivered,
-    DeliveryStatus::Failed,
-    DeliveryStatus::Canceled,
-    DeliveryStatus::Read,
-];
-
 /// The new status after a receipt; `None` if the receipt is a repeat, or came late.
 pub fn merge(known: Option<DeliveryStatus>, received: DeliveryStatus) -> Option<DeliveryStatus> {
     known.is_none_or(|known| known.rank() < received.rank()).then_some(received)
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_status_parses_from_its_own_word_and_from_no_other() {
-        for status in ALL {
+        for status in DeliveryStatus::ALL {
             assert_eq!(DeliveryStatus::parse(status.as_str()), Some(status));
         }
         for word in ["", "Delivered", "received", "receiving", "partially_delivered", "delivered "] {
@@ -126,10 +126,14 @@ mod tests {
     #[test]
     fn a_final_status_says_whether_it_arrived() {
         let is_final = |status: &DeliveryStatus| status.is_final();
-        let ends: Vec<_> = ALL.iter().copied().filter(is_final).map(DeliveryStatus::as_str).collect();
+        let ends: Vec<_> =
+            DeliveryStatus::ALL.iter().copied().filter(is_final).map(DeliveryStatus::as_str).collect();
         assert_eq!(ends, ["delivered", "undelivered", "failed", "canceled", "read"]);
-        let arrived: Vec<_> =
-            ALL.into_iter().filter(|s| s.is_delivered()).map(DeliveryStatus::as_str).collect();
+        let arrived: Vec<_> = DeliveryStatus::ALL
+            .into_iter()
+            .filter(|s| s.is_delivered())
+            .map(DeliveryStatus::as_str)
+            .collect();
         assert_eq!(arrived, ["delivered", "read"]);
     }
 
@@ -153,7 +157,7 @@ mod tests {
     proptest! {
         #[test]
         fn receipts_in_any_order_and_number_end_in_the_same_rank(
-            (receipts, shuffled) in prop::collection::vec(prop::sample::select(&ALL[..]), 1..12)
+            (receipts, shuffled) in prop::collection::vec(prop::sample::select(&DeliveryStatus::ALL[..]), 1..12)
                 .prop_flat_map(|receipts| (Just(receipts.clone()), Just([receipts.clone(), receipts].concat()).prop_shuffle()))
         ) {
             let highest = receipts.iter().map(|status| status.rank()).max();
@@ -163,7 +167,7 @@ mod tests {
 
         #[test]
         fn the_known_status_never_goes_back(
-            receipts in prop::collection::vec(prop::sample::select(&ALL[..]), 1..12)
+            receipts in prop::collection::vec(prop::sample::select(&DeliveryStatus::ALL[..]), 1..12)
         ) {
             let mut known = None;
             for receipt in receipts {

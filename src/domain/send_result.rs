@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::channel::Channel;
 use super::outcome::{ErrorCode, Outcome, OutcomeError, Status};
+use super::reached_limit::ReachedLimit;
 use super::time::{UnixMillis, optional_rfc3339, serialize_rfc3339};
 
 /// The result: the JSON body of a message on the results exchange.
@@ -65,6 +66,9 @@ pub struct ResultError<'a> {
     /// Seconds until a new request could succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// The limit that refused the request, of `rate_limited` and `cooldown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<ReachedLimit>,
 }
 
 impl<'a> From<&'a OutcomeError> for ResultError<'a> {
@@ -74,6 +78,7 @@ impl<'a> From<&'a OutcomeError> for ResultError<'a> {
             message: error.detail.as_deref().unwrap_or(error.code.message()),
             provider_code: error.provider_code,
             retry_after: error.retry_after,
+            limit: error.limit,
         }
     }
 }

@@ -193,6 +193,11 @@ impl SenderPool {
         self.0[refusal.sender].worked_at.is_some_and(|at| at > refusal.at)
     }
 
+    /// The senders that are cooling down or on trial.
+    pub fn suspended(&self) -> usize {
+        self.0.iter().filter(|sender| !sender.is_healthy()).count()
+    }
+
     /// True while every sender is unhealthy or was refused for the message.
     pub fn none_available(&self, refusals: &SenderRefusals) -> bool {
         (0..self.0.len()).all(|n| !self.0[n].is_healthy() || refusals.of(n).is_some())

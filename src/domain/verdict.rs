@@ -37,6 +37,19 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every word of [`Verdict::as_str`].
+    pub const WORDS: [&str; 9] = [
+        "verified",
+        "wrong_code",
+        "code_expired",
+        "no_pending_code",
+        "code_used",
+        "too_many_attempts",
+        "queue_unavailable",
+        "key_unavailable",
+        "provider_unavailable",
+    ];
+
     /// The word in HTTP answers and metrics.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -38,6 +38,17 @@ pub(super) enum AfterAdmission {
     Completed(RecordedOutcome),
 }
 
+impl AfterAdmission {
+    /// No copy of the request was admitted or rejected before.
+    pub(super) fn is_first(&self) -> bool {
+        match self {
+            AfterAdmission::Send(state) => state.grant.history.is_none(),
+            AfterAdmission::Abandon(_) => false,
+            AfterAdmission::Completed(recorded) => !recorded.replayed,
+        }
+    }
+}
+
 /// A grant of the store, with what only the handler knows.
 struct GrantedRequest {
     grant: Grant,
@@ -124,10 +135,7 @@ impl ChannelGateway {
         input: &AdmissionInput<'_>,
     ) -> Result<(Admission, Instant), StopReason> {
         match self.repeat_admission(handler, input).await {
-            Ok((admission, asked_at)) => {
-                events::admission_answered(asked_at.elapsed());
-                Ok((admission, asked_at))
-            }
+            Ok(answered) => Ok(answered),
             Err(reason) => {
                 // A lost answer may have been a grant.
                 let progress = Progress::Requeued { retry_in: Duration::ZERO, in_doubt: false };

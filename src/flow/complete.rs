@@ -7,6 +7,7 @@ use crate::broker::{Outgoing, Target};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::{ErrorCode, Outcome, Status};
+use crate::domain::phone::Region;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_result::SendResult;
 use crate::domain::suppression::{NewSuppression, Suppression, SuppressionScope, SuppressionTarget};
@@ -59,6 +60,8 @@ pub(super) struct ResultParts<'a> {
     pub(super) request_id: &'a RequestId,
     /// Masked.
     pub(super) to: &'a str,
+    /// The country of a number that passed the checks.
+    pub(super) region: Option<Region>,
     pub(super) outcome: &'a Outcome,
     pub(super) replayed: bool,
 }
@@ -109,7 +112,7 @@ impl ChannelGateway {
         handler: &DeliveryContext<'_>,
         result: &ResultParts<'_>,
     ) -> Result<(), StopReason> {
-        let ResultParts { request_id, to, outcome, replayed } = result;
+        let ResultParts { request_id, to, region, outcome, replayed } = result;
         let properties = &handler.delivery.properties;
         let result = SendResult::new(self.channel, request_id.as_str(), to, outcome, *replayed);
         let body = serde_json::to_vec(&result).expect("a result is plain data");
@@ -126,7 +129,8 @@ impl ChannelGateway {
             self.replies.send(queue, &message);
         }
         let elapsed = handler.started_at.elapsed();
-        events::request_completed(self.channel, request_id.as_str(), to, outcome, *replayed, elapsed);
+        let (request_id, replayed) = (request_id.as_str(), *replayed);
+        events::request_completed(self.channel, request_id, to, *region, outcome, replayed, elapsed);
         Ok(())
     }
 

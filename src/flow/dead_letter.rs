@@ -32,7 +32,8 @@ impl ChannelGateway {
         let purpose = invalid.purpose.clone().unwrap_or_default();
         let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
         let outcome = &Outcome::with_error(Status::Rejected, self.clock.now(), purpose.as_str(), error);
-        let result = ResultParts { request_id, to: UNREADABLE_RECIPIENT, outcome, replayed: false };
+        let to = UNREADABLE_RECIPIENT;
+        let result = ResultParts { request_id, to, region: None, outcome, replayed: false };
         self.publish_result(handler, &result).await
     }
 
@@ -62,7 +63,7 @@ impl ChannelGateway {
             }
         };
         if let Some((request_id, to, outcome)) = &published {
-            let result = ResultParts { request_id, to, outcome, replayed: false };
+            let result = ResultParts { request_id, to, region: None, outcome, replayed: false };
             self.publish_result(handler, &result).await?;
         }
         let published = published.map(|(request_id, _, outcome)| (request_id, outcome.status));
@@ -83,7 +84,8 @@ impl ChannelGateway {
             let error = OutcomeError::detailed(ErrorCode::Internal, message);
             let purpose = request.purpose.as_str();
             let outcome = Outcome::with_error(Status::Unknown, self.clock.now(), purpose, error);
-            let result = ResultParts { request_id: &request.id, to: &to, outcome: &outcome, replayed: false };
+            let (request_id, outcome) = (&request.id, &outcome);
+            let result = ResultParts { request_id, to: &to, region: None, outcome, replayed: false };
             self.publish_result(handler, &result).await?;
             published = Some((request.id, Status::Unknown));
         }

@@ -206,7 +206,7 @@ impl ChannelGateway {
             }
             _ => {}
         }
-        self.record_attempt(ctx, sender, &answer, elapsed);
+        self.record_attempt(ctx, sender, &answer, text.segments(), elapsed);
         answer
     }
 
@@ -215,14 +215,15 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         sender: u32,
         answer: &Result<Accepted, SendFailure>,
+        segments: Option<u32>,
         elapsed: Duration,
     ) {
         let attempt = ctx.state.attempts_made + 1;
         let provider = self.provider.name();
         let sender = (self.provider.senders() > 1).then_some(sender);
         let entry = match answer {
-            Ok(_) => {
-                events::provider_accepted(provider, elapsed);
+            Ok(accepted) => {
+                events::provider_accepted(provider, accepted.segments.or(segments), elapsed);
                 Attempt {
                     attempt,
                     sender,

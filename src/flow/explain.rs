@@ -8,6 +8,7 @@ use super::send_gate::NO_SENDER_AVAILABLE;
 use crate::domain::history::{Attempt, ENTRIES_MAX, HistoryEntry, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
+use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::recipient_rules::UNREADABLE_RECIPIENT;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_result::ResultError;
@@ -68,6 +69,9 @@ pub struct TimelineEntry {
     /// Seconds until a new request may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// The limit that refused the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -235,6 +239,7 @@ fn entry(at: UnixMillis, what: &'static str, text: impl Into<String>) -> Timelin
         provider_code: None,
         ms: None,
         retry_after: None,
+        limit: None,
     }
 }
 
@@ -336,10 +341,11 @@ fn end_entry(outcome: &Outcome) -> TimelineEntry {
     let Some(error) = &outcome.error else {
         return ended(format!("ended as {status}"));
     };
-    let OutcomeError { provider_code, retry_after, .. } = *error;
+    let OutcomeError { provider_code, retry_after, limit, .. } = *error;
     TimelineEntry {
         provider_code,
         retry_after,
+        limit: limit.map(ReachedLimit::as_str),
         ..ended(format!("ended as {status}, {}", error_in_words(error)))
     }
 }
@@ -348,6 +354,9 @@ fn error_in_words(error: &OutcomeError) -> String {
     let mut words = format!("{}: {}", error.code.as_str(), ResultError::from(error).message);
     if let Some(provider_code) = error.provider_code {
         words += &format!(" ({provider_code})");
+    }
+    if let Some(limit) = error.limit.filter(|_| error.code == ErrorCode::RateLimited) {
+        words += &format!(" (limit: {})", limit.as_str());
     }
     if let Some(seconds) = error.retry_after {
         words += &format!("; a new request may succeed after {seconds} s");

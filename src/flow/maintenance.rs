@@ -109,6 +109,7 @@ impl ChannelGateway {
             ticks.tick().await;
             meter.update(self.activity.totals(), updated_at.elapsed());
             updated_at = Instant::now();
+            events::gate_measured(self.channel, self.gate.measure());
             // The heartbeat alone tries a store that does not answer.
             if self.gate.store_silence().is_some() {
                 continue;

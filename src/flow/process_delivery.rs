@@ -5,6 +5,7 @@ use super::complete::{AfterCompletion, RecordedOutcome, ResultParts};
 use super::context::{DeliveryContext, SendContext, StopReason};
 use super::gateway::ChannelGateway;
 use crate::domain::outcome::{Outcome, Status};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::recipient_rules::Rejection;
 use crate::domain::request::SendRequest;
 use crate::telemetry::events;
@@ -22,7 +23,12 @@ impl ChannelGateway {
             Ok(valid) => valid,
             Err(rejection) => return self.reject(handler, &request, rejection).await,
         };
-        let recorded = match self.admit(handler, &valid).await? {
+        let waited = request.requested_at.map(|at| self.clock.now().since(at));
+        let admitted = self.admit(handler, &valid).await?;
+        if let Some(waited) = waited.filter(|_| admitted.is_first() && !delivery.properties.redelivered) {
+            events::request_taken_up(self.channel, waited);
+        }
+        let recorded = match admitted {
             AfterAdmission::Send(state) => {
                 self.send_and_complete(SendContext { handler, valid: &valid, state }).await?
             }
@@ -35,7 +41,9 @@ impl ChannelGateway {
         };
         let RecordedOutcome { outcome, replayed } = &recorded;
         let (request_id, to) = (&request.id, &valid.to.masked());
-        self.publish_result(handler, &ResultParts { request_id, to, outcome, replayed: *replayed }).await?;
+        let region = valid.to.phone().and_then(PhoneNumber::region);
+        let result = ResultParts { request_id, to, region, outcome, replayed: *replayed };
+        self.publish_result(handler, &result).await?;
         // The dead letter follows the first result. On a redelivery it follows a replay, too: the handler that completed the
         // request may have crashed between the two. Two dead letters are better than none.
         match outcome.history.dead_lettered() {
@@ -55,7 +63,13 @@ impl ChannelGateway {
     ) -> Result<(), StopReason> {
         let (now, purpose) = (self.clock.now(), request.purpose.as_str());
         let outcome = &Outcome::with_error(Status::Rejected, now, purpose, rejection.error);
-        let result = ResultParts { request_id: &request.id, to: &rejection.to, outcome, replayed: false };
+        let result = ResultParts {
+            request_id: &request.id,
+            to: &rejection.to,
+            region: None,
+            outcome,
+            replayed: false,
+        };
         self.publish_result(handler, &result).await
     }
 

@@ -20,7 +20,7 @@ use crate::domain::sender_pool::{
 };
 use crate::store::retention::ACTIVE_WORKER_FOR;
 use crate::store::{SharedState, StoreFault};
-use crate::telemetry::events;
+use crate::telemetry::events::{self, GateUse};
 
 /// Then the kill switch counts as unknown, and the gate closes.
 const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
@@ -277,6 +277,15 @@ impl SendGate {
         verdict
     }
 
+    pub(super) fn measure(&self) -> GateUse {
+        let state = self.lock();
+        GateUse {
+            concurrency_limit: state.concurrency.limit(),
+            in_use: state.in_flight,
+            senders_suspended: state.senders.suspended(),
+        }
+    }
+
     pub(super) fn probe_succeeded(&self) {
         self.update(|state, _| state.breaker.probe_succeeded());
     }
@@ -379,6 +388,7 @@ impl SendGate {
             self.changed.notify_waiters();
         }
         if replace(&self.breaker, breaker) {
+            events::circuit_breaker_changed(self.channel, breaker != BreakerState::Closed);
             (state.breaker_epoch, state.half_open_in_flight) = (state.breaker_epoch + 1, false);
             self.changed.notify_waiters();
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::scale;
 use crate::flow::scaler::Scaler;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, Format};
 
 /// The readiness of this process; the error is the reason.
 pub type Readiness = Arc<dyn Fn() -> Result<(), Cow<'static, str>> + Send + Sync>;
@@ -32,7 +32,7 @@ pub fn ops_router(readiness: Readiness, scaler: Option<Arc<Scaler>>) -> Router {
         .merge(scale)
         .route("/livez", get(live))
         .route("/readyz", get(move || std::future::ready(ready(&readiness))))
-        .route("/metrics", get(move || std::future::ready(rendered.recent())))
+        .route("/metrics", get(move |headers: HeaderMap| std::future::ready(rendered.recent(&headers))))
         .layer(map_response(close_behind))
 }
 
@@ -52,18 +52,23 @@ fn ready(readiness: &Readiness) -> (StatusCode, Cow<'static, str>) {
     }
 }
 
-/// The last rendering, and its time.
+type Rendering = Mutex<Option<(Instant, Bytes)>>;
+
+/// The last rendering in each format, and its time.
 #[derive(Clone, Default)]
-struct RenderedMetrics(Arc<Mutex<Option<(Instant, Bytes)>>>);
+struct RenderedMetrics(Arc<[Rendering; 2]>);
 
 impl RenderedMetrics {
-    fn recent(&self) -> impl IntoResponse + use<> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn recent(&self, headers: &HeaderMap) -> impl IntoResponse + use<> {
+        // A list may be in several lines.
+        let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+        let format = Format::accepted(ranges);
+        let mut last = self.0[format as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let recent = last.as_ref().filter(|(at, _)| at.elapsed() < RENDERED_FOR);
         let rendered = match recent {
             Some((_, rendered)) => rendered.clone(),
-            None => last.insert((Instant::now(), metrics::render().into())).1.clone(),
+            None => last.insert((Instant::now(), format.of(metrics::render()).into())).1.clone(),
         };
-        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], rendered)
+        ([(header::CONTENT_TYPE, format.content_type())], rendered)
     }
 }

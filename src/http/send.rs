@@ -23,6 +23,7 @@ use crate::domain::language_tag::is_bcp47;
 use crate::domain::limit::{Limit, Quota};
 use crate::domain::outcome::{ErrorCode, OutcomeError, Status};
 use crate::domain::purpose::Purpose;
+use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::request::body::SendRequestBody;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
@@ -131,10 +132,13 @@ impl Api {
                 RequestState::Completed(outcome) => PreCheck::Completed(ReceivedResult::stored(&outcome)),
             });
         }
+        let channel = request.to.channel();
         if !usage.limited_for.is_zero() {
+            usage.limited_by.into_iter().for_each(|limit| events::limit_refused(channel, limit));
             return Err(too_many(ErrorCode::RateLimited, usage.limited_for));
         }
         if !usage.cooldown_left.is_zero() {
+            events::limit_refused(channel, ReachedLimit::Cooldown);
             return Err(too_many(ErrorCode::Cooldown, usage.cooldown_left));
         }
         Ok(PreCheck::Publish)

@@ -254,6 +254,7 @@ impl Display for MissingRight {
 #[cfg(test)]
 mod tests {
     use super::TlsFault;
+    use crate::telemetry::metrics::words::STORE_FAULTS;
 
     #[test]
     fn the_runbook_explains_every_reason() {
@@ -265,7 +266,9 @@ mod tests {
         let labels = labels.split("fn is_of_settings").next().expect("a part");
         let labels: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
         assert_eq!(labels.len(), 31, "{labels:?}");
-        for label in labels.into_iter().chain(TlsFault::ALL.map(TlsFault::as_str)) {
+        let labels: Vec<&str> = labels.into_iter().chain(TlsFault::ALL.map(TlsFault::as_str)).collect();
+        assert_eq!(labels, STORE_FAULTS, "the metric has them from the start");
+        for label in labels {
             assert!(section.contains(&format!("`{label}`")), "{label}");
         }
     }

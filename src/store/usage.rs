@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::reached_limit::ReachedLimit;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Sends in the window of [`crate::domain::limit::Limit::Recipient`].
@@ -11,6 +13,8 @@ pub struct Usage {
     pub wrong_attempts: u32,
     /// The time until every limit allows one more send, the cooldown apart.
     pub limited_for: Duration,
+    /// The limit of that time.
+    pub limited_by: Option<ReachedLimit>,
     pub cooldown_left: Duration,
     pub has_record: bool,
 }

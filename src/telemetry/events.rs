@@ -5,6 +5,7 @@
 
 mod broker;
 mod certificates;
+mod counted;
 mod store;
 mod tokens;
 
@@ -15,43 +16,62 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 pub use self::broker::{
-    broker_blocked, broker_closed, broker_connected, broker_host_failed, broker_lost, broker_not_replaced,
-    broker_still_lost, broker_unblocked, declaration_retried, declaration_unanswered, result_unroutable,
-    topology_refused,
+    broker_blocked, broker_closed, broker_connected, broker_connecting, broker_host_failed, broker_lost,
+    broker_not_replaced, broker_restored, broker_still_lost, broker_unblocked, declaration_retried,
+    declaration_unanswered, result_unroutable, topology_refused,
 };
 pub use self::certificates::{certificates_refused, certificates_reloaded};
+pub use self::counted::{
+    GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, limit_refused,
+    prefetch_set, provider_configured, queue_read, request_taken_up, store_operation_ended,
+};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,
 };
 pub use self::tokens::token_refused;
+use super::metrics::provider_codes::{code_label, receipt_code_label};
 use super::metrics::{
-    ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, observe,
+    ActionLabel, ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, METRICS,
+    ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
+    RouteLabel, VerdictLabel, country_label, observe, words,
 };
 use super::repeats::{About, log_all_repeats, repeating};
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Outcome;
+use crate::domain::phone::Region;
 use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use crate::domain::suppression::after_refusal;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
-/// The broker has confirmed the result.
+/// The broker has confirmed the result. `region` is the country of the recipient, if it is known.
 pub fn request_completed(
     channel: Channel,
     request_id: &str,
     to: &str,
+    region: Option<Region>,
     outcome: &Outcome,
     replayed: bool,
     elapsed: Duration,
 ) {
+    let of = channel;
     let channel = channel.as_str();
     let (status, reason) = (outcome.status.as_str(), outcome.reason());
     let replayed_word = if replayed { "true" } else { "false" };
-    let labels = OutcomeLabels { channel, status, reason, replayed: replayed_word };
-    METRICS.outcomes.get_or_create(&labels).inc();
-    observe(&METRICS.request, elapsed);
+    let labels = RequestLabels { channel, status, reason, replayed: replayed_word };
+    METRICS.requests.get_or_create(&labels).inc();
+    observe(&METRICS.request_duration.get_or_create(&ChannelStatus { channel, status }), elapsed);
+    if !replayed {
+        if of == Channel::Sms {
+            let country = country_label(region);
+            METRICS.requests_by_country.get_or_create(&CountryLabels { country, status }).inc();
+        }
+        if let Some(limit) = outcome.error.as_ref().and_then(|error| error.limit) {
+            limit_refused(of, limit);
+        }
+    }
     let elapsed_ms = millis(elapsed);
     let (attempts, provider_code) =
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
@@ -66,12 +86,15 @@ pub fn field_left_out(request_id: &str, fault: &impl Display) {
     repeating!(info, "request field left out", About::NOTHING; request_id, fault = display(fault),);
 }
 
-pub fn admission_answered(elapsed: Duration) {
-    observe(&METRICS.admission, elapsed);
-}
-
-pub fn provider_accepted(provider: &'static str, elapsed: Duration) {
-    observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer: "accepted" }), elapsed);
+/// `segments` are those of a text message.
+pub fn provider_accepted(provider: &'static str, segments: Option<u32>, elapsed: Duration) {
+    if let Some(segments) = segments {
+        METRICS.message_segments.get_or_create(&ProviderLabel { provider }).inc_by(segments.into());
+    }
+    observe(
+        &METRICS.provider_request_duration.get_or_create(&ProviderResult { provider, result: "accepted" }),
+        elapsed,
+    );
 }
 
 pub fn provider_failed(
@@ -81,8 +104,15 @@ pub fn provider_failed(
     failure: &SendFailure,
     elapsed: Duration,
 ) {
-    let answer = failure.as_str();
-    observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
+    let result = failure.as_str();
+    observe(&METRICS.provider_request_duration.get_or_create(&ProviderResult { provider, result }), elapsed);
+    if let SendFailure::Refused { provider_code, .. }
+    | SendFailure::Throttled { provider_code, .. }
+    | SendFailure::Deferred { provider_code } = failure
+    {
+        let labels = ProviderCode { provider, code: code_label(*provider_code) };
+        METRICS.provider_refusals.get_or_create(&labels).inc();
+    }
     let about = About::provider(provider);
     match failure {
         SendFailure::Refused { provider_code, scope, reason } => {
@@ -127,14 +157,14 @@ fn message_refused(
 }
 
 pub fn send_retried(request_id: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
-    METRICS.retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
+    METRICS.send_retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
     let wait_ms = millis(wait);
     repeating!(info, "send will be retried", About::reason(failure.as_str()); request_id, attempt, wait_ms,);
 }
 
 /// A send waits for the gate or for a sender, beyond its own backoff.
 pub fn send_waits_at_gate(channel: Channel, request_id: &str, reason: &'static str) {
-    METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
+    METRICS.sends_waiting.get_or_create(&ReasonLabel { reason }).inc();
     repeating!(info, "send waiting", About::reason(reason); channel = channel.as_str(), request_id, reason,);
 }
 
@@ -145,14 +175,14 @@ pub fn sender_cooling_down(
     provider_code: Option<u32>,
     cooldown: Duration,
 ) {
-    METRICS.sender_rests.inc();
+    METRICS.sender_suspensions.get_or_create(&ProviderLabel { provider }).inc();
     let cooldown_seconds = cooldown.as_secs();
     error!(provider, sender, provider_code, cooldown_seconds, "provider refused a sender");
 }
 
 /// The attempt in doubt is not known to have sent the message, so another one will repeat it.
 pub fn send_to_be_repeated(request_id: &str, attempt: u32) {
-    METRICS.resent.inc();
+    METRICS.in_doubt_repeated.inc();
     repeating!(warn, "in-doubt send will be repeated", About::NOTHING; request_id, attempt,);
 }
 
@@ -167,7 +197,7 @@ pub fn message_lookup(provider: &'static str, request_id: &str, error: Option<&i
 
 /// `answer` is `found`, `reported`, `absent` or `unknown`.
 pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
-    METRICS.doubts.get_or_create(&ReasonLabel { reason: answer }).inc();
+    METRICS.in_doubt_resolutions.get_or_create(&ResultLabel { result: answer }).inc();
     repeating!(info, "in-doubt send resolved", About::reason(answer); request_id, result = answer,);
 }
 
@@ -179,9 +209,9 @@ pub fn gate_changed(
     may_pass: bool,
 ) {
     let channel = channel.as_str();
-    for reason in ["kill_switch", "store_silent", "store_damaged", "breaker"] {
-        let labels = ClosedLabels { channel, reason };
-        METRICS.gate_shut.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
+    for reason in words::PAUSES {
+        let labels = ChannelReason { channel, reason };
+        METRICS.sending_paused.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
     match closed_by {
         Some(reason) if may_pass => warn!(channel, reason, fault = fault.map(display), "sending paused"),
@@ -197,10 +227,10 @@ pub fn pause_lasts(channel: Channel, reason: &'static str, fault: Option<&impl D
 }
 
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
-    let answer = if good { "good" } else { "bad" };
-    METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
+    let (channel, result) = (channel.as_str(), if good { "good" } else { "bad" });
+    METRICS.circuit_breaker_probes.get_or_create(&ChannelResult { channel, result }).inc();
     let waited_ms = millis(waited);
-    warn!(channel = channel.as_str(), provider, result = answer, waited_ms, "provider account probed");
+    warn!(channel, provider, result, waited_ms, "provider account probed");
 }
 
 /// `answer` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
@@ -211,7 +241,10 @@ pub fn receipt_recorded(
     reason: RefusalReason,
     answer: &'static str,
 ) {
-    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: answer }).inc();
+    METRICS.delivery_reports.get_or_create(&ReportLabels { status, result: answer }).inc();
+    if let Some(code) = provider_code.filter(|_| answer == "news") {
+        METRICS.delivery_report_codes.get_or_create(&CodeLabel { code: receipt_code_label(code) }).inc();
+    }
     if reason.concerns_every_message() {
         let about = About::reason(status).code(provider_code);
         repeating!(error, "receipt recorded", about; request_id, status, provider_code, result = answer,);
@@ -226,7 +259,7 @@ pub fn receipt_failed(request_id: &str, error: &impl Display) {
 }
 
 pub fn receipt_lapsed(request_id: &str) {
-    METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
+    METRICS.delivery_reports.get_or_create(&ReportLabels { status: "unconfirmed", result: "lapsed" }).inc();
     repeating!(info, "receipt did not come in time", About::NOTHING; request_id,);
 }
 
@@ -253,27 +286,13 @@ pub fn in_doubt_taken_over(request_id: &str, attempt: u32) {
     repeating!(warn, "in-doubt send taken over from a lost handler", about; request_id, attempt,);
 }
 
-/// The guard counts the handler until it is dropped.
-pub fn handler_started() -> InFlightGuard {
-    METRICS.in_flight.inc();
-    InFlightGuard(())
-}
-
-pub struct InFlightGuard(());
-
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        METRICS.in_flight.dec();
-    }
-}
-
 pub fn handler_panicked(delivery_count: u64) {
-    METRICS.panics.inc();
+    METRICS.handler_panics.inc();
     repeating!(error, "handler panicked", About::NOTHING; delivery_count,);
 }
 
 pub fn delivery_requeued(reason: &'static str) {
-    METRICS.given_back.inc();
+    METRICS.deliveries_requeued.inc();
     debug!(reason, "delivery requeued");
 }
 
@@ -286,7 +305,7 @@ pub fn consumption_resumed(channel: Channel) {
 }
 
 pub fn dead_lettered(reason: &'static str, error: &str) {
-    METRICS.dead_letters.get_or_create(&ReasonLabel { reason }).inc();
+    METRICS.dead_lettered.get_or_create(&ReasonLabel { reason }).inc();
     repeating!(error, "message dead-lettered", About::reason(reason); reason, error,);
 }
 
@@ -313,12 +332,12 @@ pub fn publish_failed(error: &impl Display, is_blocked: bool, retry_in: Option<D
     if is_blocked {
         return debug!(%error, retry_in_ms, "message waits");
     }
-    METRICS.publish_failures.inc();
+    METRICS.publish_errors.inc();
     repeating!(warn, "broker did not confirm a message", About::NOTHING; %error, retry_in_ms,);
 }
 
 pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
-    METRICS.checks.get_or_create(&ReasonLabel { reason: verdict.as_str() }).inc();
+    METRICS.verifications.get_or_create(&VerdictLabel { verdict: verdict.as_str() }).inc();
     info!(%to, purpose, verdict = verdict.as_str(), "code checked");
 }
 
@@ -340,15 +359,15 @@ pub fn code_verifier_refused(fault: &impl Display) {
 
 /// `route` is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
-    METRICS.http.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
-    observe(&METRICS.http_seconds, elapsed);
+    METRICS.http_requests.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
+    observe(&METRICS.http_request_duration.get_or_create(&RouteLabel { route: route.to_owned() }), elapsed);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     debug!(method, route, status, elapsed_us, "http request answered");
 }
 
 /// The request counts for the proxy that stated the hop.
 pub fn forwarded_hop_unreadable() {
-    METRICS.forwarded_unreadable.inc();
+    METRICS.http_forwarded_unreadable.inc();
     let about = About::NOTHING;
     repeating!(warn, "unreadable hop in X-Forwarded-For; requests behind it count for a trusted proxy", about;);
 }
@@ -367,14 +386,14 @@ pub fn http_bound_reached(bound: &'static str, max: usize) {
 
 /// Counts every failure. A caller that fails often logs some of them.
 pub fn accept_failed(error: &impl Display, is_logged: bool) {
-    METRICS.accept_failures.inc();
+    METRICS.http_accept_errors.inc();
     if is_logged {
         error!(%error, "http connection not accepted");
     }
 }
 
 pub fn token_keys_fetched() {
-    METRICS.jwks_fetches.get_or_create(&ReasonLabel { reason: "good" }).inc();
+    METRICS.jwks_fetches.get_or_create(&ResultLabel { result: "good" }).inc();
     debug!("token keys fetched");
 }
 
@@ -383,14 +402,14 @@ pub fn token_keys_changed(usable: usize, ignored: impl Iterator<Item = &'static 
     METRICS.jwks_keys.set(i64::try_from(usable).unwrap_or(i64::MAX));
     info!(usable, "token keys changed");
     for reason in ignored {
-        METRICS.jwks_ignored.get_or_create(&ReasonLabel { reason }).inc();
+        METRICS.jwks_keys_ignored.get_or_create(&ReasonLabel { reason }).inc();
         warn!(reason, "token key ignored");
     }
 }
 
 /// Keys fetched earlier stay valid.
 pub fn token_keys_failed(reason: &'static str, error: &impl Display, retry_in: Duration) {
-    METRICS.jwks_fetches.get_or_create(&ReasonLabel { reason }).inc();
+    METRICS.jwks_fetches.get_or_create(&ResultLabel { result: reason }).inc();
     let retry_in_ms = millis(retry_in);
     warn!(reason, %error, retry_in_ms, "token keys not fetched");
 }
@@ -434,7 +453,7 @@ impl AdminAction {
 /// `sub` is the subject of the token.
 pub fn admin_asked(sub: &str, action: AdminAction, request_id: Option<&str>, to: Option<&Address>) {
     let what = action.as_str();
-    METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
+    METRICS.operator_requests.get_or_create(&ActionLabel { action: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
     info!(target: "otpost::audit", audit = true, sub, action = what, request_id, to, "operator query");
 }
@@ -483,7 +502,6 @@ mod tests {
         let [first @ .., last] = &words[..] else { panic!("there are some") };
         let logged = format!("`action`: {} or {last};", first.join(", "));
         assert!(page.contains(&logged), "{logged}");
-        let counted = format!("operator queries over HTTP: {}, {last} (", first.join(", "));
-        assert!(page.contains(&counted), "{counted}");
+        assert_eq!(AdminAction::ALL.map(AdminAction::as_str), words::OPERATOR_ACTIONS);
     }
 }

@@ -1,124 +1,121 @@
-//! Counters and histograms, registered once and rendered in the OpenMetrics text format.
+//! Counters, gauges and histograms, registered once and rendered in two text formats. `docs/metrics.md` lists them.
 
+mod at_start;
+mod countries;
+mod labels;
+mod process;
+pub mod provider_codes;
+pub(super) mod queues;
+mod text_format;
+pub mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::hash::Hash;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::token_refusal::TokenRefusal;
+pub(super) use self::countries::country_label;
+pub(super) use self::labels::{
+    ActionLabel, BlockedLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
+    ChannelStatus, CodeLabel, CountryLabels, HttpLabels, OperationLabel, ProviderCode, ProviderLabel,
+    ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RoleLabel, RouteLabel,
+    VerdictLabel,
+};
+pub use self::text_format::Format;
 
-/// The content type of [`render`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-type Word = &'static str;
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct OutcomeLabels {
-    pub(super) channel: Word,
-    pub(super) status: Word,
-    pub(super) reason: Word,
-    pub(super) replayed: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ReasonLabel {
-    pub(super) reason: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ProviderLabels {
-    pub(super) provider: Word,
-    pub(super) answer: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ReceiptLabels {
-    pub(super) status: Word,
-    pub(super) taken: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct HttpLabels {
-    pub(super) route: String,
-    pub(super) status: u16,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct RoleLabel {
-    pub(super) role: Word,
-    /// Empty for a connection that serves all channels.
-    pub(super) channel: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct BlockedLabel {
-    pub(super) role: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ClosedLabels {
-    pub(super) channel: Word,
-    pub(super) reason: Word,
-}
-
-/// From half a millisecond to a minute.
-const SECONDS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Up to the longest time-out of a provider.
+const PROVIDER_BUCKETS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
+/// Slower answers are outages, which `store_unavailable` counts.
+const STORE_BUCKETS: [f64; 5] = [0.001, 0.0025, 0.01, 0.05, 0.25];
+const HTTP_BUCKETS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 2.5, 10.0];
 
 #[derive(Clone)]
-pub(super) struct Seconds;
+pub(super) struct Buckets(&'static [f64]);
 
-impl MetricConstructor<Histogram> for Seconds {
+impl MetricConstructor<Histogram> for Buckets {
     fn new_metric(&self) -> Histogram {
-        Histogram::new(SECONDS)
+        Histogram::new(self.0.iter().copied())
     }
+}
+
+/// Registers each field under its own name.
+macro_rules! register {
+    ($metrics:ident: $($field:ident $help:literal $(in $unit:ident)?;)+) => {
+        $(register!(@one $metrics, $field, $help $(, $unit)?);)+
+    };
+    (@one $metrics:ident, $field:ident, $help:literal) => {
+        $metrics.registry.register(stringify!($field), $help, $metrics.$field.clone())
+    };
+    (@one $metrics:ident, $field:ident, $help:literal, $unit:ident) => {
+        $metrics.registry.register_with_unit(stringify!($field), $help, Unit::$unit, $metrics.$field.clone())
+    };
 }
 
 pub(super) struct Metrics {
     registry: Registry,
-    pub(super) outcomes: Family<OutcomeLabels, Counter>,
-    pub(super) admission: Histogram,
-    pub(super) provider: Family<ProviderLabels, Histogram, Seconds>,
-    pub(super) request: Histogram,
-    pub(super) in_flight: Gauge,
-    pub(super) retries: Family<ReasonLabel, Counter>,
-    pub(super) held: Family<ReasonLabel, Counter>,
-    pub(super) sender_rests: Counter,
-    pub(super) resent: Counter,
-    pub(super) doubts: Family<ReasonLabel, Counter>,
-    pub(super) gate_shut: Family<ClosedLabels, Gauge>,
-    pub(super) probes: Family<ReasonLabel, Counter>,
-    pub(super) receipts: Family<ReceiptLabels, Counter>,
+    /// Those that every program has, without our prefix.
+    of_process: Registry,
+    pub(super) requests: Family<RequestLabels, Counter>,
+    pub(super) requests_by_country: Family<CountryLabels, Counter>,
+    pub(super) request_queue_time: Family<ChannelLabel, Histogram, Buckets>,
+    pub(super) request_duration: Family<ChannelStatus, Histogram, Buckets>,
+    pub(super) requests_in_flight: Gauge,
+    pub(super) provider_request_duration: Family<ProviderResult, Histogram, Buckets>,
+    pub(super) provider_refusals: Family<ProviderCode, Counter>,
+    pub(super) message_segments: Family<ProviderLabel, Counter>,
+    pub(super) send_retries: Family<ReasonLabel, Counter>,
+    pub(super) sends_waiting: Family<ReasonLabel, Counter>,
+    pub(super) sender_suspensions: Family<ProviderLabel, Counter>,
+    pub(super) senders_suspended: Family<ChannelLabel, Gauge>,
+    pub(super) sending_paused: Family<ChannelReason, Gauge>,
+    pub(super) circuit_breaker_open: Family<ChannelLabel, Gauge>,
+    pub(super) circuit_breaker_probes: Family<ChannelResult, Counter>,
+    pub(super) concurrency_limit: Family<ChannelLabel, Gauge>,
+    pub(super) concurrency_in_use: Family<ChannelLabel, Gauge>,
+    pub(super) prefetch: Family<ChannelLabel, Gauge>,
+    pub(super) in_doubt_repeated: Counter,
+    pub(super) in_doubt_resolutions: Family<ResultLabel, Counter>,
+    pub(super) delivery_reports: Family<ReportLabels, Counter>,
+    pub(super) delivery_report_codes: Family<CodeLabel, Counter>,
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
-    pub(super) checks: Family<ReasonLabel, Counter>,
-    pub(super) store_failures: Family<ReasonLabel, Counter>,
-    pub(super) store_faults: Family<ReasonLabel, Counter>,
+    pub(super) limit_refusals: Family<ChannelLimit, Counter>,
+    pub(super) verifications: Family<VerdictLabel, Counter>,
+    pub(super) store_operation_duration: Family<OperationLabel, Histogram, Buckets>,
+    pub(super) store_operation_errors: Family<OperationLabel, Counter>,
+    pub(super) store_unavailable: Family<ReasonLabel, Counter>,
     pub(super) store_warnings: Family<ReasonLabel, Gauge>,
-    pub(super) publish_failures: Counter,
-    pub(super) unroutable: Counter,
-    pub(super) replies_ignored: Counter,
+    pub(super) publish_errors: Counter,
+    pub(super) results_unroutable: Counter,
     pub(super) replies_failed: Counter,
-    pub(super) dead_letters: Family<ReasonLabel, Counter>,
-    pub(super) given_back: Counter,
-    pub(super) panics: Counter,
-    pub(super) connected: Family<RoleLabel, Gauge>,
-    pub(super) connections_lost: Family<RoleLabel, Counter>,
-    pub(super) blocked: Family<BlockedLabel, Gauge>,
-    pub(super) http: Family<HttpLabels, Counter>,
-    pub(super) http_seconds: Histogram,
-    pub(super) forwarded_unreadable: Counter,
+    pub(super) replies_ignored: Counter,
+    pub(super) dead_lettered: Family<ReasonLabel, Counter>,
+    pub(super) deliveries_requeued: Counter,
+    pub(super) handler_panics: Counter,
+    pub(super) broker_connected: Family<RoleLabel, Gauge>,
+    pub(super) broker_connections_lost: Family<RoleLabel, Counter>,
+    pub(super) broker_reconnects: Family<RoleLabel, Counter>,
+    pub(super) broker_blocked: Family<BlockedLabel, Gauge>,
+    pub(super) http_requests: Family<HttpLabels, Counter>,
+    pub(super) http_request_duration: Family<RouteLabel, Histogram, Buckets>,
+    pub(super) http_forwarded_unreadable: Counter,
     pub(super) http_connections_closed: Family<ReasonLabel, Counter>,
-    pub(super) accept_failures: Counter,
-    pub(super) admin: Family<ReasonLabel, Counter>,
-    pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
-    pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
+    pub(super) http_accept_errors: Counter,
+    pub(super) operator_requests: Family<ActionLabel, Counter>,
+    pub(super) jwks_fetches: Family<ResultLabel, Counter>,
+    pub(super) jwks_keys_ignored: Family<ReasonLabel, Counter>,
     pub(super) jwks_keys: Gauge,
     pub(super) tokens_refused: Family<ReasonLabel, Counter>,
+    pub(super) build_info: Family<BuildLabels, Gauge>,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -127,128 +124,143 @@ impl Metrics {
     fn new() -> Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("otpost"),
-            outcomes: Family::default(),
-            admission: Seconds.new_metric(),
-            provider: Family::new_with_constructor(Seconds),
-            request: Seconds.new_metric(),
-            in_flight: Gauge::default(),
-            retries: Family::default(),
-            held: Family::default(),
-            sender_rests: Counter::default(),
-            resent: Counter::default(),
-            doubts: Family::default(),
-            gate_shut: Family::default(),
-            probes: Family::default(),
-            receipts: Family::default(),
+            of_process: Registry::default(),
+            requests: Family::default(),
+            requests_by_country: Family::default(),
+            request_queue_time: Family::new_with_constructor(Buckets(&REQUEST_BUCKETS)),
+            request_duration: Family::new_with_constructor(Buckets(&REQUEST_BUCKETS)),
+            requests_in_flight: Gauge::default(),
+            provider_request_duration: Family::new_with_constructor(Buckets(&PROVIDER_BUCKETS)),
+            provider_refusals: Family::default(),
+            message_segments: Family::default(),
+            send_retries: Family::default(),
+            sends_waiting: Family::default(),
+            sender_suspensions: Family::default(),
+            senders_suspended: Family::default(),
+            sending_paused: Family::default(),
+            circuit_breaker_open: Family::default(),
+            circuit_breaker_probes: Family::default(),
+            concurrency_limit: Family::default(),
+            concurrency_in_use: Family::default(),
+            prefetch: Family::default(),
+            in_doubt_repeated: Counter::default(),
+            in_doubt_resolutions: Family::default(),
+            delivery_reports: Family::default(),
+            delivery_report_codes: Family::default(),
             callbacks_refused: Family::default(),
-            checks: Family::default(),
-            store_failures: Family::default(),
-            store_faults: Family::default(),
+            limit_refusals: Family::default(),
+            verifications: Family::default(),
+            store_operation_duration: Family::new_with_constructor(Buckets(&STORE_BUCKETS)),
+            store_operation_errors: Family::default(),
+            store_unavailable: Family::default(),
             store_warnings: Family::default(),
-            publish_failures: Counter::default(),
-            unroutable: Counter::default(),
-            replies_ignored: Counter::default(),
+            publish_errors: Counter::default(),
+            results_unroutable: Counter::default(),
             replies_failed: Counter::default(),
-            dead_letters: Family::default(),
-            given_back: Counter::default(),
-            panics: Counter::default(),
-            connected: Family::default(),
-            connections_lost: Family::default(),
-            blocked: Family::default(),
-            http: Family::default(),
-            http_seconds: Seconds.new_metric(),
-            forwarded_unreadable: Counter::default(),
+            replies_ignored: Counter::default(),
+            dead_lettered: Family::default(),
+            deliveries_requeued: Counter::default(),
+            handler_panics: Counter::default(),
+            broker_connected: Family::default(),
+            broker_connections_lost: Family::default(),
+            broker_reconnects: Family::default(),
+            broker_blocked: Family::default(),
+            http_requests: Family::default(),
+            http_request_duration: Family::new_with_constructor(Buckets(&HTTP_BUCKETS)),
+            http_forwarded_unreadable: Counter::default(),
             http_connections_closed: Family::default(),
-            accept_failures: Counter::default(),
-            admin: Family::default(),
+            http_accept_errors: Counter::default(),
+            operator_requests: Family::default(),
             jwks_fetches: Family::default(),
-            jwks_ignored: Family::default(),
+            jwks_keys_ignored: Family::default(),
             jwks_keys: Gauge::default(),
             tokens_refused: Family::default(),
+            build_info: Family::default(),
         };
         metrics.register();
+        metrics.create_series();
         metrics
     }
 
     fn register(&mut self) {
-        let r = &mut self.registry;
-        r.register("outcomes", "Requests ended, by status and reason", self.outcomes.clone());
-        r.register_with_unit("admission", "Time to admit a request", Unit::Seconds, self.admission.clone());
-        r.register_with_unit("provider", "Time of a provider's answer", Unit::Seconds, self.provider.clone());
-        r.register_with_unit("request", "Delivery to confirmed result", Unit::Seconds, self.request.clone());
-        r.register("in_flight", "Deliveries in a handler", self.in_flight.clone());
-        r.register("retries", "Sends to be retried, by failure", self.retries.clone());
-        r.register("held", "Sends waiting, by what closed the gate", self.held.clone());
-        r.register(
-            "sender_rests",
-            "Senders that began to cool down after a refusal",
-            self.sender_rests.clone(),
+        self.of_process.register_collector(Box::new(process::ProcessCollector));
+        self.registry.register_collector(Box::new(queues::QueueCollector));
+        register!(self:
+            requests "Requests ended, by channel, status and reason";
+            requests_by_country "Requests for text messages ended, by country and status";
+            request_queue_time "Time from a request to its first handler" in Seconds;
+            request_duration "Time from a delivery to its confirmed result" in Seconds;
+            requests_in_flight "Deliveries in a handler";
+            provider_request_duration "Time of a provider's answer to a message" in Seconds;
+            provider_refusals "Messages that a provider refused, by the provider's number";
+            message_segments "Segments of accepted text messages";
+            send_retries "Sends to be retried, by failure";
+            sends_waiting "Sends that had to wait, by what closed the gate";
+            sender_suspensions "Senders that began to cool down after a refusal";
+            senders_suspended "Senders that are cooling down";
+            sending_paused "1 while this closes the send gate";
+            circuit_breaker_open "1 while the circuit breaker is open or half-open";
+            circuit_breaker_probes "Probes while the circuit breaker is open";
+            concurrency_limit "Messages that may be in flight to the provider";
+            concurrency_in_use "Messages in flight to the provider";
+            prefetch "Deliveries that the broker sends ahead of their acknowledgement";
+            in_doubt_repeated "In-doubt sends to be repeated";
+            in_doubt_resolutions "In-doubt sends resolved, by result";
+            delivery_reports "Delivery receipts, by status and result";
+            delivery_report_codes "Delivery receipts with an error, by the provider's number";
+            callbacks_refused "Calls to the webhooks refused";
+            limit_refusals "Requests refused by a limit";
+            verifications "Code checks, by verdict";
+            store_operation_duration "Time of an answer of the store, by operation" in Seconds;
+            store_operation_errors "Operations of the store that failed";
+            store_unavailable "Calls of the store without a usable answer, by cause";
+            store_warnings "Faults beside which the store works";
+            publish_errors "Messages that the broker did not confirm";
+            results_unroutable "Results that no queue took";
+            replies_failed "Replies that were not confirmed";
+            replies_ignored "Reply queues that are not allowed";
+            dead_lettered "Messages dead-lettered, by reason";
+            deliveries_requeued "Deliveries requeued";
+            handler_panics "Handlers that panicked";
+            broker_connected "1 while the broker is connected";
+            broker_connections_lost "Broker connections lost, and attempts that failed";
+            broker_reconnects "Broker connections opened after the first";
+            broker_blocked "1 while the broker blocks a publisher";
+            http_requests "HTTP requests, by route and status";
+            http_request_duration "Time of an HTTP answer" in Seconds;
+            http_forwarded_unreadable "Requests whose client address could not be read behind a trusted proxy";
+            http_connections_closed "HTTP connections that the server closed, by reason";
+            http_accept_errors "HTTP connections that were not accepted";
+            operator_requests "Operator queries over HTTP, by kind";
+            jwks_fetches "Fetches of published token keys";
+            jwks_keys_ignored "Published token keys left out, by reason";
+            jwks_keys "Published token keys in use";
+            tokens_refused "Callers' tokens refused, by the check that failed";
+            build_info "1, for the version and the commit of the binary";
         );
-        r.register("resent", "In-doubt sends to be repeated", self.resent.clone());
-        r.register("doubts", "In-doubt sends resolved, by answer", self.doubts.clone());
-        r.register("gate_shut", "1 while this closes the send gate", self.gate_shut.clone());
-        r.register("probes", "Probes while the circuit breaker is open", self.probes.clone());
-        r.register("receipts", "Receipts, by status and novelty", self.receipts.clone());
-        r.register("callbacks_refused", "Calls to the webhook refused", self.callbacks_refused.clone());
-        r.register("checks", "Code checks, by verdict", self.checks.clone());
-        r.register("store_failures", "Store calls that failed, by step", self.store_failures.clone());
-        r.register("store_faults", "Store calls without an answer, by cause", self.store_faults.clone());
-        r.register("store_warnings", "Faults beside which the store works", self.store_warnings.clone());
-        r.register(
-            "publish_failures",
-            "Messages that the broker did not confirm",
-            self.publish_failures.clone(),
-        );
-        r.register("results_unroutable", "Results that no queue took", self.unroutable.clone());
-        r.register("replies_failed", "Replies that were not confirmed", self.replies_failed.clone());
-        r.register("replies_ignored", "Reply queues that are not allowed", self.replies_ignored.clone());
-        r.register("dead_letters", "Messages dead-lettered, by reason", self.dead_letters.clone());
-        r.register("given_back", "Deliveries requeued", self.given_back.clone());
-        r.register("panics", "Handlers that panicked", self.panics.clone());
-        r.register("broker_connected", "1 while the broker is connected", self.connected.clone());
-        r.register("broker_connections_lost", "Broker connections lost", self.connections_lost.clone());
-        r.register("broker_blocked", "1 while the broker blocks a publisher", self.blocked.clone());
-        r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
-        r.register_with_unit(
-            "http_request",
-            "Time of an HTTP answer",
-            Unit::Seconds,
-            self.http_seconds.clone(),
-        );
-        r.register(
-            "forwarded_unreadable",
-            "Requests whose client address could not be read behind a trusted proxy",
-            self.forwarded_unreadable.clone(),
-        );
-        r.register(
-            "http_connections_closed",
-            "HTTP connections that the server closed, by reason",
-            self.http_connections_closed.clone(),
-        );
-        r.register(
-            "accept_failures",
-            "HTTP connections that were not accepted",
-            self.accept_failures.clone(),
-        );
-        r.register("admin_requests", "Operator queries over HTTP, by kind", self.admin.clone());
-        r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());
-        r.register("jwks_ignored", "Published token keys left out, by reason", self.jwks_ignored.clone());
-        r.register("jwks_keys", "Published token keys in use", self.jwks_keys.clone());
-        for reason in TokenRefusal::ALL.map(TokenRefusal::as_str) {
-            drop(self.tokens_refused.get_or_create(&ReasonLabel { reason }));
-        }
-        r.register(
-            "tokens_refused",
-            "Callers' tokens refused, by the check that failed",
-            self.tokens_refused.clone(),
-        );
+    }
+
+    fn render(&self) -> String {
+        let mut rendered = String::with_capacity(64 * 1024);
+        text::encode_registry(&mut rendered, &self.registry)
+            .and_then(|()| text::encode(&mut rendered, &self.of_process))
+            .expect("writing to a string cannot fail");
+        rendered
     }
 }
 
+/// In the OpenMetrics format.
 pub fn render() -> String {
-    let mut rendered = String::with_capacity(16 * 1024);
-    text::encode(&mut rendered, &METRICS.registry).expect("writing to a string cannot fail");
-    rendered
+    METRICS.render()
+}
+
+/// Makes a series exist, at 0 if it is new.
+pub(super) fn create<Labels, Metric, New>(family: &Family<Labels, Metric, New>, labels: &Labels)
+where
+    Labels: Clone + Hash + Eq,
+    New: MetricConstructor<Metric>,
+{
+    drop(family.get_or_create(labels));
 }
 
 pub(super) fn observe(histogram: &Histogram, elapsed: Duration) {

@@ -26,6 +26,7 @@ mod inspect;
 mod log_level;
 mod log_lines;
 mod logs;
+mod metrics;
 mod model;
 mod page;
 #[path = "../../fuzz/src/lib.rs"]

@@ -304,7 +304,7 @@ async fn every_query_of_an_operator_is_in_the_audit_log() {
 /// The queries of operators that this process has counted.
 fn admin_requests() -> u64 {
     let metrics = otpost::telemetry::metrics::render();
-    let counts = metrics.lines().filter(|line| line.starts_with("otpost_admin_requests_total{"));
+    let counts = metrics.lines().filter(|line| line.starts_with("otpost_operator_requests_total{"));
     counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().expect("a count")).sum()
 }
 

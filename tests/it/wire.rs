@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use otpost::domain::channel::Channel;
 use otpost::domain::delivery_event::{DeliveryEvent, DeliveryEventStatus};
 use otpost::domain::json::Shape;
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
+use otpost::domain::reached_limit::ReachedLimit;
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
 use otpost::domain::request::error::RequestError;
 use otpost::domain::request::{AutofillField, SendRequest};
@@ -72,7 +74,7 @@ fn not_sent(status: Status, error: OutcomeError) -> Outcome {
 
 /// Each kind of result by the name of its golden file.
 fn results() -> Vec<(&'static str, Outcome, bool)> {
-    let limited = OutcomeError { retry_after: Some(3_140), ..OutcomeError::of(ErrorCode::RateLimited) };
+    let limited = OutcomeError::limited(ReachedLimit::NumberDay, Duration::from_secs(3_140));
     let refused =
         OutcomeError { provider_code: Some(21_610), ..OutcomeError::of(ErrorCode::ProviderRejected) };
     let invalid =

@@ -291,12 +291,13 @@ impl Supervisor {
         };
         self.is_unanswered = false;
         if is_declared && !*self.consuming.borrow() {
-            events::broker_connected(ROLE, Some(self.of), session.place.as_deref());
+            events::broker_restored(ROLE, Some(self.of), session.place.as_deref());
         }
         self.consuming.send_if_modified(|consuming| std::mem::replace(consuming, is_declared) != is_declared);
     }
 
     fn consuming_with(&self, prefetch: u16) -> Phase {
+        events::prefetch_set(self.of, prefetch);
         if prefetch < self.settings.prefetch { Phase::Cautious } else { Phase::Consuming }
     }
 }

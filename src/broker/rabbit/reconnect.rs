@@ -38,6 +38,7 @@ const STEADY: Duration = Duration::from_secs(10);
 impl ReconnectBackoff {
     /// Without a channel the connection serves all channels.
     pub(super) fn new(role: &'static str, channel: Option<Channel>) -> ReconnectBackoff {
+        events::broker_connecting(role, channel);
         ReconnectBackoff { role, channel, delays: delays(), declarations: 0, logged: None }
     }
 

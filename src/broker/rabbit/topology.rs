@@ -22,6 +22,7 @@ use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_k
 use crate::domain::channel;
 use crate::domain::scaling::QueueDepth;
 use crate::telemetry::events;
+use crate::telemetry::metrics::words::DEAD_LETTERS;
 
 /// A session begins without the answer.
 const BIND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -252,6 +253,21 @@ pub(super) async fn read_queue(channel: &Channel, name: &str) -> Result<QueueDep
     let answer = channel.queue_declare(name.into(), options, FieldTable::default());
     let queue = within("read a queue", RPC_TIMEOUT, answer).await?;
     Ok(QueueDepth { ready: queue.message_count(), consumers: queue.consumer_count() })
+}
+
+/// Reads a consumer's queue and the dead letters for the metrics, on an AMQP channel of its own, which a refusal closes.
+pub(super) async fn read_depths(
+    connection: &Connection,
+    names: &Names,
+    of: channel::Channel,
+) -> Result<(), RabbitError> {
+    let channel = open(connection).await?;
+    for (queue, name) in [(of.as_str(), names.requests_of(of)), (DEAD_LETTERS, names.dead_letters())] {
+        let depth = read_queue(&channel, &name).await?;
+        events::queue_read(queue, depth.ready, depth.consumers);
+    }
+    close_channel(&channel).await;
+    Ok(())
 }
 
 async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<Declared, RabbitError> {

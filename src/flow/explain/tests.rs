@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::domain::history::PoisonCause;
 use crate::domain::receipt::DeliveryStatus;
@@ -125,14 +127,15 @@ fn every_stored_word_has_its_own_sentence() {
 
 #[test]
 fn the_end_has_its_reason_and_the_time_of_a_possible_retry() {
-    let limited = OutcomeError { retry_after: Some(30), ..OutcomeError::of(ErrorCode::RateLimited) };
+    let limited = OutcomeError::limited(ReachedLimit::User, Duration::from_secs(30));
     let record = ended(Status::Rejected, Some(limited), history_of([]));
     let explanation = explanation(&record);
     assert_eq!(
         explanation.timeline[0].text,
-        "ended as rejected, rate_limited: a limit of sends or of wrong attempts is reached; a new request may succeed after 30 s"
+        "ended as rejected, rate_limited: a limit of sends or of wrong attempts is reached (limit: user); a new request may succeed after 30 s"
     );
     assert_eq!((explanation.timeline[0].what, explanation.timeline[0].retry_after), ("ended", Some(30)));
+    assert_eq!(explanation.timeline[0].limit, Some("user"));
     assert_eq!(
         (explanation.status, explanation.reason),
         (Some(Status::Rejected), Some(ErrorCode::RateLimited))

@@ -118,6 +118,7 @@ fn class_of_code(provider_code: u32) -> Option<Class> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::provider_codes::is_known;
 
     #[test]
     fn an_error_number_is_read_beside_odd_members() {
@@ -208,6 +209,15 @@ mod tests {
         let is_senders =
             |provider_code: &u32| class_of_code(*provider_code) == Some(Class::Refused(Scope::Sender));
         assert_eq!(on_page, (10_000..100_000).filter(is_senders).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_metrics_count_every_number_that_decides_by_itself() {
+        let decides = |code: &u32| {
+            class_of_code(*code).is_some() || refusal_reason(Some(*code)) != RefusalReason::Other
+        };
+        let unknown: Vec<u32> = (10_000..100_000).filter(decides).filter(|code| !is_known(*code)).collect();
+        assert_eq!(unknown, [0_u32; 0]);
     }
 
     #[test]

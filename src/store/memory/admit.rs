@@ -8,6 +8,7 @@ use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
+use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::retention::{OUTCOME_KEPT, REJECTION_KEPT};
@@ -81,13 +82,12 @@ impl State {
         if let Some(country) = input.country {
             self.check_suppression(ErrorCode::Blocked, &SuppressionKey::Country(country.to_owned()), now)?;
         }
-        let limited = self.limited_for(&input.lease.subject, input.limits, now);
-        if !limited.is_zero() {
-            return Err(OutcomeError::after(ErrorCode::RateLimited, limited));
+        if let Some((limit, wait)) = self.reached_limit(&input.lease.subject, input.limits, now) {
+            return Err(OutcomeError::limited(limit, wait));
         }
         let cooldown = self.cooldown(recipient, now);
         if !cooldown.is_zero() {
-            return Err(OutcomeError::after(ErrorCode::Cooldown, cooldown));
+            return Err(OutcomeError::limited(ReachedLimit::Cooldown, cooldown));
         }
         Ok(())
     }
@@ -109,14 +109,26 @@ impl State {
         })
     }
 
-    /// The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be
-    /// checked is not worth a message.
-    fn limited_for(&self, subject: &LimitSubject<'_>, limits: &Limits, now: UnixMillis) -> Duration {
+    /// The limit with the longest wait, and the time until every limit allows one more send. Wrong attempts limit sends, too:
+    /// a code that could not be checked is not worth a message.
+    fn reached_limit(
+        &self,
+        subject: &LimitSubject<'_>,
+        limits: &Limits,
+        now: UnixMillis,
+    ) -> Option<(ReachedLimit, Duration)> {
         let wait = |limit: Limit| {
             let digest = subject.digest(limit.log())?;
-            Some(self.logs.wait((limit.log(), digest), limits[limit], now))
+            let wait = self.logs.wait((limit.log(), digest), limits[limit], now);
+            (!wait.is_zero()).then_some((limit.into(), wait))
         };
-        Limit::ALL.into_iter().filter_map(wait).max().unwrap_or_default()
+        // Of limits with one wait those of the recipient come first.
+        let own = [Limit::Recipient, Limit::RecipientDay, Limit::Wrong, Limit::Refunds];
+        let of_subject = [Limit::User, Limit::Ip, Limit::Network, Limit::All];
+        own.into_iter()
+            .chain(of_subject)
+            .filter_map(wait)
+            .reduce(|longest, other| if other.1 > longest.1 { other } else { longest })
     }
 
     /// After its time the cooldown goes on while the request that started it may still be sent. So, unless the
@@ -165,12 +177,14 @@ impl State {
         now: UnixMillis,
     ) -> Usage {
         let recipient = subject.recipient;
+        let reached = self.reached_limit(subject, limits, now);
         let used = |limit: Limit| self.logs.used((limit.log(), recipient), limits[limit].window, now);
         Usage {
             used: used(Limit::Recipient),
             used_day: used(Limit::RecipientDay),
             wrong_attempts: used(Limit::Wrong),
-            limited_for: self.limited_for(subject, limits, now),
+            limited_for: reached.map_or(Duration::ZERO, |(_, wait)| wait),
+            limited_by: reached.map(|(limit, _)| limit),
             cooldown_left: self.cooldown(recipient, now),
             has_record: request_id.is_some_and(|id| self.record(recipient, id, now).is_some()),
         }

@@ -4,7 +4,7 @@
 --          from which on a request is a crash suspect, Bc0 purpose, Bc0 code facts of the challenge to start, Hc0 error to reject a
 --          new request with, or empty, Bc0 text of the request id, empty for a UUID; then the history. With more than one
 --          shard also what was read and charged outside: I6 end of the country's suppression (0: none), I4 its provider code, I6
---          longest wait of the refused charges, Hc0 charges made, Hc0 charges found, of an earlier call
+--          longest wait of the refused charges, B number of its limit, Hc0 charges made, Hc0 charges found, of an earlier call
 -- Answers  with more than one shard after the record's CHARGES, see charges.lua;
 --          n NEW: granted, a new request with the proposed challenge
 --          c NEW FACTS: granted, a new request that continues the pending challenge with these code facts
@@ -20,7 +20,8 @@
 --   GRANT  I6 now, H attempt, I6 its start, H attempts in doubt, H unfinished leases, I6 admission, I6 expiry, I6 deadline, Bc0 code
 --          facts
 
--- Reasons of a rejection, and the form of an outcome that is one, as `records.rs` reads them.
+-- Reasons of a rejection, and the form of an outcome that is one, as `records.rs` reads them. The error of a rejection is empty, the
+-- given one, or of `rate_limited` B number of the limit.
 local REASON = {given_error = 0, expired = 1, suppressed = 2, blocked = 3, rate_limited = 4, cooldown = 5}
 local REJECTION_FORM = 2
 
@@ -71,7 +72,7 @@ local function continued_challenge(c, s, purpose, proposed_facts, now)
   if continues then return expires, sub(packed, facts_at, after - 1) end
 end
 
--- The obstacle to a new request: a reason, the time until it ends if it does, and a provider code.
+-- The obstacle to a new request: a reason, the time until it ends if it does, a provider code, and the number of a limit.
 local function rejection_reason(c, s, country, outside, deadline, keys, stored, now)
   if deadline - now < c.time_left_min then return REASON.expired, 0, 0 end
   if s.suppressed_until > now then
@@ -85,8 +86,9 @@ local function rejection_reason(c, s, country, outside, deadline, keys, stored, 
     local till = outside.suppressed_until
     return REASON.blocked, till == NO_END and 0 or till - now, outside.suppression_code
   end
-  local left = max(limited_for(c, s, keys, 4, stored, now), outside and outside.wait or 0)
-  if left > 0 then return REASON.rate_limited, left, 0 end
+  local left, number = limited_for(c, s, keys, 4, stored, now)
+  if outside and outside.wait > left then left, number = outside.wait, outside.limit end
+  if left > 0 then return REASON.rate_limited, left, 0, number end
   left = cooldown_left(s, prefix_of(keys[1]), sub(keys[1], -16), now)
   if left > 0 then return REASON.cooldown, left, 0 end
 end
@@ -157,11 +159,12 @@ local function admit(keys, args)
   if not is_read then continued_expires = nil end
   local facts, expires = continued_facts or proposed_facts, continued_expires or now + c.code_life
   local deadline = min(requested_at + c.code_life, expires, not_after)
-  local reason, left, code
+  local reason, left, code, number
   if rejection_error ~= '' then
     reason, left, code = REASON.given_error, 0, 0
   else
-    reason, left, code = rejection_reason(c, s, stored[3], outside, deadline, keys, stored, now)
+    reason, left, code, number = rejection_reason(c, s, stored[3], outside, deadline, keys, stored, now)
+    if number then rejection_error = pack('>B', number) end
   end
   if reason then
     local answer = reject(c, keys, s, at_plain_key, token, purpose, history, reason, left, code, rejection_error, id_text, now)

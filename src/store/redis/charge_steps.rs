@@ -126,14 +126,16 @@ impl RedisStore {
         let (mut charges, mut failure) = (AdmissionCharges::default(), None);
         for charged in in_logs {
             match charged {
-                Ok((log, digest, ChargeAnswer::Made(at))) => charges.in_logs.push(Charge { log, digest, at }),
-                Ok((.., ChargeAnswer::Refused(wait))) => charges.wait = charges.wait.max(wait),
+                Ok((limit, digest, ChargeAnswer::Made(at))) => {
+                    charges.in_logs.push(Charge { log: limit.log(), digest, at });
+                }
+                Ok((limit, _, ChargeAnswer::Refused(wait))) => charges.refused(limit, wait),
                 Err(error) => failure = Some(error),
             }
         }
         match place {
             Ok(Some(Taken::Place(place))) => charges.place = Some(place),
-            Ok(Some(Taken::Refused(wait))) => charges.wait = charges.wait.max(wait),
+            Ok(Some(Taken::Refused(wait))) => charges.refused(Limit::All, wait),
             Ok(None) => {}
             Err(error) => failure = Some(error),
         }
@@ -154,14 +156,14 @@ impl RedisStore {
         digest: Digest16,
         limits: &Limits,
         member: &[u8],
-    ) -> Result<(EventLog, Digest16, ChargeAnswer), StoreError> {
-        let (log, quota) = (limit.log(), limits[limit]);
+    ) -> Result<(Limit, Digest16, ChargeAnswer), StoreError> {
+        let quota = limits[limit];
         let call = self
-            .call(Step::Charge, &[self.keys.subject_log(log, &digest, false)])
+            .call(Step::Charge, &[self.keys.subject_log(limit.log(), &digest, false)])
             .arg(self.settings().pack())
             .arg(Packer::new().u32(quota.count).u48(millis(quota.window)).done())
             .arg(member);
-        Ok((log, digest, self.run("charge", &call, ChargeAnswer::read).await?))
+        Ok((limit, digest, self.run("charge", &call, ChargeAnswer::read).await?))
     }
 
     /// Makes the logs and places agree with the record of a request.
@@ -222,11 +224,17 @@ impl RedisStore {
             request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id, &subject.recipient));
         let settings = CallSettings { limits: Some((None, limits)), ..self.settings() };
         let call = self.usage_call(&[recipient.clone(), request, recipient], settings, request_id, limits);
-        let waits =
-            subject_limits(subject, limits).map(|(limit, digest)| self.charge_wait(limit, digest, limits));
-        let (usage, waits) = tokio::try_join!(self.run("usage", &call, replies::usage), try_join_all(waits))?;
-        let limited_for = waits.into_iter().chain([usage.limited_for]).max().unwrap_or_default();
-        Ok(Usage { limited_for, ..usage })
+        let waits = subject_limits(subject, limits).map(async |(limit, digest)| {
+            self.charge_wait(limit, digest, limits).await.map(|wait| (limit, wait))
+        });
+        let (mut usage, waits) =
+            tokio::try_join!(self.run("usage", &call, replies::usage), try_join_all(waits))?;
+        for (limit, wait) in waits {
+            if wait > usage.limited_for {
+                (usage.limited_for, usage.limited_by) = (wait, Some(limit.into()));
+            }
+        }
+        Ok(usage)
     }
 
     async fn charge_wait(

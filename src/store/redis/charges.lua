@@ -9,7 +9,7 @@ function charges.before(charged, is_refunded, answer) return pack('>BBc0', is_re
 
 function charges.read_outside(packed)
   local outside = {}
-  outside.suppressed_until, outside.suppression_code, outside.wait, outside.charges = read('>I6I4I6Hc0', packed)
+  outside.suppressed_until, outside.suppression_code, outside.wait, outside.limit, outside.charges = read('>I6I4I6BHc0', packed)
   return outside
 end
 

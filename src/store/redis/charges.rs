@@ -4,7 +4,8 @@ use super::pack::{Packer, Unpacker};
 use super::places::Place;
 use super::shard_state::CountrySuppression;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::limit::EventLog;
+use crate::domain::limit::{EventLog, Limit};
+use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::time::{UnixMillis, millis};
 use std::time::Duration;
 
@@ -76,12 +77,18 @@ impl ChargeAnswer {
 #[derive(Default)]
 pub(super) struct AdmissionCharges {
     pub(super) in_logs: Vec<Charge>,
-    /// The longest of those refused.
-    pub(super) wait: Duration,
+    /// The longest of those refused, and its limit.
+    pub(super) refusal: Option<(ReachedLimit, Duration)>,
     pub(super) place: Option<Place>,
 }
 
 impl AdmissionCharges {
+    pub(super) fn refused(&mut self, limit: Limit, wait: Duration) {
+        if self.refusal.is_none_or(|(_, longest)| wait > longest) {
+            self.refusal = Some((limit.into(), wait));
+        }
+    }
+
     /// As `charges.read_outside` reads it.
     pub(super) fn pack(&self, country: Option<CountrySuppression>) -> Vec<u8> {
         let place = self.place.as_ref().map(Charge::of_place);
@@ -90,7 +97,8 @@ impl AdmissionCharges {
         Packer::new()
             .u48(country.map_or(0, |country| country.until))
             .u32(country.map_or(0, |country| country.provider_code))
-            .u48(millis(self.wait))
+            .u48(self.refusal.map_or(0, |(_, wait)| millis(wait)))
+            .u8(self.refusal.map_or(0, |(limit, _)| limit.stored()))
             .long(&charges)
             .done()
     }

@@ -5,7 +5,7 @@
 --   I6 time (0: the server's), I6 code life, I4 lease duration, I4 cooldown, B wrong attempts per challenge,
 --   I4 time left at least, I4 least life left of a continued challenge, I4 rejection kept, I4 outcome kept, I4 challenge kept after its
 --   expiry, B recent requests at most, H entries of a log at most, B number of limits, then each: B kind (the log that it counts),
---   I4 count, I6 window; then the ids of our code keys, as ',ID,ID,' (a challenge of another key is not continued)
+--   B number of the limit, I4 count, I6 window; then the ids of our code keys, as ',ID,ID,' (a challenge of another key is not continued)
 -- A limit that is off, or whose digest the request does not have, is not in the list. The subject logs follow each other
 -- in KEYS, in the order of the list.
 local SENDS, WRONG, REFUNDS, SUBJECT_PACKED, SUBJECT_LIST = 1, 2, 3, 4, 5
@@ -20,7 +20,7 @@ local function settings_of(packed_settings)
   c.window = DAY
   for _ = 1, count do
     local limit = {}
-    limit.kind, limit.count, limit.window, at = read('>BI4I6', packed_settings, at)
+    limit.kind, limit.number, limit.count, limit.window, at = read('>BBI4I6', packed_settings, at)
     local limits = limit.kind >= SUBJECT_PACKED and c.subject_limits or c.recipient_limits
     limits[#limits + 1] = limit
     if limit.kind == SENDS then c.window = max(c.window, limit.window) end
@@ -96,23 +96,27 @@ local function own_wait(limit, s, now)
   return time_until_allowed(log, width, limit.count, limit.window, now)
 end
 
--- The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be checked is not worth a
+-- The time until every limit allows one more send, and the number of the limit with the longest wait. Wrong attempts limit sends, too: a code that could not be checked is not worth a
 -- message. `stored[i]` is the value at `keys[i]`; the subject logs begin at `first`.
 local function limited_for(c, s, keys, first, stored, now)
-  local left = 0
+  local left, number = 0, 0
   expect_no_other_type(c, keys, first, stored)
-  for _, limit in ipairs(c.recipient_limits) do left = max(left, own_wait(limit, s, now)) end
+  for _, limit in ipairs(c.recipient_limits) do
+    local wait = own_wait(limit, s, now)
+    if wait > left then left, number = wait, limit.number end
+  end
   for n, limit in ipairs(c.subject_limits) do
-    local key = keys[first + n - 1]
+    local key, wait = keys[first + n - 1], 0
     if limit.kind == SUBJECT_PACKED then
       local log = read_subject_log(key, stored[first + n - 1])
-      if log then left = max(left, time_until_allowed(log, 6, limit.count, limit.window, now)) end
+      if log then wait = time_until_allowed(log, 6, limit.count, limit.window, now) end
     else
       local blocking = call('LINDEX', key, -limit.count)
-      if blocking then left = max(left, parse_time(blocking) + limit.window - now) end
+      if blocking then wait = parse_time(blocking) + limit.window - now end
     end
+    if wait > left then left, number = wait, limit.number end
   end
-  return left
+  return left, number
 end
 
 local function charge_subject_logs(c, keys, first, stored, now)

@@ -3,8 +3,8 @@
 -- Usage: a subject's use of its limits.
 -- KEYS     recipient, request (a placeholder where unused), a placeholder, then the subject logs
 -- ARGV     settings; B a request is given, I6 window of the recipient's first limit
--- Answers  I4 sends in the window, I4 sends in a day, I4 wrong attempts in an hour, I6 time until no limit applies, I6 cooldown left,
---          B has a record
+-- Answers  I4 sends in the window, I4 sends in a day, I4 wrong attempts in an hour, I6 time until no limit applies, B number of the
+--          limit of that time (0: none), I6 cooldown left, B has a record
 local function usage(keys, args)
   local c = settings_of(args[1])
   local has_request, window = read('>BI6', args[2])
@@ -22,8 +22,9 @@ local function usage(keys, args)
       has_record = 1
     end
   end
-  return pack('>I4I4I4I6I6B', count_inside(s.sends, REQUEST_ENTRY_BYTES, window, now), count_inside(s.sends, REQUEST_ENTRY_BYTES, DAY, now),
-    count_inside(s.wrong, CHECK_ENTRY_BYTES, HOUR, now), limited_for(c, s, keys, 4, stored, now),
+  local left, number = limited_for(c, s, keys, 4, stored, now)
+  return pack('>I4I4I4I6BI6B', count_inside(s.sends, REQUEST_ENTRY_BYTES, window, now), count_inside(s.sends, REQUEST_ENTRY_BYTES, DAY, now),
+    count_inside(s.wrong, CHECK_ENTRY_BYTES, HOUR, now), left, number,
     cooldown_left(s, prefix_of(keys[1]), recipient, now), has_record)
 end
 

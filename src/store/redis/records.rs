@@ -9,6 +9,7 @@ use super::pack::Unpacker;
 use crate::domain::history::{Attempt, HistoryEntry, HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
+use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{NO_PROVIDER_CODE, is_word};
 
@@ -100,6 +101,7 @@ enum PackedMessageId<'a> {
     Text(&'a str),
 }
 
+/// Of an error that no limit caused: those of limits are rejections.
 #[derive(Serialize, Deserialize)]
 struct PackedError<'a> {
     code: u8,
@@ -172,11 +174,20 @@ fn read_rejection(bytes: &[u8]) -> Option<Outcome> {
             (&PACKED, rest) => postcard::from_bytes::<PackedError<'_>>(rest).ok()?.read(),
             _ => return None,
         },
-        Some(place) => OutcomeError {
-            provider_code: (provider_code != NO_PROVIDER_CODE).then_some(provider_code),
-            retry_after: (retry_after > 0).then_some(retry_after.into()),
-            ..OutcomeError::of(*REJECTION_REASONS.get(place)?)
-        },
+        Some(place) => {
+            let code = *REJECTION_REASONS.get(place)?;
+            OutcomeError {
+                provider_code: (provider_code != NO_PROVIDER_CODE).then_some(provider_code),
+                retry_after: (retry_after > 0).then_some(retry_after.into()),
+                limit: match code {
+                    // An older version stored none.
+                    ErrorCode::RateLimited => error.first().copied().and_then(ReachedLimit::from_stored),
+                    ErrorCode::Cooldown => Some(ReachedLimit::Cooldown),
+                    _ => None,
+                },
+                ..OutcomeError::of(code)
+            }
+        }
     };
     let rejected = Outcome::with_error(Status::Rejected, at, purpose, error);
     Some(Outcome { history: read_history(words.rest())?, ..rejected })
@@ -303,6 +314,7 @@ impl<'a> PackedError<'a> {
             detail: self.detail.map(str::to_owned),
             provider_code: self.provider_code,
             retry_after: self.retry_after,
+            limit: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::records::{read_completion, read_history};
 use super::values::{CodeFacts, InProgress, Recipient, Record};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::keyed_digest::Digest16;
+use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
@@ -230,6 +231,7 @@ pub(super) fn usage(answer: &[u8]) -> Option<Usage> {
         used_day: words.u32()?,
         wrong_attempts: words.u32()?,
         limited_for: millis(&mut words)?,
+        limited_by: ReachedLimit::from_stored(words.u8()?),
         cooldown_left: millis(&mut words)?,
         has_record: words.u8()? == 1,
     })

@@ -1,11 +1,13 @@
 //! Runs the call of a step, and reads its answer.
 
 use std::sync::MutexGuard;
+use std::time::Instant;
 
 use super::connection::Answer;
 use super::step_call::Call;
 use super::{RedisStore, keys, opening};
 use crate::store::{Damaged, StoreError, StoreFault};
+use crate::telemetry::events;
 
 impl RedisStore {
     pub(super) async fn run<T>(
@@ -18,6 +20,18 @@ impl RedisStore {
     }
 
     pub(super) async fn run_unwatched<T>(
+        &self,
+        step: &'static str,
+        call: &Call<'_>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let began = Instant::now();
+        let answer = self.run_unmeasured(step, call, read).await;
+        events::store_operation_ended(step, began.elapsed(), answer.is_err());
+        answer
+    }
+
+    async fn run_unmeasured<T>(
         &self,
         step: &'static str,
         call: &Call<'_>,

@@ -7,6 +7,7 @@ use super::pack::{NO_END, Packer};
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits, Quota};
+use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::suppression::{NewSuppression, SuppressionTarget};
 use crate::domain::time::millis;
 use crate::store::retention::{
@@ -69,7 +70,7 @@ impl CallSettings<'_> {
         let cooldown = self.limits.map_or(Duration::ZERO, |(_, limits)| limits.cooldown);
         let wrong_per_challenge = self.limits.map_or(0, |(_, limits)| limits.wrong_per_challenge);
         let list = self.limit_list();
-        let sends = list.iter().filter(|(log, _)| *log == SENDS).map(|(_, quota)| quota.count).max();
+        let sends = list.iter().filter(|(kind, ..)| *kind == SENDS).map(|(.., quota)| quota.count).max();
         let packed = Packer::new()
             .u48(self.time)
             .u48(millis(self.code_life))
@@ -84,26 +85,27 @@ impl CallSettings<'_> {
             .u8(u8::try_from(RECENT_MAX).expect("a small number"))
             .u16(sends.unwrap_or(0).max(ENTRIES))
             .u8(u8::try_from(list.len()).expect("there are few limits"));
-        let add = |packed: Packer, (log, quota): &(u8, Quota)| {
-            packed.u8(*log).u32(quota.count).u48(millis(quota.window))
+        let add = |packed: Packer, (kind, limit, quota): &(u8, Limit, Quota)| {
+            let number = ReachedLimit::from(*limit).stored();
+            packed.u8(*kind).u8(number).u32(quota.count).u48(millis(quota.window))
         };
         list.iter().fold(packed, add).bytes(self.code_key_ids.as_bytes()).done()
     }
 
-    /// The limits that are on, each with its log.
-    fn limit_list(&self) -> Vec<(u8, Quota)> {
+    /// The limits that are on, each with the kind of its log.
+    fn limit_list(&self) -> Vec<(u8, Limit, Quota)> {
         let Some((subject, limits)) = self.limits else { return Vec::new() };
         let own = |limit: &Limit| match limit.log() {
-            EventLog::Sends => Some((SENDS, limits[*limit])),
-            EventLog::Wrong => Some((WRONG, limits[*limit])),
-            EventLog::Refunds => Some((REFUNDS, limits[*limit])),
+            EventLog::Sends => Some((SENDS, *limit, limits[*limit])),
+            EventLog::Wrong => Some((WRONG, *limit, limits[*limit])),
+            EventLog::Refunds => Some((REFUNDS, *limit, limits[*limit])),
             _ => None,
         };
-        let is_on = |(_, quota): &(u8, Quota)| quota.count > 0;
+        let is_on = |(.., quota): &(u8, Limit, Quota)| quota.count > 0;
         let shared = subject.into_iter().flat_map(|subject| subject_limits(subject, limits));
         let log_of = |(limit, _): (Limit, Digest16)| {
             let quota = limits[limit];
-            (if quota.count >= LIST_FROM { SUBJECT_LIST } else { SUBJECT_PACKED }, quota)
+            (if quota.count >= LIST_FROM { SUBJECT_LIST } else { SUBJECT_PACKED }, limit, quota)
         };
         Limit::ALL.iter().filter_map(own).filter(is_on).chain(shared.map(log_of)).collect()
     }

@@ -9,16 +9,41 @@ use tracing::{debug, error, info, warn};
 
 use crate::domain::channel::Channel;
 use crate::domain::time::millis;
-use crate::telemetry::metrics::{BlockedLabel, METRICS, RoleLabel};
+use crate::telemetry::metrics::{BlockedLabel, METRICS, RoleLabel, create};
 
 fn role_label(role: &'static str, channel: Option<Channel>) -> RoleLabel {
     RoleLabel { role, channel: channel.map_or("", Channel::as_str) }
 }
 
+/// A role begins: its series exist from now on.
+pub fn broker_connecting(role: &'static str, channel: Option<Channel>) {
+    let label = role_label(role, channel);
+    create(&METRICS.broker_connected, &label);
+    create(&METRICS.broker_connections_lost, &label);
+    create(&METRICS.broker_reconnects, &label);
+    if channel.is_none() {
+        create(&METRICS.broker_blocked, &BlockedLabel { role });
+    }
+}
+
+/// The roles that have been connected.
+static CONNECTED: Mutex<BTreeSet<(&str, Option<Channel>)>> = Mutex::new(BTreeSet::new());
+
 /// Without a channel the connection serves all channels. `host` is its place in `AMQP_URL`, if there are several.
 pub fn broker_connected(role: &'static str, channel: Option<Channel>, host: Option<&str>) {
     forget_blocked(role);
-    METRICS.connected.get_or_create(&role_label(role, channel)).set(1);
+    let label = role_label(role, channel);
+    METRICS.broker_connected.get_or_create(&label).set(1);
+    let reconnects = METRICS.broker_reconnects.get_or_create(&label);
+    if !CONNECTED.lock().unwrap_or_else(PoisonError::into_inner).insert((role, channel)) {
+        reconnects.inc();
+    }
+    info!(role, channel = channel.map(Channel::as_str), host, "broker connected");
+}
+
+/// The topology is as it should be again, over the same connection.
+pub fn broker_restored(role: &'static str, channel: Option<Channel>, host: Option<&str>) {
+    METRICS.broker_connected.get_or_create(&role_label(role, channel)).set(1);
     info!(role, channel = channel.map(Channel::as_str), host, "broker connected");
 }
 
@@ -40,8 +65,8 @@ pub fn broker_lost(
 }
 
 fn count_lost(role: &'static str, channel: Option<Channel>) {
-    METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
-    METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
+    METRICS.broker_connected.get_or_create(&role_label(role, channel)).set(0);
+    METRICS.broker_connections_lost.get_or_create(&role_label(role, channel)).inc();
     forget_blocked(role);
 }
 
@@ -81,7 +106,7 @@ pub fn broker_not_replaced(
 
 pub fn broker_closed(role: &'static str, channel: Option<Channel>) {
     forget_blocked(role);
-    METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
+    METRICS.broker_connected.get_or_create(&role_label(role, channel)).set(0);
     info!(role, channel = channel.map(Channel::as_str), "broker connection closed");
 }
 
@@ -101,7 +126,7 @@ static BLOCKED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
 /// The broker is low on memory or disk (`connection.blocked`).
 pub fn broker_blocked(role: &'static str, reason: &str) {
-    METRICS.blocked.get_or_create(&BlockedLabel { role }).set(1);
+    METRICS.broker_blocked.get_or_create(&BlockedLabel { role }).set(1);
     let mut blocked = BLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_first = blocked.is_empty();
     match blocked.insert(role) && is_first {
@@ -124,7 +149,7 @@ pub fn broker_unblocked(role: &'static str) {
 fn forget_blocked(role: &'static str) -> bool {
     let was_blocked = BLOCKED.lock().unwrap_or_else(PoisonError::into_inner).remove(role);
     if was_blocked {
-        METRICS.blocked.get_or_create(&BlockedLabel { role }).set(0);
+        METRICS.broker_blocked.get_or_create(&BlockedLabel { role }).set(0);
     }
     was_blocked
 }
@@ -138,13 +163,13 @@ pub fn topology_refused(
     retry_in: Option<Duration>,
 ) {
     if retry_in.is_some() {
-        METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
+        METRICS.broker_connected.get_or_create(&role_label(role, channel)).set(0);
     }
     let retry_in_ms = retry_in.map(millis);
     error!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "topology refused");
 }
 
 pub fn result_unroutable(message_id: &str) {
-    METRICS.unroutable.inc();
+    METRICS.results_unroutable.inc();
     debug!(message_id, "no queue was bound for a result");
 }

@@ -10,9 +10,8 @@ use crate::domain::time::millis;
 use crate::telemetry::metrics::{METRICS, ReasonLabel};
 use crate::telemetry::repeats::{About, repeating};
 
-/// `step` is the operation, the value of the metric's label. An outage of the whole store has a line of its own, [`store_unavailable`].
+/// An outage of the whole store has a line of its own, [`store_unavailable`].
 pub fn store_failed(step: &'static str, error: &impl Display, is_outage: bool, retry_in: Option<Duration>) {
-    METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
     let retry_in_ms = retry_in.map(millis);
     if is_outage {
         debug!(operation = step, %error, retry_in_ms, "store call failed");
@@ -23,7 +22,7 @@ pub fn store_failed(step: &'static str, error: &impl Display, is_outage: bool, r
 
 /// Counts a call without a usable answer.
 pub fn store_call_unanswered(reason: &'static str) {
-    METRICS.store_faults.get_or_create(&ReasonLabel { reason }).inc();
+    METRICS.store_unavailable.get_or_create(&ReasonLabel { reason }).inc();
 }
 
 /// `fault` says what to do. `failures` counts the calls that failed for this reason since its last line, `seconds` is the age of the

@@ -272,6 +272,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     limits::a_users_limit_spans_recipients(store).await;
     limits::a_networks_limit_spans_recipients_and_is_refunded(store).await;
     limits::a_refund_frees_only_what_its_request_was_charged(store).await;
+    limits::a_rejection_names_its_limit(store).await;
     the_first_outcome_stays(store).await;
     claims::keeps_its_promises(store).await;
     code_request::keeps_its_promises(store).await;

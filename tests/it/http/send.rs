@@ -293,7 +293,7 @@ async fn an_unreadable_forwarded_hop_ends_the_walk_at_the_nearest_trusted_addres
 async fn an_unreadable_forwarded_hop_is_counted() {
     let counted = || {
         let rendered = otpost::telemetry::metrics::render();
-        let line = rendered.lines().find(|line| line.starts_with("otpost_forwarded_unreadable_total "));
+        let line = rendered.lines().find(|line| line.starts_with("otpost_http_forwarded_unreadable_total "));
         line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
     };
     let before = counted();

@@ -22,6 +22,7 @@ async fn a_limited_phone_may_send_again_once_the_window_has_passed() {
     let limited = gateway.request("r2", ALICE).await;
     limited.expect("rejected", Some("rate_limited"));
     assert_eq!(limited.retry_after(), Some(3_600));
+    assert_eq!(limited.body["error"]["limit"], "number");
     gateway.request("r3", BOB).await.expect_sent();
     tokio::time::advance(HOUR).await;
     gateway.request("r4", ALICE).await.expect_sent();

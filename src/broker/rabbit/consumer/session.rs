@@ -78,10 +78,13 @@ impl Session {
         Ok((session, consumer, receiver))
     }
 
-    /// Declares the topology once more, on a channel of its own, which a refusal closes.
+    /// Declares the topology once more, on a channel of its own, which a refusal closes; then reads the depths of the queues.
     pub(super) async fn declare_again(&self, names: &Names, of: channel::Channel) -> Result<(), RabbitError> {
         tokio::time::sleep(DECLARE_INTERVAL).await;
-        topology::declare_for_consuming(&self.connection, names, of).await
+        topology::declare_for_consuming(&self.connection, names, of).await?;
+        // Without a reading the metrics leave the queue out.
+        let _ = topology::read_depths(&self.connection, names, of).await;
+        Ok(())
     }
 
     /// The first event that ends the connection. A refusal ends only the channel that declares the topology again.

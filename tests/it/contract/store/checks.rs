@@ -1,5 +1,7 @@
 //! Checks of typed codes: single use, and the limits of wrong attempts.
 
+use otpost::domain::reached_limit::ReachedLimit;
+
 use super::*;
 
 pub(super) async fn a_code_works_once(store: &dyn TimedStore) {
@@ -50,6 +52,7 @@ pub(super) async fn ten_wrong_attempts_in_an_hour_lock_a_recipient(store: &dyn T
     assert_eq!((usage.wrong_attempts, usage.limited_for), (10, HOUR - late(120)));
     let error = rejected(admit(store, &third).await);
     assert_eq!((error.code, error.retry_after), (ErrorCode::RateLimited, Some(3_480)));
+    assert_eq!(error.limit, Some(ReachedLimit::WrongCodes));
     // The first five have left the hour.
     store.at(START.plus(HOUR));
     granted(admit(store, &request_to(13, "hour-4")).await);

@@ -1,5 +1,7 @@
 //! Limits, refunds and the cooldown.
 
+use otpost::domain::reached_limit::ReachedLimit;
+
 use super::*;
 
 pub(super) async fn limits_slide_and_say_when_to_retry(store: &dyn TimedStore) {
@@ -27,6 +29,7 @@ pub(super) async fn a_refund_returns_the_charge_but_not_the_cooldown(store: &dyn
     assert_eq!(usage.used, 0);
     let rejection = rejected(admit(store, &request_to(4, "next")).await);
     assert_eq!((rejection.code, rejection.retry_after), (ErrorCode::Cooldown, Some(30)));
+    assert_eq!(rejection.limit, Some(ReachedLimit::Cooldown));
     store.at(START.plus(Duration::from_secs(30)));
     granted(admit(store, &request_to(4, "later")).await);
 }
@@ -76,7 +79,8 @@ pub(super) async fn refunds_after_refusals_are_limited(store: &dyn TimedStore) {
         store.complete(&completion).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
-    assert_eq!(rejected(admit(store, &request_to(5, "free-10")).await).code, ErrorCode::RateLimited);
+    let rejection = rejected(admit(store, &request_to(5, "free-10")).await);
+    assert_eq!((rejection.code, rejection.limit), (ErrorCode::RateLimited, Some(ReachedLimit::Refunds)));
 }
 
 pub(super) async fn a_users_limit_spans_recipients(store: &dyn TimedStore) {
@@ -125,5 +129,43 @@ pub(super) async fn a_refund_frees_only_what_its_request_was_charged(store: &dyn
         let completion = completion(email.lease(), &outcome, Refund::Full);
         assert_eq!(store.complete(&completion).await.expect("answers"), CompletionAnswer::Recorded);
         assert_eq!(rejected(admit(store, &text(count)).await).code, ErrorCode::RateLimited, "{count}");
+    }
+}
+
+/// Of several limits, the one with the longest wait; of equal waits, the first.
+pub(super) async fn a_rejection_names_its_limit(store: &dyn TimedStore) {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let free = Limits { cooldown: Duration::ZERO, ..limits() };
+    let off = Limit::ALL.into_iter().fold(free, |limits, limit| limits.with(limit, 0));
+    let one_of = |limits: &[Limit]| limits.iter().fold(off, |all, limit| all.with(*limit, 1));
+    let alone = Limit::OF_SENDS.map(|limit| (vec![limit], limit));
+    let several = [
+        (vec![Limit::Recipient, Limit::RecipientDay, Limit::User, Limit::All], Limit::RecipientDay),
+        (vec![Limit::Ip, Limit::Network, Limit::User], Limit::User),
+        (vec![Limit::Network, Limit::Recipient], Limit::Recipient),
+    ];
+    for (day, (on, expected)) in (0..).zip(alone.into_iter().chain(several)) {
+        store.at(START.plus(2 * DAY * day));
+        let (user, network) = (Some(named(244)), Some(named(245)));
+        let ask = async |name: &str| {
+            let request = TestRequest {
+                user,
+                network,
+                limits: one_of(&on),
+                ..request_to(154, &format!("{day}-{name}"))
+            };
+            let mut input = request.admit();
+            input.lease.subject.ip = Some(named(246));
+            let admission = store.admit(&input).await.expect("answers");
+            let usage = store.usage(&input.lease.subject, None, input.limits).await.expect("answers");
+            (admission, usage.limited_by)
+        };
+        let expected = Some(ReachedLimit::from(expected));
+        let (first, _) = ask("first").await;
+        granted(first);
+        for name in ["second", "third", "second"] {
+            let (second, limited_by) = ask(name).await;
+            assert_eq!((rejected(second).limit, limited_by), (expected, expected), "{name}, {on:?}");
+        }
     }
 }

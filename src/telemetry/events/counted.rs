@@ -1,0 +1,81 @@
+//! Events that are only counted or measured: a log line of each would be noise.
+
+use std::time::Duration;
+
+use crate::domain::channel::Channel;
+use crate::domain::reached_limit::ReachedLimit;
+use crate::telemetry::metrics::{ChannelLabel, ChannelLimit, METRICS, OperationLabel, observe, queues};
+
+/// `waited` is the time since the request was made, by its caller.
+pub fn request_taken_up(channel: Channel, waited: Duration) {
+    observe(&METRICS.request_queue_time.get_or_create(&ChannelLabel { channel: channel.as_str() }), waited);
+}
+
+/// The guard counts the handler until it is dropped.
+pub fn handler_started() -> InFlightGuard {
+    METRICS.requests_in_flight.inc();
+    InFlightGuard(())
+}
+
+pub struct InFlightGuard(());
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        METRICS.requests_in_flight.dec();
+    }
+}
+
+/// By a worker, or before a request is published.
+pub fn limit_refused(channel: Channel, limit: ReachedLimit) {
+    let labels = ChannelLimit { channel: channel.as_str(), limit: limit.as_str() };
+    METRICS.limit_refusals.get_or_create(&labels).inc();
+}
+
+/// This process sends with the provider.
+pub fn provider_configured(provider: &'static str) {
+    METRICS.create_series_of_provider(provider);
+}
+
+/// The state of a send gate, once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateUse {
+    pub concurrency_limit: usize,
+    pub in_use: usize,
+    pub senders_suspended: usize,
+}
+
+pub fn gate_measured(channel: Channel, gate: GateUse) {
+    let label = ChannelLabel { channel: channel.as_str() };
+    let gauges = [
+        (&METRICS.concurrency_limit, gate.concurrency_limit),
+        (&METRICS.concurrency_in_use, gate.in_use),
+        (&METRICS.senders_suspended, gate.senders_suspended),
+    ];
+    for (gauge, value) in gauges {
+        gauge.get_or_create(&label).set(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+}
+
+/// A half-open breaker counts as open.
+pub fn circuit_breaker_changed(channel: Channel, is_open: bool) {
+    let label = ChannelLabel { channel: channel.as_str() };
+    METRICS.circuit_breaker_open.get_or_create(&label).set(i64::from(is_open));
+}
+
+pub fn prefetch_set(channel: Channel, prefetch: u16) {
+    METRICS.prefetch.get_or_create(&ChannelLabel { channel: channel.as_str() }).set(prefetch.into());
+}
+
+/// `queue` is the channel of its requests, or `dead_letters`.
+pub fn queue_read(queue: &'static str, messages: u32, consumers: u32) {
+    queues::queue_read(queue, messages, consumers);
+}
+
+/// `operation` has no usable answer if it failed.
+pub fn store_operation_ended(operation: &'static str, elapsed: Duration, has_failed: bool) {
+    let label = OperationLabel { operation };
+    observe(&METRICS.store_operation_duration.get_or_create(&label), elapsed);
+    if has_failed {
+        METRICS.store_operation_errors.get_or_create(&label).inc();
+    }
+}

@@ -1,0 +1,107 @@
+//! Creates the series that alerts read, at 0: an increase from nothing is none.
+
+use super::labels::{
+    ActionLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult, CodeLabel,
+    OperationLabel, ProviderCode, ProviderLabel, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
+    VerdictLabel,
+};
+use super::{Metrics, create, provider_codes, words};
+use crate::domain::channel::Channel;
+use crate::domain::reached_limit::ReachedLimit;
+use crate::domain::receipt::DeliveryStatus;
+use crate::domain::verdict::Verdict;
+use crate::telemetry::token_refusal::TokenRefusal;
+
+/// Of the build environment.
+const COMMIT: Option<&str> = option_env!("OTPOST_COMMIT");
+
+impl Metrics {
+    pub(super) fn create_series(&self) {
+        let version = env!("CARGO_PKG_VERSION");
+        let build = BuildLabels { version, commit: COMMIT.unwrap_or("unknown") };
+        self.build_info.get_or_create(&build).set(1);
+        for channel in Channel::ALL {
+            self.create_series_of(channel);
+        }
+        let reasons = [
+            (&self.send_retries, &words::RETRIED[..]),
+            (&self.sends_waiting, &words::WAITS),
+            (&self.callbacks_refused, &words::CALLBACKS_REFUSED),
+            (&self.store_unavailable, &words::STORE_FAULTS),
+            (&self.dead_lettered, &words::DEAD_LETTERED),
+            (&self.http_connections_closed, &words::CONNECTIONS_CLOSED),
+            (&self.jwks_keys_ignored, &words::JWKS_IGNORED),
+        ];
+        for (family, reasons) in reasons {
+            for &reason in reasons {
+                create(family, &ReasonLabel { reason });
+            }
+        }
+        for reason in words::STORE_WARNINGS {
+            create(&self.store_warnings, &ReasonLabel { reason });
+        }
+        for result in words::RESOLUTIONS {
+            create(&self.in_doubt_resolutions, &ResultLabel { result });
+        }
+        for result in words::JWKS_FETCHES {
+            create(&self.jwks_fetches, &ResultLabel { result });
+        }
+        for operation in words::OPERATIONS {
+            create(&self.store_operation_errors, &OperationLabel { operation });
+        }
+        for verdict in Verdict::WORDS {
+            create(&self.verifications, &VerdictLabel { verdict });
+        }
+        for reason in TokenRefusal::ALL.map(TokenRefusal::as_str) {
+            create(&self.tokens_refused, &ReasonLabel { reason });
+        }
+        for action in words::OPERATOR_ACTIONS {
+            create(&self.operator_requests, &ActionLabel { action });
+        }
+        for code in provider_codes::codes_of_receipts() {
+            create(&self.delivery_report_codes, &CodeLabel { code });
+        }
+        for (status, result) in reports() {
+            create(&self.delivery_reports, &ReportLabels { status, result });
+        }
+    }
+
+    fn create_series_of(&self, channel: Channel) {
+        let channel = channel.as_str();
+        for (status, reasons) in words::REASONS {
+            for &reason in reasons {
+                let labels = RequestLabels { channel, status: status.as_str(), reason, replayed: "false" };
+                create(&self.requests, &labels);
+            }
+        }
+        for reason in words::PAUSES {
+            create(&self.sending_paused, &ChannelReason { channel, reason });
+        }
+        for result in words::PROBES {
+            create(&self.circuit_breaker_probes, &ChannelResult { channel, result });
+        }
+        for limit in ReachedLimit::ALL {
+            create(&self.limit_refusals, &ChannelLimit { channel, limit: limit.as_str() });
+        }
+        create(&self.circuit_breaker_open, &ChannelLabel { channel });
+        create(&self.senders_suspended, &ChannelLabel { channel });
+    }
+
+    /// Of a provider that this process sends with.
+    pub(in crate::telemetry) fn create_series_of_provider(&self, provider: &'static str) {
+        create(&self.sender_suspensions, &ProviderLabel { provider });
+        create(&self.message_segments, &ProviderLabel { provider });
+        for code in provider_codes::codes_of(provider) {
+            create(&self.provider_refusals, &ProviderCode { provider, code });
+        }
+    }
+}
+
+/// Only a final status can be news.
+pub(super) fn reports() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of_status = |status: DeliveryStatus| {
+        let results = words::REPORTS.into_iter().filter(move |result| *result != "news" || status.is_final());
+        results.map(move |result| (status.as_str(), result))
+    };
+    DeliveryStatus::ALL.into_iter().flat_map(of_status).chain([(words::UNCONFIRMED, words::LAPSED)])
+}

@@ -1,0 +1,144 @@
+//! The closed sets of label values that no type of `domain` has. Tests compare them with the types of other layers.
+
+use crate::domain::history::PoisonCause;
+use crate::domain::outcome::{ErrorCode, Status};
+
+/// The queues that workers read.
+pub const QUEUES: [&str; 3] = ["sms", "email", DEAD_LETTERS];
+pub const DEAD_LETTERS: &str = "dead_letters";
+
+/// The reasons with which a request ends, by status.
+pub const REASONS: [(Status, &[&str]); 4] = [
+    (Status::Sent, &["ok"]),
+    (
+        Status::Rejected,
+        &[
+            ErrorCode::InvalidRequest.as_str(),
+            ErrorCode::InvalidRecipient.as_str(),
+            ErrorCode::Landline.as_str(),
+            ErrorCode::CountryNotAllowed.as_str(),
+            ErrorCode::RateLimited.as_str(),
+            ErrorCode::Cooldown.as_str(),
+            ErrorCode::Suppressed.as_str(),
+            ErrorCode::Blocked.as_str(),
+            ErrorCode::Expired.as_str(),
+            ErrorCode::ChannelDisabled.as_str(),
+        ],
+    ),
+    (
+        Status::Failed,
+        &[
+            ErrorCode::InvalidRequest.as_str(),
+            ErrorCode::Expired.as_str(),
+            ErrorCode::ProviderRejected.as_str(),
+            ErrorCode::ProviderMisconfigured.as_str(),
+            ErrorCode::ProviderUnavailable.as_str(),
+            ErrorCode::Internal.as_str(),
+        ],
+    ),
+    (Status::Unknown, &[ErrorCode::InDoubt.as_str(), ErrorCode::Internal.as_str()]),
+];
+
+pub const PAUSES: [&str; 4] = ["kill_switch", "store_silent", "store_damaged", "breaker"];
+pub const WAITS: [&str; 5] = ["kill_switch", "store_silent", "store_damaged", "breaker", "senders_rest"];
+/// The failures after which a send is repeated.
+pub const RETRIED: [&str; 3] = ["throttled", "deferred", "unreachable"];
+pub const ANSWERS: [&str; 6] = ["accepted", "rejected", "throttled", "deferred", "unreachable", "in_doubt"];
+pub const PROBES: [&str; 2] = ["good", "bad"];
+pub const RESOLUTIONS: [&str; 4] = ["found", "reported", "absent", "unknown"];
+/// The results of a receipt. `lapsed` is that of the status `unconfirmed`, and of no other.
+pub const REPORTS: [&str; 3] = ["news", "known", "no_request"];
+pub const UNCONFIRMED: &str = "unconfirmed";
+pub const LAPSED: &str = "lapsed";
+pub const CALLBACKS_REFUSED: [&str; 3] = ["forged", "unreadable", "ignored"];
+pub const DEAD_LETTERED: [&str; 4] =
+    ["unattributable", "record", PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str()];
+pub const CONNECTIONS_CLOSED: [&str; 5] = ["head", "idle", "unread", "connections", "bytes"];
+pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
+pub const JWKS_IGNORED: [&str; 6] =
+    ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];
+pub const OPERATOR_ACTIONS: [&str; 5] = ["status", "rate_limit", "validate", "request", "requests"];
+pub const STORE_WARNINGS: [&str; 3] = ["cluster_node", "sentinels_silent", "shards_silent"];
+pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
+pub const PROVIDERS: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];
+
+/// The operations of the store.
+pub const OPERATIONS: [&str; 33] = [
+    "admit",
+    "begin_provider_check",
+    "charge",
+    "check_server",
+    "check_shared_data",
+    "check_writable",
+    "claim_message",
+    "complete",
+    "correct_charge",
+    "count_panic",
+    "end_receipt_wait",
+    "finish_provider_check",
+    "free_places",
+    "heartbeat",
+    "idempotency_key",
+    "kill_switch",
+    "lease_places",
+    "link_verification",
+    "overdue_receipts",
+    "recent_requests",
+    "record_receipt",
+    "refund_place",
+    "reopen_challenge",
+    "report_worker",
+    "reported_workers",
+    "request_record",
+    "suppress",
+    "suppress_country",
+    "suppressed_countries",
+    "suppressions",
+    "update_progress",
+    "usage",
+    "verify",
+];
+
+/// The reasons for which the store gives no usable answer.
+pub const STORE_FAULTS: [&str; 40] = [
+    "no_answer",
+    "connection_refused",
+    "name_lookup",
+    "connection_failed",
+    "not_redis",
+    "password",
+    "database",
+    "permission",
+    "cluster_node",
+    "sentinel",
+    "no_primary",
+    "failover",
+    "not_sentinel",
+    "not_cluster",
+    "slot_moving",
+    "cluster_down",
+    "loading",
+    "primary_down",
+    "out_of_memory",
+    "read_only",
+    "save_failed",
+    "too_few_replicas",
+    "too_many_clients",
+    "busy",
+    "refused",
+    "other_format",
+    "earlier_workers",
+    "shards",
+    "shard_key",
+    "shards_silent",
+    "not_opened",
+    "certificate_issuer",
+    "certificate_name",
+    "certificate_expired",
+    "certificate_not_valid_yet",
+    "certificate_signature",
+    "certificate_unusable",
+    "client_certificate_required",
+    "client_certificate_refused",
+    "tls",
+];
