@@ -169,7 +169,7 @@ ENGINES = [
 
 DASHBOARDS = {
     "overview": ("otpost: overview", "Are codes sent, and how fast?", OVERVIEW),
-    "provider": ("otpost: provider", "What the provider answers, and what arrives.", PROVIDER),
-    "limits": ("otpost: limits", "Who is refused, and why.", LIMITS),
+    "provider": ("otpost: provider", "Answers of the provider, and delivery.", PROVIDER),
+    "limits": ("otpost: limits", "Refusals, and their reasons.", LIMITS),
     "engines": ("otpost: engines", "Redis, RabbitMQ, processes, API.", ENGINES),
 }

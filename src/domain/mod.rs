@@ -25,6 +25,7 @@ mod number_pattern;
 pub mod outcome;
 pub mod phone;
 pub mod printable;
+pub mod provider_code;
 pub mod purpose;
 pub mod receipt;
 pub mod recipient_keyring;

@@ -118,6 +118,7 @@ fn class_of_code(provider_code: u32) -> Option<Class> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::provider_code;
 
     #[test]
     fn an_error_number_is_read_beside_odd_members() {
@@ -208,6 +209,13 @@ mod tests {
         let is_senders =
             |provider_code: &u32| class_of_code(*provider_code) == Some(Class::Refused(Scope::Sender));
         assert_eq!(on_page, (10_000..100_000).filter(is_senders).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_number_that_decides_has_words() {
+        let decides = |provider_code: &u32| class_of_code(*provider_code).is_some();
+        let silent = |provider_code: &u32| provider_code::words(*provider_code).is_none();
+        assert_eq!((10_000..100_000).filter(decides).filter(silent).collect::<Vec<_>>(), []);
     }
 
     #[test]
