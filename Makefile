@@ -83,6 +83,10 @@ bench-redis: ## Count the instructions of Redis for a message (needs valgrind an
 k8s: ## Validate the manifests, the chart, the Compose file and the systemd units (needs python3, kubectl); ARGS="chart" picks some
 	tests/k8s/run $(ARGS)
 
+.PHONY: ops
+ops: ## Check alerts, dashboards and runbook against each other and against the metrics (needs python3, promtool); ARGS="alerts" picks some
+	tests/ops/run $(ARGS)
+
 .PHONY: model
 model: ## Check the life of a request exhaustively, with every crash and lost answer (model)
 	cargo run --locked --release --manifest-path model/Cargo.toml
@@ -105,7 +109,7 @@ format:
 	cargo fmt --check
 
 manifests:
-	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh scripts/engines.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run tests/k8s/run)
+	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh scripts/engines.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run tests/k8s/run tests/ops/run)
 	$(call where,docker compose version,docker compose config --quiet)
 	$(call where,kubectl version --client,kubectl kustomize k8s/overlays/production --output /dev/null && kubectl kustomize k8s/overlays/development --output /dev/null)
 	$(call where,cargo deny --version,cargo deny --locked check licenses bans sources)

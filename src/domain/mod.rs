@@ -26,6 +26,7 @@ mod number_pattern;
 pub mod outcome;
 pub mod phone;
 pub mod printable;
+pub mod provider_code;
 pub mod purpose;
 pub mod reached_limit;
 pub mod receipt;

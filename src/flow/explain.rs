@@ -8,6 +8,7 @@ use super::send_gate::NO_SENDER_AVAILABLE;
 use crate::domain::history::{Attempt, ENTRIES_MAX, HistoryEntry, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
+use crate::domain::provider_code;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::recipient_rules::UNREADABLE_RECIPIENT;
 use crate::domain::request_id::RequestId;
@@ -296,7 +297,7 @@ fn attempt_in_words(attempt: &Attempt) -> String {
         "in_doubt" => "in doubt, as the answer was lost",
         unknown => unknown,
     };
-    let provider_code = attempt.provider_code.map(|number| format!(" ({number})")).unwrap_or_default();
+    let provider_code = number_in_words(attempt.provider_code);
     let sender = attempt.sender.map(|sender| format!(" by sender {sender}")).unwrap_or_default();
     format!("attempt {}{sender}: {answer}{provider_code}, after {} ms", attempt.attempt, attempt.ms)
 }
@@ -352,9 +353,7 @@ fn end_entry(outcome: &Outcome) -> TimelineEntry {
 
 fn error_in_words(error: &OutcomeError) -> String {
     let mut words = format!("{}: {}", error.code.as_str(), ResultError::from(error).message);
-    if let Some(provider_code) = error.provider_code {
-        words += &format!(" ({provider_code})");
-    }
+    words += &number_in_words(error.provider_code);
     if let Some(limit) = error.limit.filter(|_| error.code == ErrorCode::RateLimited) {
         words += &format!(" (limit: {})", limit.as_str());
     }
@@ -366,7 +365,7 @@ fn error_in_words(error: &OutcomeError) -> String {
 
 fn receipt_entry(receipt: &RecordedReceipt, state: &RequestState) -> TimelineEntry {
     let status = receipt.status.as_str();
-    let provider_code = receipt.provider_code.map(|number| format!(" ({number})")).unwrap_or_default();
+    let provider_code = number_in_words(receipt.provider_code);
     let known = match state {
         RequestState::Completed(outcome) => outcome.provider_message_id.as_ref(),
         RequestState::InProgress { .. } => None,
@@ -406,6 +405,11 @@ fn code_state(code: &CodeState, checks_max: u32, now: UnixMillis) -> CodeStateRo
         checks => format!("checked {checks} times"),
     };
     CodeStateRow { state, text: format!("{words}; {counted}"), tries: checks, expires_at: expires }
+}
+
+/// With a space before it, or nothing.
+fn number_in_words(provider_code: Option<u32>) -> String {
+    provider_code.map(|number| format!(" ({})", provider_code::in_words(number))).unwrap_or_default()
 }
 
 /// 1st, 2nd, 11th.

@@ -462,7 +462,7 @@ async fn the_command_explains_a_request_by_its_id_with_or_without_its_number() {
     assert_eq!(lines[0], head);
     let expected = [
         "admitted as the 1st send to this recipient within a day",
-        "attempt 1: the provider asked to wait (20429), after 12 ms",
+        "attempt 1: the provider asked to wait (20429: too many requests), after 12 ms",
         "ended as sent",
         "the provider reports: delivered; published",
     ];

@@ -165,12 +165,12 @@ def checkov_findings():
 
 
 def compose():
-    """The Compose file fits the specification, and Compose reads it with and without the profile."""
+    """The Compose file fits the specification, and Compose reads it with and without the profiles."""
     yield from by_schema("compose", yaml.safe_load(COMPOSE.read_text()))
     if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         print("      Compose itself is not to be had here: the schema alone was compared")
         return
-    for profile in [[], ["--profile", "scale"]]:
+    for profile in [[], ["--profile", "scale"], ["--profile", "observability"]]:
         done = subprocess.run(
             ["docker", "compose", *profile, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True
         )

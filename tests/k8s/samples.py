@@ -61,6 +61,10 @@ def path_without_slash(found):
     found.spec("PodMonitor", "otpost")["podMetricsEndpoints"][0]["path"] = "metrics"
 
 
+def severity_unknown(found):
+    found.spec("PrometheusRule", "otpost")["groups"][0]["rules"][0]["labels"]["severity"] = "page"
+
+
 def misspelt_setting(found):
     found.settings()["SMS_MAX_PER_HOURS"] = "1"
 
@@ -130,6 +134,7 @@ OBJECTS = [
     (unknown_metric_type, "'Average'"),
     (no_workers, "minimum"),
     (path_without_slash, "'metrics'"),
+    (severity_unknown, "'page'"),
     (misspelt_setting, "SMS_MAX_PER_HOURS"),
     (secret_not_mounted, "named, not mounted"),
     (secret_too_many, "mounted, not named"),
@@ -152,6 +157,10 @@ def open_port(services):
     services["redis"]["ports"] = ["6379:6379"]
 
 
+def folder_of_this_machine(services):
+    services["prometheus"]["volumes"].append("/etc:/host-etc")
+
+
 def unknown_key(services):
     services["worker"]["restarts"] = "always"
 
@@ -160,4 +169,4 @@ def unknown_condition(services):
     services["http"]["depends_on"]["redis"]["condition"] = "healthy"
 
 
-FILES = [(open_port, "6379:6379"), (unknown_key, "restarts"), (unknown_condition, "'healthy'")]
+FILES = [(open_port, "6379:6379"), (folder_of_this_machine, "/host-etc"), (unknown_key, "restarts"), (unknown_condition, "'healthy'")]

@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent / "schemas"
 CUSTOM = {
     "keda.sh/v1alpha1 ScaledObject": "scaled-object",
     "monitoring.coreos.com/v1 PodMonitor": "pod-monitor",
+    "monitoring.coreos.com/v1 PrometheusRule": "prometheus-rule",
     "rabbitmq.com/v1beta1 RabbitmqCluster": "rabbitmq-cluster",
     "rabbitmq.com/v1beta1 User": "rabbitmq-user",
     "rabbitmq.com/v1beta1 Permission": "rabbitmq-permission",

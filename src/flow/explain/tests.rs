@@ -60,11 +60,11 @@ fn every_history_event_has_a_sentence() {
         (HistoryEvent::Admitted(0), "admitted"),
         (
             attempted(&SendFailure::refused(Scope::Recipient, Some(21610))),
-            "attempt 1: the provider refused it (21610), after 120 ms",
+            "attempt 1: the provider refused it (21610: opted out), after 120 ms",
         ),
         (
             attempted(&SendFailure::Throttled { provider_code: Some(20429), retry_after: None }),
-            "attempt 1: the provider asked to wait (20429), after 120 ms",
+            "attempt 1: the provider asked to wait (20429: too many requests), after 120 ms",
         ),
         (
             attempted(&SendFailure::NotConnected { detail: "a detail".to_owned() }),
@@ -81,7 +81,7 @@ fn every_history_event_has_a_sentence() {
                 &SendFailure::refused(Scope::Sender, Some(21606)),
                 5,
             )),
-            "attempt 2 by sender 3: the provider refused the sender (21606), after 5 ms",
+            "attempt 2 by sender 3: the provider refused the sender (21606: sender not ours, or sends no texts), after 5 ms",
         ),
         (
             HistoryEvent::WaitsAtGate("senders_rest".to_owned()),
@@ -149,7 +149,7 @@ fn the_end_has_its_reason_and_the_time_of_a_possible_retry() {
         OutcomeError { provider_code: Some(21610), ..OutcomeError::of(ErrorCode::ProviderRejected) };
     assert_eq!(
         texts(&ended(Status::Failed, Some(refused), history_of([]))),
-        ["ended as failed, provider_rejected: the provider refused the message (21610)"]
+        ["ended as failed, provider_rejected: the provider refused the message (21610: opted out)"]
     );
     assert_eq!(texts(&ended(Status::Sent, None, history_of([]))), ["ended as sent"]);
 }

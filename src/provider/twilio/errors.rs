@@ -118,6 +118,7 @@ fn class_of_code(provider_code: u32) -> Option<Class> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::provider_code;
     use crate::telemetry::metrics::provider_codes::is_known;
 
     #[test]
@@ -218,6 +219,13 @@ mod tests {
         };
         let unknown: Vec<u32> = (10_000..100_000).filter(decides).filter(|code| !is_known(*code)).collect();
         assert_eq!(unknown, [0_u32; 0]);
+    }
+
+    #[test]
+    fn every_number_that_decides_has_words() {
+        let decides = |provider_code: &u32| class_of_code(*provider_code).is_some();
+        let silent = |provider_code: &u32| provider_code::words(*provider_code).is_none();
+        assert_eq!((10_000..100_000).filter(decides).filter(silent).collect::<Vec<_>>(), []);
     }
 
     #[test]

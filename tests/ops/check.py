@@ -1,0 +1,191 @@
+"""Runs the checks by name, all without arguments. A check that cannot run here says so and counts as skipped."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OPS = ROOT / "ops"
+RULES = OPS / "prometheus" / "rules.yml"
+TESTS = OPS / "prometheus" / "rules_test.yml"
+DASHBOARDS = sorted((OPS / "grafana" / "dashboards").glob("*.json"))
+RUNBOOK = ROOT / "docs" / "runbook.md"
+METRICS = ROOT / "docs" / "metrics.md"
+BINARY = ROOT / "target" / "debug" / "otpost"
+NAME = re.compile(r"\b(otpost_[a-z_]+|process_(?:cpu_seconds|resident_memory|open_fds|max_fds|start_time)[a-z_]*)")
+PARTS = ("Meaning", "Check", "Act", "Escalate")
+
+
+class Skipped(Exception):
+    pass
+
+
+def promtool(*arguments):
+    if not shutil.which("promtool"):
+        raise Skipped("promtool is not to be had here")
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True)
+    return [] if done.returncode == 0 else (done.stdout + done.stderr).splitlines()
+
+
+def rules():
+    """The text of each alert by its name."""
+    parts = re.split(r"^ +- alert: ", RULES.read_text(), flags=re.M)[1:]
+    return {part.split("\n", 1)[0]: part for part in parts}
+
+
+def current():
+    """The dashboards and the copies of the rules are those that ops/generate.py writes."""
+    done = subprocess.run([sys.executable, OPS / "generate.py", "--check"], capture_output=True, text=True)
+    yield from (done.stdout + done.stderr).splitlines()
+
+
+def alerts():
+    """promtool accepts the alerts and the configuration of Prometheus, and each alert fires and does not fire as its test says."""
+    yield from promtool("check", "config", "--lint-fatal", str(OPS / "prometheus" / "prometheus.yml"))
+    yield from promtool("test", "rules", str(TESTS))
+
+
+def tested():
+    """Each alert is expected by a test, which also expects none at another time."""
+    for test in TESTS.read_text().split("\n  - name: ")[1:]:
+        if "exp_samples: []" not in test and "needs neither" not in test and "by a request that ended" not in test:
+            yield f"the test {test.splitlines()[0]!r} never expects silence"
+    expected = set(re.findall(r'alertname="(Otpost\w+)"', TESTS.read_text()))
+    yield from (f"{name} has no test" for name in sorted(rules().keys() - expected))
+
+
+def runbook():
+    """Each alert has its entry, with all parts, in the order of the rules; the address of each leads there."""
+    page = RUNBOOK.read_text()
+    entries = dict(re.findall(r"^### (Otpost\w+)\n(.*?)(?=^##|\Z)", page, re.M | re.S))
+    if list(entries) != list(rules()):
+        yield f"alerts without an entry, or entries without an alert, or another order: {sorted(entries.keys() ^ rules().keys())}"
+    for name, text in entries.items():
+        yield from (f"{name}: no {part}" for part in PARTS if f"**{part}**" not in text)
+    for name, text in rules().items():
+        address = re.search(r"runbook_url: (\S+)", text)
+        if not address or not address[1].endswith(f"docs/runbook.md#{name.lower()}"):
+            yield f"{name}: its runbook_url is not its entry's"
+
+
+def dashboards():
+    """Each dashboard has its own uid, each panel its place, a description, a unit, and expressions that Prometheus reads."""
+    uids, expressions = [], []
+    for file in DASHBOARDS:
+        board = json.loads(file.read_text())
+        uids.append(board["uid"])
+        taken = set()
+        for panel in board["panels"]:
+            at = panel["gridPos"]
+            place = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            if place & taken or at["x"] + at["w"] > 24:
+                yield f"{file.name}: {panel['title']} lies on another panel"
+            taken |= place
+            if panel["type"] == "row":
+                continue
+            if not panel.get("description") or not panel["fieldConfig"]["defaults"].get("unit") or not panel["targets"]:
+                yield f"{file.name}: {panel['title']} has no description, unit or expression"
+            expressions += [target["expr"] for target in panel["targets"]]
+        numbers = [panel["id"] for panel in board["panels"]]
+        if len(set(numbers)) != len(numbers):
+            yield f"{file.name}: a panel's id is used twice"
+    if len(set(uids)) != len(uids) or len(uids) < 4:
+        yield f"uids: {uids}"
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as recorded:
+        lines = ["groups:", "- name: dashboards", "  rules:"]
+        for at, expression in enumerate(expressions):
+            lines += [f"  - record: x{at}", f"    expr: {json.dumps(expression.replace('$__rate_interval', '5m'))}"]
+        recorded.write("\n".join(lines))
+        recorded.flush()
+        yield from promtool("check", "rules", recorded.name)
+
+
+def named():
+    """The metrics that alerts, dashboards and runbook name, with the labels that they match or group by."""
+    texts = {"rules.yml": RULES.read_text(), "runbook.md": RUNBOOK.read_text()}
+    for file in DASHBOARDS:
+        targets = [target["expr"] for panel in json.loads(file.read_text())["panels"] for target in panel.get("targets", [])]
+        texts[file.name] = "\n".join(targets)
+    for place, text in texts.items():
+        for found in NAME.finditer(re.sub(r"#.*", "", text) if place == "rules.yml" else text):
+            labels = re.match(r"\{([^}]*)\}", text[found.end():]) if place != "rules.yml" else None
+            yield place, found[1], set(re.findall(r"([a-z_]+) ?(?:=|!)", labels[1])) if labels else set()
+
+
+def base(name):
+    return re.sub(r"_(bucket|count|sum)$", "", name)
+
+
+def documented():
+    """Each of these is in the table of docs/metrics.md, with its labels."""
+    if not METRICS.exists():
+        raise Skipped("docs/metrics.md is not there")
+    rows = {}
+    for first, *cells in re.findall(r"^\| ([^|]+) \|([^|]*)\|", METRICS.read_text(), re.M):
+        name = re.search(r"`([a-z_]+)", first)
+        if name:
+            rows[name[1] if name[1].startswith("process_") else "otpost_" + name[1].removeprefix("otpost_")] = first + " ".join(cells)
+    for place, name, labels in named():
+        if base(name) not in rows and name not in rows:
+            yield f"{place}: {name} is not in docs/metrics.md"
+            continue
+        row = rows.get(base(name), rows.get(name))
+        unknown = {label for label in labels - {"namespace", "job", "instance", "le"} if not re.search(rf"\b{label}\b", row)}
+        yield from (f"{place}: {name} has no label {label}" for label in sorted(unknown))
+
+
+def served():
+    """Each of these is in the metrics of a running `otpost dev`."""
+    if not BINARY.exists():
+        raise Skipped("target/debug/otpost is not built")
+    environment = {"PATH": os.environ["PATH"], "HTTP_ADDR": "127.0.0.1:0", "OPS_ADDR": "127.0.0.1:0"}
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(
+        [BINARY, "dev"], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            address = next((found[1] for line in process.stdout if (found := re.search(r"metrics +(http://\S+)", line))), None)
+            if not address:
+                yield "otpost dev does not start"
+                return
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                text = answer.read().decode()
+        finally:
+            process.kill()
+    there = set(re.findall(r"^# TYPE (\S+)", text, re.M)) | set(re.findall(r"^([a-z_]+)[ {]", text, re.M))
+    for place, name in sorted({(place, name) for place, name, _ in named()}):
+        if not {name, base(name), name.removesuffix("_total"), name.removesuffix("_info")} & there:
+            yield f"{place}: otpost dev does not serve {name}"
+
+
+CHECKS = [current, tested, runbook, dashboards, documented, served, alerts]
+
+
+def run(check):
+    try:
+        found = sorted(set(check()))
+    except Skipped as reason:
+        print(f"skip  {check.__name__}: {reason}")
+        return "skipped"
+    print(f"{'FAIL' if found else 'ok'}  {check.__name__}")
+    for problem in found:
+        print(f"      {problem}")
+    return "failed" if found else "passed"
+
+
+def main(names):
+    unknown = set(names) - {check.__name__ for check in CHECKS}
+    if unknown:
+        raise SystemExit(f"no such check: {', '.join(sorted(unknown))}")
+    results = [run(check) for check in CHECKS if not names or check.__name__ in names]
+    counts = {result: results.count(result) for result in ("passed", "failed", "skipped")}
+    print(", ".join(f"{count} {result}" for result, count in counts.items()))
+    raise SystemExit(1 if counts["failed"] else 0)
+
+
+main(sys.argv[1:])
