@@ -7,6 +7,7 @@ mod check_number;
 mod config;
 mod dead_letters;
 mod health;
+mod keys;
 mod kill_switch;
 mod output;
 mod rate_limit;
@@ -16,6 +17,7 @@ mod reshard;
 mod status;
 mod store;
 mod suppressions;
+mod table;
 mod templates;
 mod token;
 mod topology;
@@ -59,7 +61,7 @@ enum Command {
     Http,
     /// Run worker and HTTP API in one process.
     Serve,
-    /// Show the state of servers, providers, kill switch and limits. Exit with 3 if something needed is down.
+    /// Show problems, servers, queues, processes, keys and limits. Exit with 3 if something needed does not work.
     Status,
     /// Check whether a code could be sent to phone numbers.
     CheckNumber {
@@ -107,6 +109,11 @@ enum Command {
     KillSwitch {
         #[command(subcommand)]
         action: KillSwitchAction,
+    },
+    /// Compare keys with those of other processes, or accept new ones.
+    Keys {
+        #[command(subcommand)]
+        action: keys::KeyAction,
     },
     /// Check message templates and the cost of texts.
     Templates {
@@ -215,6 +222,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,
         Command::Store { action } => store::run(&settings, &action, json).await,
         Command::KillSwitch { action } => kill_switch::run(&settings, action, json).await,
+        Command::Keys { action } => keys::run(&settings, &action, json).await,
         Command::Templates { action } => templates::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
@@ -241,7 +249,8 @@ fn role(command: &Command) -> Role {
         | Command::Why { .. }
         | Command::Suppressions { .. }
         | Command::Store { .. }
-        | Command::KillSwitch { .. } => Role::Store,
+        | Command::KillSwitch { .. }
+        | Command::Keys { .. } => Role::Store,
         // Dead letters also need the broker. The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,
         Command::Status => Role::Status,

@@ -193,6 +193,15 @@ impl SenderPool {
         self.0[refusal.sender].worked_at.is_some_and(|at| at > refusal.at)
     }
 
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Senders that cool down, or whose trial message is in flight.
+    pub fn suspended(&self) -> usize {
+        self.0.iter().filter(|sender| !sender.is_healthy()).count()
+    }
+
     /// True while every sender is unhealthy or was refused for the message.
     pub fn none_available(&self, refusals: &SenderRefusals) -> bool {
         (0..self.0.len()).all(|n| !self.0[n].is_healthy() || refusals.of(n).is_some())

@@ -6,6 +6,7 @@
 
 mod broker;
 mod certificates;
+mod keys;
 mod store;
 
 use std::fmt::Display;
@@ -21,6 +22,7 @@ pub use self::broker::{
     topology_refused,
 };
 pub use self::certificates::{certificates_refused, certificates_reloaded};
+pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,

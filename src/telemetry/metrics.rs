@@ -64,6 +64,18 @@ pub(super) struct ClosedLabels {
     pub(super) reason: Word,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct KeyLabels {
+    pub(super) r#use: Word,
+    pub(super) kid: String,
+    pub(super) fingerprint: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct KeyUseLabel {
+    pub(super) r#use: Word,
+}
+
 /// From half a millisecond to a minute.
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -116,6 +128,8 @@ pub(super) struct Metrics {
     pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
     pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
     pub(super) jwks_keys: Gauge,
+    pub(super) key_info: Family<KeyLabels, Gauge>,
+    pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -161,6 +175,8 @@ impl Metrics {
             jwks_fetches: Family::default(),
             jwks_ignored: Family::default(),
             jwks_keys: Gauge::default(),
+            key_info: Family::default(),
+            key_mismatch: Family::default(),
         };
         metrics.register();
         metrics
@@ -230,6 +246,8 @@ impl Metrics {
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());
         r.register("jwks_ignored", "Published token keys left out, by reason", self.jwks_ignored.clone());
         r.register("jwks_keys", "Published token keys in use", self.jwks_keys.clone());
+        r.register("key_info", "Keys in use, by the start of a keyed digest", self.key_info.clone());
+        r.register("key_mismatch", "1 while a key differs from the recorded one", self.key_mismatch.clone());
     }
 }
 

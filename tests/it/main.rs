@@ -41,6 +41,7 @@ mod scripted;
 mod sendgrid;
 mod simulation;
 mod smtp;
+mod status;
 mod store_faults;
 mod store_show;
 mod suppressions;

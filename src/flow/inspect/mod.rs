@@ -5,5 +5,7 @@
 
 pub mod limits;
 pub mod numbers;
+pub mod problems;
+pub mod processes;
 pub mod status;
 pub mod texts;

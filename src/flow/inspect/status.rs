@@ -2,17 +2,24 @@
 //!
 //! A provider's answer is cached, so that frequent status requests do not become frequent requests to the provider.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use crate::broker::HealthCheck;
+use super::problems::{Facts, Problem, Severity};
+use super::processes::{KeyRow, ProcessRow, key_rows};
+use crate::broker::{HealthCheck, Names, RequestQueues};
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
+use crate::domain::key_check::KeyCheck;
 use crate::domain::limit::{Limit, Limits};
+use crate::domain::limit_hits::LimitHits;
+use crate::domain::scaling::QueueDepths;
 use crate::domain::time::{UnixMillis, millis};
+use crate::domain::worker_state::ReportedWorker;
 use crate::provider::{CredentialError, Provider};
 use crate::store::{KillSwitch, Store, StoreError, StoreFault};
 
@@ -43,6 +50,11 @@ pub struct Inspector {
     pub store_in_memory: bool,
     /// `None` if it is part of this process.
     pub broker: Option<Arc<dyn HealthCheck>>,
+    /// `None` in tests without a broker.
+    pub queues: Option<Arc<dyn RequestQueues>>,
+    pub names: Names,
+    /// The keys of this process.
+    pub keys: Vec<KeyCheck>,
     /// Of text messages; `None` if this process has no account.
     pub provider: Option<Arc<dyn Provider>>,
     /// `None` if this process has no account or e-mail is off.
@@ -66,11 +78,43 @@ pub struct StatusRow {
     /// `None` if the store did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_switch: Option<KillSwitchRow>,
+    /// Errors first.
+    pub problems: Vec<Problem>,
     pub health: HealthRow,
+    /// `None` if the broker did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queues: Option<Vec<QueueRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<u32>,
+    /// `None` if the store did not answer, as in the next two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Vec<ProcessRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeyRow>>,
+    /// Requests refused in the last hour, by limit, over the processes that run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits_hit: Option<BTreeMap<&'static str, u32>>,
     pub limits: LimitsRow,
     pub email: EmailRow,
     /// Names of settings, never a value.
     pub configured: Vec<&'static str>,
+}
+
+/// The requests of a channel that no worker holds, and the consumers of their queue.
+#[derive(Serialize)]
+pub struct QueueRow {
+    pub channel: Channel,
+    pub queue: String,
+    pub ready: u32,
+    pub consumers: u32,
+}
+
+/// The answers of the store and the broker; `None` if there was none in time.
+struct Reports {
+    processes: Option<Vec<ReportedWorker>>,
+    recorded_keys: Option<Vec<KeyCheck>>,
+    queues: Option<QueueDepths>,
+    dead_letters: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -156,15 +200,32 @@ pub struct LimitsRow {
 }
 
 impl StatusRow {
-    /// A server or provider that this process needs does not answer, or refuses access.
-    pub fn is_down(&self) -> bool {
+    /// Something needed does not work.
+    pub fn has_error(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// Servers and providers that do not answer, or refuse access.
+    fn health_problems(&self) -> Vec<Problem> {
         let HealthRow { redis, rabbitmq, sms_provider } = &self.health;
-        let down = |health: &Health| matches!(health.state, HealthState::Down | HealthState::Refused);
         let email = self.email.health.as_ref().filter(|_| self.email.mode == Some(PRODUCTION));
-        down(redis)
-            || down(rabbitmq)
-            || (down(sms_provider) && self.mode == PRODUCTION)
-            || email.is_some_and(down)
+        let needed = [
+            ("redis", "Redis", Some(redis)),
+            ("rabbitmq", "RabbitMQ", Some(rabbitmq)),
+            ("sms_provider", "the SMS provider", Some(sms_provider).filter(|_| self.mode == PRODUCTION)),
+            ("email_provider", "the e-mail provider", email),
+        ];
+        let problem = |(what, name, health): (&'static str, &str, Option<&Health>)| {
+            let health = health?;
+            let state = match health.state {
+                HealthState::Down => "is down",
+                HealthState::Refused => "refuses access",
+                _ => return None,
+            };
+            let detail = health.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+            Some(Problem::error(what, format!("{name} {state}{detail}")))
+        };
+        needed.into_iter().filter_map(problem).collect()
     }
 }
 
@@ -173,17 +234,18 @@ const PRODUCTION: &str = "production";
 
 impl Inspector {
     pub async fn status(&self) -> StatusRow {
-        let ((redis, kill_switch), rabbitmq, sms_provider, email) = tokio::join!(
+        let ((redis, kill_switch), rabbitmq, sms_provider, email, reports) = tokio::join!(
             self.check_store(),
             self.check_broker(),
             self.check_provider(self.provider.as_ref(), &self.provider_health),
-            self.email_row()
+            self.email_row(),
+            self.read_reports()
         );
         let ProcessInfo { version, role, production, sms_enabled, .. } = self.process;
         let simulated = self.is_simulated(self.provider.as_ref(), &sms_provider);
         let provider_name =
             self.provider.as_ref().map_or(self.process.sms_provider_default, |provider| provider.name());
-        StatusRow {
+        let row = StatusRow {
             version,
             role,
             uptime: self.process.started.map(|started| started.elapsed().as_secs()),
@@ -192,10 +254,85 @@ impl Inspector {
             provider: if simulated { SIMULATED } else { provider_name },
             sms_enabled,
             kill_switch,
+            problems: Vec::new(),
             health: HealthRow { redis, rabbitmq, sms_provider },
+            queues: None,
+            dead_letters: None,
+            processes: None,
+            keys: None,
+            limits_hit: None,
             limits: limits_row(&self.process.limits),
             email,
             configured: self.process.configured.clone(),
+        };
+        self.with_reports(row, reports)
+    }
+
+    /// Closes the connection that read the queues.
+    pub async fn close(&self) {
+        if let Some(queues) = &self.queues {
+            queues.close().await;
+        }
+    }
+
+    async fn read_reports(&self) -> Reports {
+        let (processes, recorded_keys, (queues, dead_letters)) = tokio::join!(
+            timeout(ANSWER_WITHIN, self.store.reported_workers()),
+            timeout(ANSWER_WITHIN, self.store.recorded_keys()),
+            self.read_queues()
+        );
+        Reports {
+            processes: processes.ok().and_then(Result::ok),
+            recorded_keys: recorded_keys.ok().and_then(Result::ok),
+            queues,
+            dead_letters,
+        }
+    }
+
+    async fn read_queues(&self) -> (Option<QueueDepths>, Option<u32>) {
+        let Some(queues) = &self.queues else { return (None, None) };
+        let read = async { (queues.depths().await.ok(), queues.dead_letters().await.ok()) };
+        timeout(ANSWER_WITHIN, read).await.unwrap_or_default()
+    }
+
+    fn with_reports(&self, row: StatusRow, reports: Reports) -> StatusRow {
+        let Reports { processes: reported, recorded_keys, queues, dead_letters } = reports;
+        let mut limits_hit = LimitHits::default();
+        reported.iter().flatten().for_each(|report| limits_hit.add(&report.state.limit_hits));
+        let processes: Vec<ProcessRow> = reported.iter().flatten().map(ProcessRow::of).collect();
+        let keys = match (&reported, &recorded_keys) {
+            (Some(reported), Some(recorded)) => Some(key_rows(&self.keys, recorded, reported)),
+            _ => None,
+        };
+        let facts = Facts {
+            production: self.process.production,
+            enabled: [self.process.sms_enabled, self.process.email_enabled],
+            names: &self.names,
+            queues,
+            dead_letters,
+            kill_switch_on: row.kill_switch.as_ref().is_some_and(|switch| switch.on),
+            processes: &processes,
+            keys: keys.as_deref().unwrap_or_default(),
+            limits_hit: &limits_hit,
+        };
+        let mut problems = row.health_problems();
+        problems.extend(facts.problems());
+        problems.sort_by_key(|problem| problem.severity);
+        let queue_row = |channel: Channel| {
+            let depth = queues?[channel as usize];
+            let queue = self.names.requests_of(channel);
+            Some(QueueRow { channel, queue, ready: depth.ready, consumers: depth.consumers })
+        };
+        StatusRow {
+            problems,
+            queues: Channel::ALL.into_iter().map(queue_row).collect(),
+            dead_letters,
+            limits_hit: reported
+                .is_some()
+                .then(|| limits_hit.iter().map(|(limit, count)| (limit.as_str(), count)).collect()),
+            processes: reported.is_some().then_some(processes),
+            keys,
+            ..row
         }
     }
 

@@ -1,10 +1,11 @@
 //! The data of the store, and what several steps read from it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::log::{Logs, Source};
 use super::record::{Challenge, Record};
+use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
@@ -42,6 +43,8 @@ pub(super) struct State {
     /// When each worker last had something to send.
     pub(super) active_workers: HashMap<u64, UnixMillis>,
     pub(super) kill_switch: Option<KillSwitch>,
+    /// The recorded key check values by their names, and when a process with this value last compared it.
+    pub(super) key_checks: BTreeMap<Vec<u8>, (KeyCheck, UnixMillis)>,
     /// The last report of each worker.
     pub(super) worker_states: HashMap<u64, (UnixMillis, WorkerState)>,
 }

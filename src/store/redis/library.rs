@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 19] = [
+const SOURCES: [&str; 20] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -24,6 +24,7 @@ const SOURCES: [&str; 19] = [
     include_str!("receipts.lua"),
     include_str!("shared.lua"),
     include_str!("reports.lua"),
+    include_str!("key_checks.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -110,9 +111,11 @@ pub(super) enum Step {
     FinishReshard,
     ReportWorker,
     ReportedWorkers,
+    CheckKeys,
+    RecordedKeys,
 }
 
-const STEPS: [Step; 47] = [
+const STEPS: [Step; 49] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -160,6 +163,8 @@ const STEPS: [Step; 47] = [
     Step::FinishReshard,
     Step::ReportWorker,
     Step::ReportedWorkers,
+    Step::CheckKeys,
+    Step::RecordedKeys,
 ];
 
 impl Step {
@@ -199,6 +204,8 @@ impl Step {
                 | Step::FinishReshard
                 | Step::ReportWorker
                 | Step::ReportedWorkers
+                | Step::CheckKeys
+                | Step::RecordedKeys
         )
     }
 
@@ -220,6 +227,7 @@ impl Step {
                 | Step::CountDue
                 | Step::CheckShardData
                 | Step::ReportedWorkers
+                | Step::RecordedKeys
         )
     }
 
@@ -273,6 +281,8 @@ impl Step {
             Step::FinishReshard => "reshard.finish",
             Step::ReportWorker => "reports.report_worker",
             Step::ReportedWorkers => "reports.reported_workers",
+            Step::CheckKeys => "reports.check_keys",
+            Step::RecordedKeys => "reports.recorded_keys",
         }
     }
 }

@@ -8,6 +8,7 @@ mod cost;
 mod damaged;
 mod damaged_shared;
 mod failover;
+mod key_checks;
 mod limits;
 mod old_layout;
 mod opening;
@@ -273,6 +274,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     limits::a_refund_frees_only_what_its_request_was_charged(store).await;
     the_first_outcome_stays(store).await;
     claims::keeps_its_promises(store).await;
+    key_checks::keeps_its_promises(store).await;
     code_request::keeps_its_promises(store).await;
     panics::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;

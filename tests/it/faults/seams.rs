@@ -14,6 +14,7 @@ use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::history::RequestHistory;
+use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::message_match::InDoubtPolicy;
@@ -356,6 +357,15 @@ impl Store for SeamStore {
     }
     async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
         self.inner.reported_workers().await
+    }
+    async fn check_keys(&self, keys: &[KeyCheck]) -> Result<Vec<KeyCheck>, StoreError> {
+        self.inner.check_keys(keys).await
+    }
+    async fn accept_keys(&self, keys: &[KeyCheck]) -> Result<(), StoreError> {
+        self.inner.accept_keys(keys).await
+    }
+    async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
+        self.inner.recorded_keys().await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.inner.kill_switch()).await
