@@ -51,6 +51,10 @@ impl LimitWord {
         }
     }
 
+    pub fn parse(word: &str) -> Option<LimitWord> {
+        LimitWord::ALL.into_iter().find(|limit| limit.as_str() == word)
+    }
+
     /// `None` if no limit refused the request.
     pub fn of_error(error: &OutcomeError) -> Option<LimitWord> {
         LimitWord::of_code(error.code)

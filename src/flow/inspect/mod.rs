@@ -7,5 +7,6 @@ pub mod limits;
 pub mod numbers;
 pub mod problems;
 pub mod processes;
+mod reports;
 pub mod status;
 pub mod texts;
