@@ -85,8 +85,11 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let mut background = JoinSet::new();
     background.spawn(telemetry::log_repeats());
     let watch = process.store_watch(&mut background).await;
+    let key_watch = process.wiring.key_watch();
+    background.spawn(async move { key_watch.run().await });
+    let readiness_watch = watch.clone().filter(|_| role == Role::Http);
     let scaler = (role != Role::Worker).then(|| process.wiring.scaler(&process.settings));
-    let ops_router = http::ops_router(process.wiring.readiness(sms_gateway, watch), scaler);
+    let ops_router = http::ops_router(process.wiring.readiness(sms_gateway, readiness_watch), scaler);
     let ops = http::serve(ops_listener, ops_router, OPS_LIMITS, CancellationToken::new());
     let http = match http_listener {
         Some(listener) => {
@@ -101,6 +104,10 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let http = run_http(http, &process.wiring.checks, drain, &process.stop);
     tokio::select! {
         (worked, answered) = async { tokio::join!(process.run_workers(workers), http) } => {
+            background.abort_all();
+            if let Some(watch) = watch {
+                watch.end().await;
+            }
             process.wiring.close().await;
             events::stopped(worked?);
             answered
@@ -121,17 +128,20 @@ impl Process {
         let email = email_provider(settings, dev_provider, receipts, handset).await?;
         let replies = wiring.reply_publisher();
         Ok(Workers {
-            sms: Some(wiring.worker(settings, Channel::Sms, sms, replies.clone())?),
-            email: Some(wiring.worker(settings, Channel::Email, email, replies)?),
+            sms: Some(wiring.worker(settings, self.role, Channel::Sms, sms, replies.clone())?),
+            email: Some(wiring.worker(settings, self.role, Channel::Email, email, replies)?),
         })
     }
 
-    /// A process that only answers HTTP has no heartbeat of a worker.
+    /// A process that only answers HTTP has no heartbeat of a worker, so it is ready by this one.
     async fn store_watch(&self, background: &mut JoinSet<()>) -> Option<Arc<StoreWatch>> {
-        if self.role != Role::Http || self.wiring.store_in_memory {
+        if !matches!(self.role, Role::Http | Role::Serve) || self.wiring.store_in_memory {
             return None;
         }
-        let watch = self.wiring.store_watch().await;
+        let watch = self.wiring.store_watch();
+        if self.role == Role::Http {
+            watch.begin().await;
+        }
         let watching = watch.clone();
         background.spawn(async move { watching.run().await });
         Some(watch)

@@ -44,7 +44,7 @@ async fn a_consumer_that_ends_unexpectedly_stops_everything_and_is_an_error() {
     let receipts = wiring.receipt_processor(&settings).expect("a processor");
     let (provider, replies) = (simulated(Channel::Sms, &settings, &receipts, None), wiring.reply_publisher());
     let ChannelWorker { gateway, .. } =
-        wiring.worker(&settings, Channel::Sms, provider, replies).expect("a worker");
+        wiring.worker(&settings, Role::Serve, Channel::Sms, provider, replies).expect("a worker");
     for asked_for in [true, false] {
         let stop = CancellationToken::new();
         if asked_for {

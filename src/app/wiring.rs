@@ -11,21 +11,26 @@ use tokio_util::task::TaskTracker;
 use super::brokers::Broker;
 use super::policy::{policy, rules};
 use super::provider_adapters::{callbacks, code_verifier};
-use super::status::process_info;
+use super::status::{process_info, process_keys};
 use super::stores::store;
 use super::texts::texts;
-use crate::broker::{Names, Publisher, RequestConsumer};
+use crate::broker::{Names, Publisher, RequestConsumer, RequestQueues};
 use crate::clock::Clock;
 use crate::config::{Role, Settings};
 use crate::domain::channel::Channel;
+use crate::domain::key_check::KeyCheck;
+use crate::domain::worker_state::ProcessRole;
 use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
+use crate::flow::key_watch::KeyWatch;
+use crate::flow::limit_counter::LimitCounter;
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
 use crate::flow::scaler::Scaler;
 use crate::flow::send_gate::SendGate;
 use crate::flow::store_watch::StoreWatch;
 use crate::flow::verify::Verifier;
+use crate::flow::worker_activity::WorkerActivity;
 use crate::http::{self, Api, PendingLimiter, Readiness, Tokens, Webhooks};
 use crate::provider::Provider;
 use crate::store::Store;
@@ -40,6 +45,10 @@ pub(super) struct Wiring {
     names: Names,
     store: Arc<dyn Store>,
     broker: Broker,
+    queues: Arc<dyn RequestQueues>,
+    /// Requests that the HTTP API refused.
+    limit_counter: Arc<LimitCounter>,
+    keys: Vec<KeyCheck>,
     pub(super) clock: Clock,
     pub(super) broker_in_memory: bool,
     pub(super) store_in_memory: bool,
@@ -55,6 +64,9 @@ impl Wiring {
             store: store(settings)?,
             broker_in_memory: broker.is_in_memory(),
             store_in_memory: settings.redis_url.is_none(),
+            queues: broker.request_queues(),
+            limit_counter: Arc::default(),
+            keys: process_keys(settings),
             broker,
             clock: Clock::System,
             checks: TaskTracker::new(),
@@ -68,6 +80,7 @@ impl Wiring {
     pub(super) fn worker(
         &self,
         settings: &Settings,
+        role: Role,
         channel: Channel,
         provider: Arc<dyn Provider>,
         replies: Arc<dyn Publisher>,
@@ -79,7 +92,7 @@ impl Wiring {
             channel,
             store: self.store.clone(),
             gate: SendGate::new(channel, concurrency, provider.senders(), sender_rate),
-            activity: Arc::default(),
+            activity: Arc::new(WorkerActivity::of_process(process_role(role))),
             provider,
             publisher: self.broker.publisher(),
             replies: Replies::new(replies),
@@ -118,6 +131,9 @@ impl Wiring {
                 Broker::Memory(_) => None,
                 Broker::Rabbit { publisher, .. } => Some(publisher.clone()),
             },
+            queues: Some(self.queues.clone()),
+            names: self.names.clone(),
+            keys: self.keys.clone(),
             provider,
             email_provider,
             clock: self.clock,
@@ -144,6 +160,7 @@ impl Wiring {
             rpc_client: self.broker.rpc_client(),
             send_wait: settings.send_wait,
             pending: PendingLimiter::default(),
+            limit_counter: self.limit_counter.clone(),
             store: self.store.clone(),
             recipient_keyring: recipients,
             rules: rules(settings),
@@ -165,14 +182,16 @@ impl Wiring {
     }
 
     pub(super) fn scaler(&self, settings: &Settings) -> Arc<Scaler> {
-        Arc::new(Scaler::new(self.store.clone(), self.broker.request_queues(), settings.scale_policy))
+        Arc::new(Scaler::new(self.store.clone(), self.queues.clone(), settings.scale_policy))
     }
 
-    /// Watches the store of a process without a worker.
-    pub(super) async fn store_watch(&self) -> Arc<StoreWatch> {
-        let watch = Arc::new(StoreWatch::new(self.store.clone()));
-        watch.begin().await;
-        watch
+    /// Watches the store of a process that answers HTTP, and reports the process.
+    pub(super) fn store_watch(&self) -> Arc<StoreWatch> {
+        Arc::new(StoreWatch::new(self.store.clone(), self.keys.clone(), self.limit_counter.clone()))
+    }
+
+    pub(super) fn key_watch(&self) -> KeyWatch {
+        KeyWatch::new(self.store.clone(), self.keys.clone())
     }
 
     /// A worker is ready while it can consume requests, send and publish results. HTTP alone is ready unless its settings do not
@@ -241,11 +260,15 @@ fn sending(gate: &SendGate) -> Result<(), Cow<'static, str>> {
     }
 }
 
-pub(super) fn role_name(role: Role) -> &'static str {
+fn process_role(role: Role) -> ProcessRole {
     match role {
-        Role::Worker => "worker",
-        Role::Http => "http",
-        Role::Dev => "dev",
-        _ => "serve",
+        Role::Worker => ProcessRole::Worker,
+        Role::Http => ProcessRole::Http,
+        Role::Dev => ProcessRole::Dev,
+        _ => ProcessRole::Serve,
     }
+}
+
+pub(super) fn role_name(role: Role) -> &'static str {
+    process_role(role).as_str()
 }

@@ -58,11 +58,17 @@ pub trait HealthCheck: Send + Sync {
     async fn check(&self) -> Result<(), String>;
 }
 
-/// Reads how many requests wait, for the scaler. Nothing is declared.
+/// Reads how many requests and dead letters wait. Nothing is declared.
 #[async_trait]
 pub trait RequestQueues: Send + Sync {
     /// A queue that does not exist is empty. The error holds no address. The caller bounds the wait, and may drop the future.
     async fn depths(&self) -> Result<QueueDepths, String>;
+
+    /// The dead letters that no consumer holds.
+    async fn dead_letters(&self) -> Result<u32, String>;
+
+    /// Before the end of a process that reads once. A reading after it connects again.
+    async fn close(&self) {}
 }
 
 /// Publishes requests and receives their results.

@@ -7,6 +7,7 @@ mod check_number;
 mod config;
 mod dead_letters;
 mod health;
+mod keys;
 mod kill_switch;
 mod log_level;
 mod output;
@@ -18,6 +19,7 @@ mod status;
 mod store;
 mod suppressions;
 mod system_user;
+mod table;
 mod templates;
 mod token;
 mod topology;
@@ -63,7 +65,7 @@ enum Command {
     Http,
     /// Run worker and HTTP API in one process.
     Serve,
-    /// Show the state of servers, providers, kill switch and limits. Exit with 3 if something needed is down.
+    /// Show problems, servers, queues, processes, keys and limits. Exit with 3 if something needed does not work.
     Status,
     /// Check whether a code could be sent to phone numbers.
     CheckNumber {
@@ -123,6 +125,11 @@ enum Command {
         /// Until the configured filter counts again: seconds (90s), minutes (15m) or hours (2h), at most 24h. Default: 15m.
         #[arg(long = "for", value_name = "TIME", value_parser = log_level::parse_time)]
         duration: Option<Duration>,
+    },
+    /// Compare keys with those of other processes, or accept new ones.
+    Keys {
+        #[command(subcommand)]
+        action: keys::KeyAction,
     },
     /// Check message templates and the cost of texts.
     Templates {
@@ -232,6 +239,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Store { action } => store::run(&settings, &action, json).await,
         Command::KillSwitch { action } => kill_switch::run(&settings, action, json).await,
         Command::LogLevel { action, duration } => log_level::run(&settings, action, duration, json).await,
+        Command::Keys { action } => keys::run(&settings, &action, json).await,
         Command::Templates { action } => templates::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
@@ -259,6 +267,7 @@ fn role(command: &Command) -> Role {
         | Command::Suppressions { .. }
         | Command::Store { .. }
         | Command::KillSwitch { .. }
+        | Command::Keys { .. }
         | Command::LogLevel { .. } => Role::Store,
         // Dead letters also need the broker. The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,

@@ -1,8 +1,11 @@
-//! `otpost status`: servers, providers, kill switch and limits, queried from this machine.
+//! `otpost status`: servers, queues, processes, keys and limits, queried from this machine. Problems come first.
+
+mod live;
 
 use super::output::{Exit, complain, print_json, say};
 use crate::app;
 use crate::config::Settings;
+use crate::flow::inspect::problems::Severity;
 use crate::flow::inspect::status::{
     EmailRow, Health, HealthRow, HealthState, KillSwitchRow, LimitsRow, StatusRow,
 };
@@ -16,7 +19,8 @@ pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
         }
     };
     let row = inspector.status().await;
-    let exit = if row.is_down() { Exit::No } else { Exit::Done };
+    inspector.close().await;
+    let exit = if row.has_error() { Exit::No } else { Exit::Done };
     if json {
         print_json(&[row]);
     } else {
@@ -25,8 +29,33 @@ pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
     exit
 }
 
+fn line(name: &str, value: &str) {
+    say(&format!("{name:<12} {value}"));
+}
+
 fn print_row(row: &StatusRow) {
-    let line = |name: &str, value: &str| say(&format!("{name:<12} {value}"));
+    for problem in &row.problems {
+        let severity = if problem.severity == Severity::Error { "ERROR" } else { "warning" };
+        line(severity, &problem.detail);
+    }
+    if row.problems.is_empty() {
+        say("all is well");
+    }
+    say("");
+    print_servers(row);
+    live::tables(row).iter().for_each(|table| {
+        say("");
+        table.iter().for_each(|text| say(text));
+    });
+    say("");
+    print_limits(row);
+    line(
+        "configured",
+        &if row.configured.is_empty() { "nothing".to_owned() } else { row.configured.join(" ") },
+    );
+}
+
+fn print_servers(row: &StatusRow) {
     line("version", row.version);
     line("environment", row.environment);
     line(
@@ -43,6 +72,9 @@ fn print_row(row: &StatusRow) {
         line(name, &in_words(health));
     }
     line("kill switch", &switch_in_words(row.kill_switch.as_ref()));
+}
+
+fn print_limits(row: &StatusRow) {
     let LimitsRow {
         per_number,
         window,
@@ -63,10 +95,9 @@ fn print_row(row: &StatusRow) {
         ),
     );
     line("wrong codes", &format!("{wrong_per_code} for a code, {wrong_per_hour} in an hour"));
-    line(
-        "configured",
-        &if row.configured.is_empty() { "nothing".to_owned() } else { row.configured.join(" ") },
-    );
+    if let Some(hits) = &row.limits_hit {
+        line("limits hit", &live::limits_in_words(hits));
+    }
 }
 
 fn email_in_words(email: &EmailRow) -> String {

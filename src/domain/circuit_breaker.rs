@@ -12,8 +12,9 @@ const FAILURES_MAX: u32 = 5;
 /// Different recipients in a row with an unrecognised refusal that open it.
 const UNRECOGNISED_MAX: usize = 5;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BreakerState {
+    #[default]
     Closed,
     Open(Cause),
     /// One message may be sent, as a test.
@@ -43,11 +44,13 @@ pub struct CircuitBreaker {
     failures: u32,
     /// The recipients of the unrecognised refusals in a row.
     unrecognised: Vec<Digest16>,
+    /// The provider's number that last opened it.
+    opened_by: Option<u32>,
 }
 
 impl Default for CircuitBreaker {
     fn default() -> Self {
-        CircuitBreaker { state: BreakerState::Closed, failures: 0, unrecognised: Vec::new() }
+        CircuitBreaker { state: BreakerState::Closed, failures: 0, unrecognised: Vec::new(), opened_by: None }
     }
 }
 
@@ -56,13 +59,20 @@ impl CircuitBreaker {
         self.state
     }
 
+    /// The provider's number that opened it. `None` while it is closed, and after failures without a number.
+    pub fn provider_code(&self) -> Option<u32> {
+        self.opened_by.filter(|_| self.state != BreakerState::Closed)
+    }
+
     /// Updates the state by the answer to a message; `None` means that the provider accepted it.
     pub fn record_answer(&mut self, recipient: Digest16, failure: Option<&SendFailure>) {
         match failure {
-            Some(SendFailure::Refused { scope: Scope::Account, .. }) => self.open(Cause::Account),
+            Some(SendFailure::Refused { scope: Scope::Account, provider_code, .. }) => {
+                self.open(Cause::Account, *provider_code);
+            }
             Some(SendFailure::NotConnected { .. } | SendFailure::InDoubt { .. }) => self.failed(),
-            Some(SendFailure::Refused { scope: Scope::Unrecognised, .. }) => {
-                self.refused_unrecognised(recipient)
+            Some(SendFailure::Refused { scope: Scope::Unrecognised, provider_code, .. }) => {
+                self.refused_unrecognised(recipient, *provider_code);
             }
             // Each shows that the provider answers, but says nothing of the unrecognised refusals.
             Some(
@@ -87,17 +97,17 @@ impl CircuitBreaker {
     fn failed(&mut self) {
         self.failures += 1;
         if self.failures >= FAILURES_MAX || matches!(self.state, BreakerState::HalfOpen(_)) {
-            self.open(Cause::Failures);
+            self.open(Cause::Failures, None);
         }
     }
 
-    fn refused_unrecognised(&mut self, recipient: Digest16) {
+    fn refused_unrecognised(&mut self, recipient: Digest16, provider_code: Option<u32>) {
         if !self.unrecognised.contains(&recipient) {
             self.unrecognised.push(recipient);
         }
         if self.unrecognised.len() >= UNRECOGNISED_MAX {
             self.unrecognised.clear();
-            self.open(Cause::Account);
+            self.open(Cause::Account, provider_code);
         } else {
             self.answered();
         }
@@ -111,8 +121,9 @@ impl CircuitBreaker {
         }
     }
 
-    fn open(&mut self, cause: Cause) {
+    fn open(&mut self, cause: Cause, provider_code: Option<u32>) {
         self.failures = 0;
+        self.opened_by = provider_code;
         self.state = BreakerState::Open(cause);
     }
 }
@@ -149,6 +160,19 @@ mod tests {
         let mut breaker = CircuitBreaker::default();
         breaker.record_answer(person(1), Some(&refused(Scope::Account)));
         assert_eq!(breaker.state(), BreakerState::Open(Cause::Account));
+    }
+
+    #[test]
+    fn the_number_that_opened_it_is_known_until_it_closes() {
+        let mut breaker = CircuitBreaker::default();
+        breaker.record_answer(person(1), Some(&refused(Scope::Account)));
+        assert_eq!(breaker.provider_code(), Some(1));
+        breaker.probe_succeeded();
+        assert_eq!(breaker.provider_code(), Some(1));
+        breaker.record_answer(person(1), None);
+        assert_eq!(breaker.provider_code(), None);
+        (0..5).for_each(|_| breaker.record_answer(person(1), Some(&lost())));
+        assert_eq!((breaker.state(), breaker.provider_code()), (BreakerState::Open(Cause::Failures), None));
     }
 
     #[test]

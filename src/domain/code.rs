@@ -11,6 +11,7 @@ use zeroize::Zeroize;
 
 use super::challenge::ChallengeId;
 use super::channel::Channel;
+use super::key_check::{KeyCheck, KeyFingerprint, KeyUse};
 use super::keyed_digest::{Digest16, MacKey};
 use super::purpose::Purpose;
 use super::request_id::RequestId;
@@ -109,6 +110,7 @@ pub struct CodeKey {
     make: MacKey,
     check: MacKey,
     challenge: MacKey,
+    fingerprint: KeyFingerprint,
 }
 
 impl CodeKey {
@@ -118,7 +120,12 @@ impl CodeKey {
             make: MacKey::derived(secret, "otpost code"),
             check: MacKey::derived(secret, "otpost check"),
             challenge: MacKey::derived(secret, "otpost challenge"),
+            fingerprint: KeyFingerprint::of(secret, "otpost code key check"),
         }
+    }
+
+    pub fn key_check(&self) -> KeyCheck {
+        KeyCheck { key_use: KeyUse::Code, kid: self.kid.as_str().to_owned(), fingerprint: self.fingerprint }
     }
 
     pub fn kid(&self) -> &Kid {
@@ -196,6 +203,10 @@ impl CodeKeyring {
 
     pub fn get(&self, kid: &str) -> Option<&CodeKey> {
         self.keys.iter().find(|key| key.kid.as_str() == kid)
+    }
+
+    pub fn key_checks(&self) -> impl Iterator<Item = KeyCheck> {
+        self.keys.iter().map(CodeKey::key_check)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &CodeKey> {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::channel::Channel;
 use super::encryption::DeadLetterKey;
+use super::key_check::{KeyCheck, KeyFingerprint, KeyUse};
 use super::keyed_digest::{Digest16, MacKey};
 
 /// Derives the digests that stand for people in the store. With another key, the store's data is lost.
@@ -19,6 +20,7 @@ pub struct RecipientKeyring {
     service_key: MacKey,
     service_request: MacKey,
     dead_letters: DeadLetterKey,
+    fingerprint: KeyFingerprint,
 }
 
 impl RecipientKeyring {
@@ -35,7 +37,12 @@ impl RecipientKeyring {
             service_key: MacKey::derived(secret, "otpost service's idempotency"),
             service_request: MacKey::derived(secret, "otpost service's request"),
             dead_letters: DeadLetterKey::derived(secret),
+            fingerprint: KeyFingerprint::of(secret, "otpost recipient key check"),
         }
+    }
+
+    pub fn key_check(&self) -> KeyCheck {
+        KeyCheck { key_use: KeyUse::Recipient, kid: String::new(), fingerprint: self.fingerprint }
     }
 
     pub fn dead_letter_key(&self) -> &DeadLetterKey {

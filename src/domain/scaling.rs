@@ -108,7 +108,7 @@ pub fn wanted_workers(
 ) -> Result<Scale, WorkersUnknown> {
     let (silent, running): (Vec<_>, Vec<_>) = workers
         .iter()
-        .filter(|worker| !worker.state.draining)
+        .filter(|worker| worker.state.has_worker() && !worker.state.draining)
         .partition(|worker| worker.silent_for >= RUNNING_FOR);
     if silent.len() > running.len() {
         return Err(WorkersUnknown::MostSilent);

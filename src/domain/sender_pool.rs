@@ -193,7 +193,11 @@ impl SenderPool {
         self.0[refusal.sender].worked_at.is_some_and(|at| at > refusal.at)
     }
 
-    /// The senders that are cooling down or on trial.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Senders that cool down, or whose trial message is in flight.
     pub fn suspended(&self) -> usize {
         self.0.iter().filter(|sender| !sender.is_healthy()).count()
     }

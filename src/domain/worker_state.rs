@@ -6,10 +6,18 @@
 use std::time::Duration;
 
 use super::channel::Channel;
+use super::circuit_breaker::{BreakerState, Cause};
+use super::key_check::KeyCheck;
+use super::limit_hits::LimitHits;
+use super::time::millis;
 
 const VERSION: u8 = 1;
+/// Of a process without a worker. Versions that know only workers leave it out.
+const VERSION_WITHOUT_WORKER: u8 = 2;
 /// Bytes of a text.
 const TEXT_MAX: usize = 64;
+/// Keys in a state, so that it stays below 1 KiB.
+pub const KEYS_MAX: usize = 16;
 
 const CHANNEL: u8 = 1;
 const OTPOST_VERSION: u8 = 2;
@@ -20,9 +28,31 @@ const WAITING: u8 = 6;
 const ENDED: u8 = 7;
 const CAPACITY: u8 = 8;
 const DRAINING: u8 = 9;
+const ROLE: u8 = 10;
+const BREAKER: u8 = 11;
+const SENDERS: u8 = 12;
+const SENDERS_SUSPENDED: u8 = 13;
+const CONCURRENCY_LIMIT: u8 = 14;
+const CONCURRENCY_IN_USE: u8 = 15;
+const OLDEST_TAKEN: u8 = 16;
+const LIMIT_HITS: u8 = 17;
+const KEY: u8 = 18;
+const UPTIME: u8 = 19;
+
+/// The kind of process that reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProcessRole {
+    #[default]
+    Worker,
+    Serve,
+    Dev,
+    /// It has no worker: of the state only the version, the limits that it found reached, and the keys mean something.
+    Http,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerState {
+    pub role: ProcessRole,
     pub channel: Channel,
     /// The version of otpost.
     pub version: String,
@@ -39,6 +69,21 @@ pub struct WorkerState {
     pub capacity: Option<Rate>,
     /// The worker consumes nothing more.
     pub draining: bool,
+    pub breaker: BreakerState,
+    /// The provider's number that opened the circuit breaker, if there was one.
+    pub breaker_code: Option<u32>,
+    pub senders: u32,
+    /// Senders that cool down.
+    pub senders_suspended: u32,
+    pub concurrency_limit: u32,
+    pub concurrency_in_use: u32,
+    /// The longest time that a request taken up in the last minute had waited.
+    pub oldest_taken: Option<Duration>,
+    /// Of the last hour.
+    pub limit_hits: LimitHits,
+    pub keys: Vec<KeyCheck>,
+    /// Since the start of the process.
+    pub uptime: Duration,
 }
 
 /// A state as others read it.
@@ -66,9 +111,27 @@ impl Rate {
     }
 }
 
+impl ProcessRole {
+    const ALL: [ProcessRole; 4] =
+        [ProcessRole::Worker, ProcessRole::Serve, ProcessRole::Dev, ProcessRole::Http];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ProcessRole::Worker => "worker",
+            ProcessRole::Serve => "serve",
+            ProcessRole::Dev => "dev",
+            ProcessRole::Http => "http",
+        }
+    }
+}
+
 impl WorkerState {
+    pub fn has_worker(&self) -> bool {
+        self.role != ProcessRole::Http
+    }
+
     pub fn pack(&self) -> Vec<u8> {
-        let mut packed = vec![VERSION];
+        let mut packed = vec![if self.has_worker() { VERSION } else { VERSION_WITHOUT_WORKER }];
         let mut text = |tag, text: &str| add(&mut packed, tag, &text.as_bytes()[..text.len().min(TEXT_MAX)]);
         text(CHANNEL, self.channel.as_str());
         text(OTPOST_VERSION, &self.version);
@@ -86,13 +149,47 @@ impl WorkerState {
         if self.draining {
             add(&mut packed, DRAINING, &[]);
         }
+        self.pack_details(&mut packed);
         packed
+    }
+
+    fn pack_details(&self, packed: &mut Vec<u8>) {
+        add(packed, ROLE, self.role.as_str().as_bytes());
+        let breaker = match self.breaker {
+            BreakerState::Closed => None,
+            BreakerState::Open(cause) => Some((1, cause)),
+            BreakerState::HalfOpen(cause) => Some((2, cause)),
+        };
+        if let Some((state, cause)) = breaker {
+            let mut value = vec![state, u8::from(cause == Cause::Account)];
+            value.extend(self.breaker_code.unwrap_or(0).to_be_bytes());
+            add(packed, BREAKER, &value);
+        }
+        let mut number = |tag, number: u32| {
+            if number > 0 {
+                add(packed, tag, &number.to_be_bytes());
+            }
+        };
+        number(SENDERS, self.senders);
+        number(SENDERS_SUSPENDED, self.senders_suspended);
+        number(CONCURRENCY_LIMIT, self.concurrency_limit);
+        number(CONCURRENCY_IN_USE, self.concurrency_in_use);
+        number(UPTIME, u32::try_from(self.uptime.as_secs()).unwrap_or(u32::MAX));
+        if let Some(oldest) = self.oldest_taken {
+            add(packed, OLDEST_TAKEN, &u32::try_from(millis(oldest)).unwrap_or(u32::MAX).to_be_bytes());
+        }
+        if !self.limit_hits.is_empty() {
+            add(packed, LIMIT_HITS, &self.limit_hits.pack());
+        }
+        for key in self.keys.iter().take(KEYS_MAX) {
+            add(packed, KEY, &key.pack());
+        }
     }
 
     /// `None` if the state cannot be read.
     pub fn unpack(packed: &[u8]) -> Option<WorkerState> {
         let (version, mut rest) = packed.split_first()?;
-        if *version != VERSION {
+        if ![VERSION, VERSION_WITHOUT_WORKER].contains(version) {
             return None;
         }
         let mut state = WorkerState::default();
@@ -117,8 +214,37 @@ impl WorkerState {
             ENDED => self.ended = Rate(number()?),
             CAPACITY => self.capacity = Some(Rate(number()?)),
             DRAINING => self.draining = true,
+            // Of a word that only later versions know, the default stays.
+            ROLE => {
+                self.role = ProcessRole::ALL
+                    .into_iter()
+                    .find(|role| Some(role.as_str()) == text())
+                    .unwrap_or_default()
+            }
+            BREAKER => self.set_breaker(value)?,
+            SENDERS => self.senders = number()?,
+            SENDERS_SUSPENDED => self.senders_suspended = number()?,
+            CONCURRENCY_LIMIT => self.concurrency_limit = number()?,
+            CONCURRENCY_IN_USE => self.concurrency_in_use = number()?,
+            OLDEST_TAKEN => self.oldest_taken = Some(Duration::from_millis(number()?.into())),
+            LIMIT_HITS => self.limit_hits = LimitHits::unpack(value),
+            KEY => self.keys.extend(KeyCheck::unpack(value)),
+            UPTIME => self.uptime = Duration::from_secs(number()?.into()),
             _ => {}
         }
+        Some(())
+    }
+
+    fn set_breaker(&mut self, value: &[u8]) -> Option<()> {
+        let (state, code) = value.split_at_checked(2)?;
+        let cause = if state[1] == 1 { Cause::Account } else { Cause::Failures };
+        self.breaker = match state[0] {
+            1 => BreakerState::Open(cause),
+            2 => BreakerState::HalfOpen(cause),
+            _ => BreakerState::Closed,
+        };
+        let code = u32::from_be_bytes(code.try_into().ok()?);
+        self.breaker_code = (code > 0).then_some(code);
         Some(())
     }
 }
@@ -132,6 +258,8 @@ fn add(packed: &mut Vec<u8>, tag: u8, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::key_check::{KeyFingerprint, KeyUse};
+    use crate::domain::limit_hits::LimitWord;
 
     fn state() -> WorkerState {
         WorkerState {
@@ -144,7 +272,23 @@ mod tests {
             ended: Rate::per_second(12.5),
             capacity: Some(Rate::per_second(320.0)),
             draining: true,
+            role: ProcessRole::Serve,
+            breaker: BreakerState::HalfOpen(Cause::Account),
+            breaker_code: Some(20_003),
+            senders: 3,
+            senders_suspended: 1,
+            concurrency_limit: 16,
+            concurrency_in_use: 5,
+            oldest_taken: Some(Duration::from_millis(1_500)),
+            limit_hits: LimitHits::of(&[(LimitWord::Cooldown, 7), (LimitWord::All, 2)]),
+            keys: vec![check("k2"), check("")],
+            uptime: Duration::from_secs(90),
         }
+    }
+
+    fn check(kid: &str) -> KeyCheck {
+        let key_use = if kid.is_empty() { KeyUse::Recipient } else { KeyUse::Code };
+        KeyCheck { key_use, kid: kid.to_owned(), fingerprint: KeyFingerprint([7; 8]) }
     }
 
     #[test]
@@ -160,7 +304,7 @@ mod tests {
         let mut packed = state().pack();
         packed.extend([200, 2, 1, 1]);
         assert_eq!(WorkerState::unpack(&packed), Some(state()));
-        packed[0] = VERSION + 1;
+        packed[0] = VERSION_WITHOUT_WORKER + 1;
         assert_eq!(WorkerState::unpack(&packed), None, "another form");
     }
 
@@ -170,10 +314,34 @@ mod tests {
         let read: Vec<usize> =
             (0..whole.len()).filter(|length| WorkerState::unpack(&whole[..*length]).is_some()).collect();
         // A state that ends behind a field misses the later ones.
-        assert_eq!(read, [1, 8, 15, 24, 30, 36, 42, 48, 54]);
+        let ends = [1, 8, 15, 24, 30, 36, 42, 48, 54, 56, 63, 71, 77, 83, 89, 95, 101, 107, 149, 162];
+        assert_eq!(read, ends);
         let mut channel = state().pack();
         channel[3] = b'x';
         assert_eq!(WorkerState::unpack(&channel), None);
+    }
+
+    #[test]
+    fn a_state_has_at_most_1024_bytes() {
+        let longest = "x".repeat(2 * TEXT_MAX);
+        let largest = WorkerState {
+            version: longest.clone(),
+            closed_by: Some(longest),
+            limit_hits: LimitHits::of(&LimitWord::ALL.map(|limit| (limit, u32::MAX))),
+            keys: vec![check("sixteen-letters-"); 3 * KEYS_MAX],
+            ..state()
+        };
+        let packed = largest.pack();
+        assert!(packed.len() <= 1_024, "{}", packed.len());
+        assert_eq!(WorkerState::unpack(&packed).map(|state| state.keys.len()), Some(KEYS_MAX));
+    }
+
+    #[test]
+    fn a_version_that_knows_only_workers_leaves_the_state_of_another_process_out() {
+        let http = WorkerState { role: ProcessRole::Http, ..WorkerState::default() };
+        assert_eq!(http.pack()[0], VERSION_WITHOUT_WORKER);
+        assert_eq!(WorkerState::unpack(&http.pack()), Some(http));
+        assert_eq!(state().pack()[0], VERSION);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::outage_backoff::OutageBackoff;
 use crate::broker::{Outgoing, Target};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::channel::Channel;
+use crate::domain::limit_hits::LimitWord;
 use crate::domain::outcome::{ErrorCode, Outcome, Status};
 use crate::domain::phone::Region;
 use crate::domain::request_id::RequestId;
@@ -127,6 +128,9 @@ impl ChannelGateway {
         self.publish(handler, message).await?;
         if let Some(queue) = self.reply_queue(handler, request_id) {
             self.replies.send(queue, &message);
+        }
+        if !replayed {
+            self.activity.limits.add(outcome.error.as_ref().and_then(LimitWord::of_error));
         }
         let elapsed = handler.started_at.elapsed();
         let (request_id, replayed) = (request_id.as_str(), *replayed);

@@ -7,6 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::gateway::ChannelGateway;
+use super::key_watch::key_checks;
 use super::random::random_id;
 use super::receipts::ReceiptProcessor;
 use super::worker_activity::ActivityMeter;
@@ -133,16 +134,29 @@ impl ChannelGateway {
 
     fn worker_state(&self, meter: &ActivityMeter) -> WorkerState {
         let handlers_max = self.activity.handlers_max();
+        let gate = self.gate.snapshot();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         WorkerState {
+            role: self.activity.role(),
             channel: self.channel,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            closed_by: self.gate.closed_by().map(|cause| cause.as_str().to_owned()),
+            closed_by: gate.closed_by.map(|cause| cause.as_str().to_owned()),
             handlers_max,
             in_flight: self.activity.in_flight(),
             waiting: self.activity.waiting(),
             ended: meter.rate(),
             capacity: meter.capacity(handlers_max),
             draining: self.activity.is_draining(),
+            breaker: gate.breaker,
+            breaker_code: gate.breaker_code,
+            senders: count(gate.senders),
+            senders_suspended: count(gate.senders_suspended),
+            concurrency_limit: count(gate.concurrency_limit),
+            concurrency_in_use: count(gate.concurrency_in_use),
+            oldest_taken: self.activity.oldest_taken.longest(),
+            limit_hits: self.activity.limits.last_hour(),
+            keys: key_checks(Some(&self.code_keyring), Some(&self.recipient_keyring)),
+            uptime: self.activity.uptime(),
         }
     }
 

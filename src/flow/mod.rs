@@ -11,7 +11,8 @@
 //! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
 //! - [`reply`]: copies of results for callers' own queues.
 //! - [`maintenance`]: heartbeat, reports, probes, overdue receipts. [`store_watch`]: the heartbeat of a process without a worker.
-//! - [`worker_activity`]: the state that a worker reports. [`scaler`]: the number of workers that the load needs.
+//! - [`worker_activity`], with [`limit_counter`] and `queue_time.rs`: the state that a worker reports. [`key_watch`]: have all
+//!   processes the same keys? [`scaler`]: the number of workers that the load needs.
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost.
@@ -32,11 +33,14 @@ pub mod dispatch;
 pub mod explain;
 pub mod gateway;
 pub mod inspect;
+pub mod key_watch;
+pub mod limit_counter;
 pub mod maintenance;
 mod outage_backoff;
 pub mod pause_log;
 pub mod process_delivery;
 pub mod progress;
+mod queue_time;
 mod random;
 pub mod receipts;
 pub mod reconcile;

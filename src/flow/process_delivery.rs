@@ -4,6 +4,7 @@ use super::admit::AfterAdmission;
 use super::complete::{AfterCompletion, RecordedOutcome, ResultParts};
 use super::context::{DeliveryContext, SendContext, StopReason};
 use super::gateway::ChannelGateway;
+use crate::broker::Delivery;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::recipient_rules::Rejection;
@@ -18,6 +19,7 @@ impl ChannelGateway {
             Ok(request) => request,
             Err(invalid) => return self.reject_invalid_body(handler, &invalid).await,
         };
+        self.note_queue_time(delivery, &request);
         request.left_out.iter().for_each(|fault| events::field_left_out(request.id.as_str(), fault));
         let valid = match self.validate(&request) {
             Ok(valid) => valid,
@@ -52,6 +54,13 @@ impl ChannelGateway {
                 self.dead_letter(handler, poison.as_str(), poison.message(), published).await
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Of the first copy: a later one had its turn before.
+    fn note_queue_time(&self, delivery: &Delivery, request: &SendRequest<'_>) {
+        if let Some(requested_at) = request.requested_at.filter(|_| !delivery.properties.redelivered) {
+            self.activity.oldest_taken.note(self.clock.now().since(requested_at));
         }
     }
 

@@ -78,6 +78,16 @@ impl State {
     }
 }
 
+pub(super) struct GateSnapshot {
+    pub(super) closed_by: Option<ClosedBy>,
+    pub(super) breaker: BreakerState,
+    pub(super) breaker_code: Option<u32>,
+    pub(super) senders: usize,
+    pub(super) senders_suspended: usize,
+    pub(super) concurrency_limit: usize,
+    pub(super) concurrency_in_use: usize,
+}
+
 enum Entry {
     Granted(TicketTerms),
     /// Wait until [`SendGate::changed`].
@@ -140,6 +150,21 @@ impl SendGate {
             self.check_store_silence();
         }
         *self.closed_by.borrow()
+    }
+
+    /// For the state that the worker reports.
+    pub(super) fn snapshot(&self) -> GateSnapshot {
+        let closed_by = self.closed_by();
+        let state = self.lock();
+        GateSnapshot {
+            closed_by,
+            breaker: state.breaker.state(),
+            breaker_code: state.breaker.provider_code(),
+            senders: state.senders.count(),
+            senders_suspended: state.senders.suspended(),
+            concurrency_limit: state.concurrency.limit(),
+            concurrency_in_use: state.in_flight,
+        }
     }
 
     pub(super) async fn wait_until_open(&self) {

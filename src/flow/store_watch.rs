@@ -1,10 +1,15 @@
-//! The heartbeat of a process that only answers HTTP. It shows `otpost store reshard` that the process runs, notices in time
+//! The heartbeat and the reports of a process that answers HTTP. The heartbeat shows `otpost store reshard` that the process runs, notices in time
 //! that the settings of the process do not fit the stored data, and brings the log filter.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout};
+
+use super::limit_counter::LimitCounter;
 use super::random::random_id;
+use crate::domain::key_check::KeyCheck;
+use crate::domain::worker_state::{ProcessRole, WorkerState};
 use crate::store::{Store, StoreError, StoreFault};
 use crate::telemetry::log_filter;
 
@@ -18,12 +23,16 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 pub struct StoreWatch {
     store: Arc<dyn Store>,
     process_id: u64,
+    started: Instant,
+    keys: Vec<KeyCheck>,
+    limits: Arc<LimitCounter>,
     misfit: Mutex<Option<StoreFault>>,
 }
 
 impl StoreWatch {
-    pub fn new(store: Arc<dyn Store>) -> StoreWatch {
-        StoreWatch { store, process_id: random_id(), misfit: Mutex::default() }
+    pub fn new(store: Arc<dyn Store>, keys: Vec<KeyCheck>, limits: Arc<LimitCounter>) -> StoreWatch {
+        let (process_id, started) = (random_id(), Instant::now());
+        StoreWatch { store, process_id, started, keys, limits, misfit: Mutex::default() }
     }
 
     /// Before the process answers whether it is ready. An outage of the store must not delay that.
@@ -37,14 +46,32 @@ impl StoreWatch {
 
     pub async fn run(&self) {
         loop {
+            // A report that fails harms no request, and the status shows that it is missing.
+            let _ = timeout(TIMEOUT, self.store.report_worker(self.process_id, Some(&self.state()))).await;
             tokio::time::sleep(EVERY).await;
             self.check().await;
         }
     }
 
+    /// Without it the process shows for some more seconds.
+    pub async fn end(&self) {
+        let _ = timeout(TIMEOUT, self.store.report_worker(self.process_id, None)).await;
+    }
+
+    fn state(&self) -> WorkerState {
+        WorkerState {
+            role: ProcessRole::Http,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            limit_hits: self.limits.last_hour(),
+            keys: self.keys.clone(),
+            uptime: self.started.elapsed(),
+            ..WorkerState::default()
+        }
+    }
+
     /// Was there an answer? An outage of the store does not end a misfit that is known.
     async fn check(&self) -> bool {
-        match tokio::time::timeout(TIMEOUT, self.store.heartbeat(self.process_id, false)).await {
+        match timeout(TIMEOUT, self.store.heartbeat(self.process_id, false)).await {
             Ok(Err(StoreError::Unavailable(fault))) if fault.is_of_settings() => {
                 log_filter::store_silent();
                 *self.lock() = Some(fault);

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::limit_counter::LimitCounter;
+use super::queue_time::OldestTaken;
 use crate::domain::time::micros;
-use crate::domain::worker_state::Rate;
+use crate::domain::worker_state::{ProcessRole, Rate};
 
 /// The rate is an average over about this time.
 const RATE_OVER: Duration = Duration::from_secs(10);
@@ -17,14 +19,17 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 const CAPACITY_OVER: Duration = Duration::from_secs(60);
 
 /// Shared by the handlers of a channel.
-#[derive(Default)]
 pub struct WorkerActivity {
+    role: ProcessRole,
+    started: Instant,
     handlers_max: AtomicU32,
     in_flight: AtomicU32,
     waiting: AtomicU32,
     ended: AtomicU64,
     busy_micros: AtomicU64,
     draining: AtomicBool,
+    pub(super) oldest_taken: OldestTaken,
+    pub(super) limits: LimitCounter,
 }
 
 /// Since the start.
@@ -34,13 +39,42 @@ pub(super) struct Totals {
     busy_micros: u64,
 }
 
+impl Default for WorkerActivity {
+    fn default() -> Self {
+        WorkerActivity::of_process(ProcessRole::Worker)
+    }
+}
+
 impl WorkerActivity {
+    pub fn of_process(role: ProcessRole) -> WorkerActivity {
+        WorkerActivity {
+            role,
+            started: Instant::now(),
+            handlers_max: AtomicU32::default(),
+            in_flight: AtomicU32::default(),
+            waiting: AtomicU32::default(),
+            ended: AtomicU64::default(),
+            busy_micros: AtomicU64::default(),
+            draining: AtomicBool::default(),
+            oldest_taken: OldestTaken::default(),
+            limits: LimitCounter::default(),
+        }
+    }
+
+    pub(super) fn role(&self) -> ProcessRole {
+        self.role
+    }
+
     pub(super) fn set_handlers_max(&self, handlers_max: usize) {
         self.handlers_max.store(u32::try_from(handlers_max).unwrap_or(u32::MAX), Relaxed);
     }
 
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Relaxed);
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     pub(super) fn handlers_max(&self) -> u32 {

@@ -17,6 +17,7 @@ use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::request_id::RequestId;
 use crate::flow::inspect::status::Inspector;
+use crate::flow::limit_counter::LimitCounter;
 use crate::flow::verify::Verifier;
 use crate::store::{RequestRecord, Store, StoreError};
 use crate::telemetry::events;
@@ -31,6 +32,8 @@ pub struct Api {
     /// The longest wait for the result of a send request.
     pub send_wait: Duration,
     pub pending: PendingLimiter,
+    /// Requests that this process refused.
+    pub limit_counter: Arc<LimitCounter>,
     pub store: Arc<dyn Store>,
     pub recipient_keyring: Arc<RecipientKeyring>,
     pub rules: RecipientRules,

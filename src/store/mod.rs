@@ -50,6 +50,7 @@ pub use self::usage::Usage;
 pub use self::warning::StoreWarning;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
+use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
@@ -153,6 +154,15 @@ pub trait Store: Send + Sync {
     /// The states that were reported within the last minute, at most [`retention::WORKERS_MAX`]. A state that cannot be read is left
     /// out.
     async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError>;
+
+    /// Compares key check values with those that were recorded first, and returns those that differ. A key without a record is
+    /// recorded. A record is kept for [`retention::KEY_CHECK_KEPT`] after a process with this value last compared it.
+    async fn check_keys(&self, keys: &[KeyCheck]) -> Result<Vec<KeyCheck>, StoreError>;
+
+    /// Records key check values in place of others.
+    async fn accept_keys(&self, keys: &[KeyCheck]) -> Result<(), StoreError>;
+
+    async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError>;
 
     /// Reads the data that all requests share. The error names what cannot be read. A heartbeat makes the same check, but of
     /// the suppressions of countries it reads only those that a step found unreadable.

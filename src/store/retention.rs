@@ -22,6 +22,8 @@ pub(crate) const LOST_WRITES_FOR: Duration = Duration::from_secs(600);
 pub(crate) const ACTIVE_WORKER_FOR: Duration = Duration::from_secs(1);
 /// The state of a worker is kept this long after its last report.
 pub(crate) const WORKER_STATE_KEPT: Duration = Duration::from_secs(60);
+/// The check value of a key that no process uses any more is kept this long.
+pub const KEY_CHECK_KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// States that the store lists: two channels of 500 workers.
 pub const WORKERS_MAX: usize = 1_000;
 /// The shortest time between two polls for an overdue receipt.

@@ -6,6 +6,7 @@
 mod broker;
 mod certificates;
 mod counted;
+mod keys;
 mod store;
 mod tokens;
 
@@ -25,6 +26,7 @@ pub use self::counted::{
     GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, limit_refused,
     prefetch_set, provider_configured, queue_read, request_taken_up, store_operation_ended,
 };
+pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,

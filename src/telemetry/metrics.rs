@@ -26,7 +26,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub(super) use self::countries::country_label;
 pub(super) use self::labels::{
     ActionLabel, BlockedLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
-    ChannelStatus, CodeLabel, CountryLabels, HttpLabels, OperationLabel, ProviderCode, ProviderLabel,
+    ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel, OperationLabel, ProviderCode, ProviderLabel,
     ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RoleLabel, RouteLabel,
     VerdictLabel,
 };
@@ -116,6 +116,8 @@ pub(super) struct Metrics {
     pub(super) jwks_keys: Gauge,
     pub(super) tokens_refused: Family<ReasonLabel, Counter>,
     pub(super) build_info: Family<BuildLabels, Gauge>,
+    pub(super) key_info: Family<KeyLabels, Gauge>,
+    pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -176,6 +178,8 @@ impl Metrics {
             jwks_keys: Gauge::default(),
             tokens_refused: Family::default(),
             build_info: Family::default(),
+            key_info: Family::default(),
+            key_mismatch: Family::default(),
         };
         metrics.register();
         metrics.create_series();
@@ -236,6 +240,8 @@ impl Metrics {
             jwks_keys_ignored "Published token keys left out, by reason";
             jwks_keys "Published token keys in use";
             tokens_refused "Callers' tokens refused, by the check that failed";
+            key_info "1, for each key of this process, by its use, id and fingerprint";
+            key_mismatch "1 while a recorded key check value differs from our key";
             build_info "1, for the version and the commit of the binary";
         );
     }

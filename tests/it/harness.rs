@@ -13,6 +13,7 @@ use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::email::EmailAddress;
 use otpost::domain::history::RequestHistory;
+use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
@@ -234,6 +235,15 @@ impl Store for FlakyStore {
     }
     async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
         self.inner.reported_workers().await
+    }
+    async fn check_keys(&self, keys: &[KeyCheck]) -> Result<Vec<KeyCheck>, StoreError> {
+        self.reach()?.check_keys(keys).await
+    }
+    async fn accept_keys(&self, keys: &[KeyCheck]) -> Result<(), StoreError> {
+        self.reach()?.accept_keys(keys).await
+    }
+    async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
+        self.reach()?.recorded_keys().await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.reach()?.kill_switch().await

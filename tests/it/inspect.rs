@@ -9,6 +9,8 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use otpost::broker::rabbit::consumer::RabbitConsumer;
+use otpost::domain::channel::Channel;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::flow::inspect::status::ProviderHealthCache;
 use otpost::provider::sendgrid::SendGridMail;
@@ -16,7 +18,8 @@ use otpost::provider::twilio::messages::TwilioMessages;
 use otpost::store::Store as _;
 use serde_json::{Value, json};
 
-use crate::contract::broker::rabbit;
+use crate::contract::broker::patiently;
+use crate::contract::broker::rabbit::{self, RabbitWorld};
 use crate::fake_sendgrid::{API_KEY, Answer as SendGridSays, FakeSendGrid};
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, Answer as TwilioSays, FakeTwilio};
 use crate::harness::{ALICE, Embedded, RECIPIENT_KEY};
@@ -277,26 +280,27 @@ async fn the_status_shows_twilios_answer_without_credentials_or_address() {
     }
 }
 
-#[test]
-fn the_status_command_exits_with_3_if_twilio_refuses_the_credentials_in_production() {
-    for (token, exit, state) in [(AUTH_TOKEN, 0, "up"), ("wrong", 3, "refused")] {
-        let (twilio, prefix) = (FakeTwilio::start(), unique("status"));
-        let (redis, amqp, base) = (redis_url(), rabbit::url(), twilio.base_url());
-        let production = [
-            ("AMQP_URL", amqp.as_str()),
-            ("AMQP_PREFIX", &prefix),
-            ("REDIS_URL", &redis),
-            ("TWILIO_ACCOUNT_SID", ACCOUNT_SID),
-            ("TWILIO_AUTH_TOKEN", token),
-            ("TWILIO_FROM_NUMBER", "+15005550006"),
-            ("TWILIO_API_BASE_URL", &base),
-        ];
-        let printed = rows(&otpost(&production, &["status", "--json"]), exit);
-        assert_eq!(
-            [&printed[0]["health"]["twilio"]["state"], &printed[0]["mode"], &printed[0]["environment"]],
-            [&json!(state), &json!("production"), &json!("production")]
-        );
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_command_exits_with_3_if_twilio_refuses_the_credentials_in_production() {
+    rabbit::in_world(async |world| {
+        let _consumers = consumers(world);
+        for (token, exit, state) in [(AUTH_TOKEN, 0, "up"), ("wrong", 3, "refused")] {
+            let (twilio, redis) = (FakeTwilio::start(), Redis::fresh());
+            let (servers, base) = (servers(world, &redis), twilio.base_url());
+            let provider = [
+                ("TWILIO_ACCOUNT_SID", ACCOUNT_SID),
+                ("TWILIO_AUTH_TOKEN", token),
+                ("TWILIO_FROM_NUMBER", "+15005550006"),
+                ("TWILIO_API_BASE_URL", &base),
+            ];
+            let printed = status_with_consumers(&with_servers(&servers, &provider), exit).await;
+            assert_eq!(
+                [&printed["health"]["twilio"]["state"], &printed["mode"], &printed["environment"]],
+                [&json!(state), &json!("production"), &json!("production")]
+            );
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -332,36 +336,77 @@ async fn the_provider_of_emails_has_its_own_status_and_is_queried_rarely_too() {
     assert!(response["enabled"] == json!(false) && response.get("health").is_none(), "{response}");
 }
 
-#[test]
-fn the_status_command_exits_with_3_if_the_provider_of_emails_refuses_the_key() {
-    let (redis, amqp, prefix) = (redis_url(), rabbit::url(), unique("status"));
-    for (key, environment, exit, state, mode) in [
-        (API_KEY, "production", 0, "up", "production"),
-        ("SG.wrong", "production", 3, "refused", "production"),
-        ("SG.wrong", "development", 0, "refused", "simulation"),
-    ] {
-        let sendgrid = FakeSendGrid::start();
-        let base = sendgrid.base_url();
-        let set = [
-            ("ENVIRONMENT", environment),
-            ("AMQP_URL", amqp.as_str()),
-            ("AMQP_PREFIX", &prefix),
-            ("REDIS_URL", &redis),
-            ("EMAIL_FROM", "codes@shop.example"),
-            ("SENDGRID_API_KEY", key),
-            ("SENDGRID_API_BASE_URL", &base),
-        ];
-        let printed = rows(&otpost(&set, &["status", "--json"]), exit);
-        let email = &printed[0]["email"];
-        assert_eq!((&email["health"]["state"], &email["mode"]), (&json!(state), &json!(mode)), "{printed:?}");
-        let table = String::from_utf8(otpost(&set, &["status"]).stdout).expect("text");
-        let line = match (mode, state) {
-            ("production", "up") => "e-mail       production, by sendgrid: up, ",
-            ("production", _) => "e-mail       production, by sendgrid: access refused: ",
-            _ => "e-mail       simulation: access refused: ",
-        };
-        assert!(table.contains(line), "{table}");
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_command_exits_with_3_if_the_provider_of_emails_refuses_the_key() {
+    rabbit::in_world(async |world| {
+        let _consumers = consumers(world);
+        for (key, environment, exit, state, mode) in [
+            (API_KEY, "production", 0, "up", "production"),
+            ("SG.wrong", "production", 3, "refused", "production"),
+            ("SG.wrong", "development", 0, "refused", "simulation"),
+        ] {
+            let (sendgrid, redis) = (FakeSendGrid::start(), Redis::fresh());
+            let (servers, base) = (servers(world, &redis), sendgrid.base_url());
+            let provider = [
+                ("ENVIRONMENT", environment),
+                ("EMAIL_FROM", "codes@shop.example"),
+                ("SENDGRID_API_KEY", key),
+                ("SENDGRID_API_BASE_URL", &base),
+            ];
+            let set = with_servers(&servers, &provider);
+            let printed = status_with_consumers(&set, exit).await;
+            let email = &printed["email"];
+            assert_eq!(
+                (&email["health"]["state"], &email["mode"]),
+                (&json!(state), &json!(mode)),
+                "{printed}"
+            );
+            let table = String::from_utf8(otpost(&set, &["status"]).stdout).expect("text");
+            let line = match (mode, state) {
+                ("production", "up") => "e-mail       production, by sendgrid: up, ",
+                ("production", _) => "e-mail       production, by sendgrid: access refused: ",
+                _ => "e-mail       simulation: access refused: ",
+            };
+            assert!(table.contains(line), "{table}");
+        }
+    })
+    .await;
+}
+
+/// Without them production has another error.
+fn consumers(world: &RabbitWorld) -> [RabbitConsumer; 2] {
+    Channel::ALL.map(|channel| RabbitConsumer::start(world.settings(1), channel))
+}
+
+fn servers(world: &RabbitWorld, redis: &Redis) -> [(&'static str, String); 4] {
+    [
+        ("AMQP_URL", rabbit::url()),
+        ("AMQP_PREFIX", world.names.dead().trim_end_matches(".dead").to_owned()),
+        ("REDIS_URL", redis_url()),
+        ("REDIS_PREFIX", redis.prefix.clone()),
+    ]
+}
+
+fn with_servers<'a>(
+    servers: &'a [(&'static str, String)],
+    more: &[(&'static str, &'a str)],
+) -> Vec<(&'static str, &'a str)> {
+    servers.iter().map(|(name, value)| (*name, value.as_str())).chain(more.iter().copied()).collect()
+}
+
+/// The status once the queues have their consumers.
+async fn status_with_consumers(settings: &[(&str, &str)], exit: i32) -> Value {
+    let consumed = async {
+        loop {
+            let output = otpost(settings, &["status", "--json"]);
+            let row = rows(&output, output.status.code().expect("an exit code")).remove(0);
+            if row["queues"].as_array().expect("a list").iter().all(|queue| queue["consumers"] == 1) {
+                return rows(&output, exit).remove(0);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    patiently(consumed).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,13 +480,17 @@ fn the_status_command_queries_real_servers_and_exits_with_3_if_one_is_down() {
         ("ENVIRONMENT", "development"),
         ("AMQP_URL", amqp.as_str()),
         ("AMQP_PREFIX", prefix.as_str()),
+        ("REDIS_PREFIX", prefix.as_str()),
         ("REDIS_URL", redis.as_str()),
     ];
     let printed = rows(&otpost(&real, &["status", "--json"]), 0);
     let states =
         |row: &Value| ["redis", "rabbitmq", "twilio"].map(|name| row["health"][name]["state"].clone());
     assert_eq!(states(&printed[0]), ["up", "up", "not_configured"].map(|state| json!(state)), "{printed:?}");
-    assert_eq!(printed[0]["configured"], json!(["AMQP_PREFIX", "AMQP_URL", "ENVIRONMENT", "REDIS_URL"]));
+    assert_eq!(
+        printed[0]["configured"],
+        json!(["AMQP_PREFIX", "AMQP_URL", "ENVIRONMENT", "REDIS_PREFIX", "REDIS_URL"])
+    );
     assert!(printed[0].get("uptime").is_none());
     // No server listens on this port.
     let gone = ("AMQP_URL", "amqp://guest:hunter2@127.0.0.1:9/%2f");

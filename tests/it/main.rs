@@ -44,6 +44,7 @@ mod scripted;
 mod sendgrid;
 mod simulation;
 mod smtp;
+mod status;
 mod store_faults;
 mod store_show;
 mod suppressions;

@@ -55,6 +55,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "claim",
         "format",
         "idempotency key",
+        "key check values",
         "kill switch",
         "last server",
         "minutes in which receipts are due",

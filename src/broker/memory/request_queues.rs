@@ -29,4 +29,8 @@ impl RequestQueues for MemoryRequestQueues {
             }
         }))
     }
+
+    async fn dead_letters(&self) -> Result<u32, String> {
+        Ok(u32::try_from(self.0.dead_letters().len()).unwrap_or(u32::MAX))
+    }
 }

@@ -1,4 +1,4 @@
-//! Reads the request queues by passive declarations, which need no management plugin.
+//! Reads the queues by passive declarations, which need no management plugin.
 
 use async_trait::async_trait;
 use lapin::Connection;
@@ -6,7 +6,7 @@ use lapin::protocol::AMQPSoftError;
 use tokio::sync::Mutex;
 
 use super::RabbitSettings;
-use super::connect::{OpenConnection, connect};
+use super::connect::{OpenConnection, close, connect};
 use super::error::RabbitError;
 use super::hosts::Hosts;
 use super::tls::Certificates;
@@ -33,15 +33,20 @@ impl RabbitRequestQueues {
         RabbitRequestQueues { settings, link }
     }
 
-    async fn read(&self, link: &mut Link) -> Result<QueueDepths, RabbitError> {
+    /// The queues of these names, in their order.
+    async fn read<const COUNT: usize>(
+        &self,
+        names: [String; COUNT],
+    ) -> Result<[QueueDepth; COUNT], RabbitError> {
+        let mut link = self.link.lock().await;
         let of_use = |open: &(OpenConnection, Certificates)| open.0.status().connected() && !open.1.are_old();
         let (connection, certificates) = match link.open.take().filter(of_use) {
             Some(open) => open,
             None => self.connect(&mut link.hosts).await?,
         };
-        let mut depths = QueueDepths::default();
-        for channel in Channel::ALL {
-            depths[channel as usize] = self.depth(&connection, channel).await?;
+        let mut depths = [QueueDepth::default(); COUNT];
+        for (depth, name) in depths.iter_mut().zip(&names) {
+            *depth = depth_of(&connection, name).await?;
         }
         link.open = Some((connection, certificates));
         Ok(depths)
@@ -54,25 +59,37 @@ impl RabbitRequestQueues {
         let connection = connect(&self.settings, hosts, "scaler").await?;
         Ok((connection, certificates))
     }
+}
 
-    async fn depth(&self, connection: &Connection, of: Channel) -> Result<QueueDepth, RabbitError> {
-        let channel = open(connection).await?;
-        match read_queue(&channel, &self.settings.names.requests_of(of)).await {
-            Ok(depth) => {
-                close_channel(&channel).await;
-                Ok(depth)
-            }
-            // No worker has declared it yet. The refusal has closed the AMQP channel.
-            Err(error) if error.soft() == Some(AMQPSoftError::NOTFOUND) => Ok(QueueDepth::default()),
-            Err(error) => Err(error),
+async fn depth_of(connection: &Connection, queue: &str) -> Result<QueueDepth, RabbitError> {
+    let channel = open(connection).await?;
+    match read_queue(&channel, queue).await {
+        Ok(depth) => {
+            close_channel(&channel).await;
+            Ok(depth)
         }
+        // No worker has declared it yet. The refusal has closed the AMQP channel.
+        Err(error) if error.soft() == Some(AMQPSoftError::NOTFOUND) => Ok(QueueDepth::default()),
+        Err(error) => Err(error),
     }
 }
 
 #[async_trait]
 impl RequestQueues for RabbitRequestQueues {
     async fn depths(&self) -> Result<QueueDepths, String> {
-        let mut link = self.link.lock().await;
-        self.read(&mut link).await.map_err(|error| error.in_words())
+        let names = Channel::ALL.map(|channel| self.settings.names.requests_of(channel));
+        self.read(names).await.map_err(|error| error.in_words())
+    }
+
+    async fn dead_letters(&self) -> Result<u32, String> {
+        let [depth] =
+            self.read([self.settings.names.dead_letters()]).await.map_err(|error| error.in_words())?;
+        Ok(depth.ready)
+    }
+
+    async fn close(&self) {
+        if let Some((connection, _)) = self.link.lock().await.open.take() {
+            close(&connection).await;
+        }
     }
 }

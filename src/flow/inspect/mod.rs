@@ -5,5 +5,8 @@
 
 pub mod limits;
 pub mod numbers;
+pub mod problems;
+pub mod processes;
+mod reports;
 pub mod status;
 pub mod texts;

@@ -2,22 +2,26 @@
 //!
 //! A provider's answer is cached, so that frequent status requests do not become frequent requests to the provider.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use crate::broker::HealthCheck;
+use super::problems::{Problem, Severity};
+use super::processes::{KeyRow, ProcessRow};
+use crate::broker::{HealthCheck, Names, RequestQueues};
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
+use crate::domain::key_check::KeyCheck;
 use crate::domain::limit::{Limit, Limits};
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{CredentialError, Provider};
 use crate::store::{KillSwitch, Store, StoreError, StoreFault};
 
 /// For the store or the broker.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Over the internet.
 const PROVIDER_ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 const PROVIDER_CACHED_FOR: Duration = Duration::from_secs(30);
@@ -43,6 +47,11 @@ pub struct Inspector {
     pub store_in_memory: bool,
     /// `None` if it is part of this process.
     pub broker: Option<Arc<dyn HealthCheck>>,
+    /// `None` in tests without a broker.
+    pub queues: Option<Arc<dyn RequestQueues>>,
+    pub names: Names,
+    /// The keys of this process.
+    pub keys: Vec<KeyCheck>,
     /// Of text messages; `None` if this process has no account.
     pub provider: Option<Arc<dyn Provider>>,
     /// `None` if this process has no account or e-mail is off.
@@ -66,11 +75,35 @@ pub struct StatusRow {
     /// `None` if the store did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_switch: Option<KillSwitchRow>,
+    /// Errors first.
+    pub problems: Vec<Problem>,
     pub health: HealthRow,
+    /// `None` if the broker did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queues: Option<Vec<QueueRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<u32>,
+    /// `None` if the store did not answer, as in the next two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<Vec<ProcessRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeyRow>>,
+    /// Requests refused in the last hour, by limit, over the processes that run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits_hit: Option<BTreeMap<&'static str, u32>>,
     pub limits: LimitsRow,
     pub email: EmailRow,
     /// Names of settings, never a value.
     pub configured: Vec<&'static str>,
+}
+
+/// The requests of a channel that no worker holds, and the consumers of their queue.
+#[derive(Serialize)]
+pub struct QueueRow {
+    pub channel: Channel,
+    pub queue: String,
+    pub ready: u32,
+    pub consumers: u32,
 }
 
 #[derive(Serialize)]
@@ -156,34 +189,29 @@ pub struct LimitsRow {
 }
 
 impl StatusRow {
-    /// A server or provider that this process needs does not answer, or refuses access.
-    pub fn is_down(&self) -> bool {
-        let HealthRow { redis, rabbitmq, sms_provider } = &self.health;
-        let down = |health: &Health| matches!(health.state, HealthState::Down | HealthState::Refused);
-        let email = self.email.health.as_ref().filter(|_| self.email.mode == Some(PRODUCTION));
-        down(redis)
-            || down(rabbitmq)
-            || (down(sms_provider) && self.mode == PRODUCTION)
-            || email.is_some_and(down)
+    /// Something needed does not work.
+    pub fn has_error(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }
 }
 
 /// As an environment, and as the mode of a channel: real messages are sent, in either environment.
-const PRODUCTION: &str = "production";
+pub(super) const PRODUCTION: &str = "production";
 
 impl Inspector {
     pub async fn status(&self) -> StatusRow {
-        let ((redis, kill_switch), rabbitmq, sms_provider, email) = tokio::join!(
+        let ((redis, kill_switch), rabbitmq, sms_provider, email, reports) = tokio::join!(
             self.check_store(),
             self.check_broker(),
             self.check_provider(self.provider.as_ref(), &self.provider_health),
-            self.email_row()
+            self.email_row(),
+            self.read_reports()
         );
         let ProcessInfo { version, role, production, sms_enabled, .. } = self.process;
         let simulated = self.is_simulated(self.provider.as_ref(), &sms_provider);
         let provider_name =
             self.provider.as_ref().map_or(self.process.sms_provider_default, |provider| provider.name());
-        StatusRow {
+        let row = StatusRow {
             version,
             role,
             uptime: self.process.started.map(|started| started.elapsed().as_secs()),
@@ -192,10 +220,24 @@ impl Inspector {
             provider: if simulated { SIMULATED } else { provider_name },
             sms_enabled,
             kill_switch,
+            problems: Vec::new(),
             health: HealthRow { redis, rabbitmq, sms_provider },
+            queues: None,
+            dead_letters: None,
+            processes: None,
+            keys: None,
+            limits_hit: None,
             limits: limits_row(&self.process.limits),
             email,
             configured: self.process.configured.clone(),
+        };
+        self.with_reports(row, reports)
+    }
+
+    /// Closes the connection that read the queues.
+    pub async fn close(&self) {
+        if let Some(queues) = &self.queues {
+            queues.close().await;
         }
     }
 

@@ -5,6 +5,7 @@
 mod admit;
 mod claim;
 mod complete;
+mod key_check;
 mod log;
 mod panic_count;
 mod progress;
@@ -33,6 +34,7 @@ use super::{
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
+use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
@@ -212,6 +214,19 @@ impl Store for MemoryStore {
 
     async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
         Ok(self.step(|memory, now| memory.reported_workers(now)))
+    }
+
+    async fn check_keys(&self, keys: &[KeyCheck]) -> Result<Vec<KeyCheck>, StoreError> {
+        Ok(self.step(|state, now| state.check_keys(keys, now)))
+    }
+
+    async fn accept_keys(&self, keys: &[KeyCheck]) -> Result<(), StoreError> {
+        self.step(|state, now| state.accept_keys(keys, now));
+        Ok(())
+    }
+
+    async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
+        Ok(self.step(|state, now| state.recorded_keys(now)))
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {

@@ -1,10 +1,11 @@
 //! The data of the store, and what several steps read from it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::log::{Logs, Source};
 use super::record::{Challenge, Record};
+use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::log_filter::TemporaryLogFilter;
@@ -45,6 +46,8 @@ pub(super) struct State {
     pub(super) kill_switch: Option<KillSwitch>,
     /// And until when it is in force.
     pub(super) log_filter: Option<(TemporaryLogFilter, UnixMillis)>,
+    /// The recorded key check values by their names, and when a process with this value last compared it.
+    pub(super) key_checks: BTreeMap<Vec<u8>, (KeyCheck, UnixMillis)>,
     /// The last report of each worker.
     pub(super) worker_states: HashMap<u64, (UnixMillis, WorkerState)>,
 }

@@ -220,6 +220,10 @@ impl Keys {
         self.name(b"states", b"")
     }
 
+    pub(super) fn key_checks(&self) -> Key {
+        self.name(b"keys", b"")
+    }
+
     pub(super) fn kill_switch(&self) -> Key {
         self.name(b"kill", b"")
     }

@@ -12,6 +12,8 @@
 --   {P}:r<minute>, due  receipts to poll for: complete.lua
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
 --   {P}:states  states of workers: reports.lua; {P}:log-level: log_filter.lua
+--   {P}:states  states of workers: reports.lua
+--   {P}:keys  key check values: key_checks.lua
 --   {P}:suppressed  recipients: suppressions.lua
 --   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua
 -- With more than one shard {P} is that of a shard, REDIS_PREFIX, a colon and two hexadecimal digits in braces, in all names but

@@ -25,6 +25,7 @@ const SOURCES: [&str; 20] = [
     include_str!("shared.lua"),
     include_str!("reports.lua"),
     include_str!("log_filter.lua"),
+    include_str!("key_checks.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -113,6 +114,8 @@ pub(super) enum Step {
     ReportedWorkers,
     ReadLogFilter,
     SetLogFilter,
+    CheckKeys,
+    RecordedKeys,
 }
 
 const STEPS: [Step; 49] = [
@@ -165,6 +168,8 @@ const STEPS: [Step; 49] = [
     Step::ReportedWorkers,
     Step::ReadLogFilter,
     Step::SetLogFilter,
+    Step::CheckKeys,
+    Step::RecordedKeys,
 ];
 
 impl Step {
@@ -206,6 +211,8 @@ impl Step {
                 | Step::ReportedWorkers
                 | Step::ReadLogFilter
                 | Step::SetLogFilter
+                | Step::CheckKeys
+                | Step::RecordedKeys
         )
     }
 
@@ -228,6 +235,7 @@ impl Step {
                 | Step::CheckShardData
                 | Step::ReportedWorkers
                 | Step::ReadLogFilter
+                | Step::RecordedKeys
         )
     }
 
@@ -283,6 +291,8 @@ impl Step {
             Step::ReportedWorkers => "reports.reported_workers",
             Step::ReadLogFilter => "reports.read_log_filter",
             Step::SetLogFilter => "reports.set_log_filter",
+            Step::CheckKeys => "reports.check_keys",
+            Step::RecordedKeys => "reports.recorded_keys",
         }
     }
 }

@@ -11,6 +11,7 @@ mod countries;
 mod failure;
 mod fault_log;
 mod heartbeat;
+mod key_checks;
 mod keys;
 mod library;
 mod log_filter;
@@ -68,6 +69,7 @@ use super::{
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
+use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
@@ -397,6 +399,18 @@ impl Store for RedisStore {
 
     async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
         self.read_reports().await
+    }
+
+    async fn check_keys(&self, keys: &[KeyCheck]) -> Result<Vec<KeyCheck>, StoreError> {
+        self.compare_keys(keys, false).await
+    }
+
+    async fn accept_keys(&self, keys: &[KeyCheck]) -> Result<(), StoreError> {
+        self.compare_keys(keys, true).await.map(drop)
+    }
+
+    async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
+        self.read_keys().await
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {

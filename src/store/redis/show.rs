@@ -11,6 +11,7 @@ use super::keys::{Key, Keys, read_request_id};
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
 use super::values::{Challenge, CodeFacts, Entry, InProgress, Recipient, Record, log};
+use crate::domain::key_check::{KeyCheck, KeyFingerprint};
 use crate::domain::limit::EventLog;
 use crate::domain::time::UnixMillis;
 use crate::domain::worker_state::WorkerState;
@@ -83,6 +84,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"due" => Some(("minutes in which receipts are due", due)),
         b"workers" => Some(("active workers", workers)),
         b"states" => Some(("states of workers", worker_states)),
+        b"keys" => Some(("key check values", key_checks)),
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
@@ -403,6 +405,18 @@ fn worker_states(_name: &[u8], stored: &Stored) -> Option<Fields> {
         }))
     };
     Some(vec![("workers", fields.iter().map(one).collect::<Option<Value>>()?)])
+}
+
+fn key_checks(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let Stored::Hash(fields) = stored else { return None };
+    let one = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        let mut words = Unpacker::new(value);
+        let (at, fingerprint) = (words.time()?, KeyFingerprint(words.bytes(8)?.try_into().ok()?));
+        let key = KeyCheck::from_name(name, fingerprint)?;
+        let value = fingerprint.to_string();
+        Some(json!({"use": key.key_use.as_str(), "kid": key.kid, "fingerprint": value, "at": time(at)}))
+    };
+    Some(vec![("keys", fields.iter().map(one).collect::<Option<Value>>()?)])
 }
 
 fn blocks(_name: &[u8], stored: &Stored) -> Option<Fields> {

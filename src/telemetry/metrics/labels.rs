@@ -64,3 +64,15 @@ pub(in crate::telemetry) struct CountryLabels {
     pub(in crate::telemetry) country: Country,
     pub(in crate::telemetry) status: Word,
 }
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(in crate::telemetry) struct KeyLabels {
+    pub(in crate::telemetry) r#use: Word,
+    pub(in crate::telemetry) kid: String,
+    pub(in crate::telemetry) fingerprint: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(in crate::telemetry) struct KeyUseLabel {
+    pub(in crate::telemetry) r#use: Word,
+}

@@ -8,6 +8,7 @@ mod cost;
 mod damaged;
 mod damaged_shared;
 mod failover;
+mod key_checks;
 mod limits;
 mod log_filter;
 mod old_layout;
@@ -275,6 +276,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     limits::a_rejection_names_its_limit(store).await;
     the_first_outcome_stays(store).await;
     claims::keeps_its_promises(store).await;
+    key_checks::keeps_its_promises(store).await;
     code_request::keeps_its_promises(store).await;
     log_filter::keeps_its_promises(store).await;
     panics::keeps_its_promises(store).await;

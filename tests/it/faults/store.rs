@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::history::RequestHistory;
+use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
@@ -191,6 +192,15 @@ impl Store for SeamStore {
     }
     async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
         self.server.run(self.server.store().reported_workers()).await
+    }
+    async fn check_keys(&self, keys: &[KeyCheck]) -> Result<Vec<KeyCheck>, StoreError> {
+        self.server.run(self.server.store().check_keys(keys)).await
+    }
+    async fn accept_keys(&self, keys: &[KeyCheck]) -> Result<(), StoreError> {
+        self.server.run(self.server.store().accept_keys(keys)).await
+    }
+    async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
+        self.server.run(self.server.store().recorded_keys()).await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.server.store().kill_switch()).await

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::history::RequestHistory;
+use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
@@ -124,6 +125,18 @@ impl Store for Broken {
     }
 
     async fn end_receipt_wait(&self, _: &OverdueReceipt) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
+    async fn check_keys(&self, _: &[KeyCheck]) -> Result<Vec<KeyCheck>, StoreError> {
+        self.fail().await
+    }
+
+    async fn accept_keys(&self, _: &[KeyCheck]) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
+    async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
         self.fail().await
     }
 

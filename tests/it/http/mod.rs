@@ -24,8 +24,8 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use otpost::broker::RequestConsumer as _;
 use otpost::broker::memory::MemoryBroker;
+use otpost::broker::{Names, RequestConsumer as _};
 use otpost::clock::Clock;
 use otpost::config::{Jwt, JwtKey};
 use otpost::domain::challenge::ChallengeId;
@@ -122,6 +122,7 @@ impl TestServer {
             rpc_client: Arc::new(broker.rpc_client()),
             send_wait: Duration::ZERO,
             pending: PendingLimiter::default(),
+            limit_counter: Arc::default(),
             store: store.clone(),
             recipient_keyring: recipients.clone(),
             rules: RecipientRules {
@@ -151,6 +152,9 @@ impl TestServer {
                 store: store.clone(),
                 store_in_memory: true,
                 broker: None,
+                queues: Some(Arc::new(broker.request_queues())),
+                names: Names::new("otpost"),
+                keys: Vec::new(),
                 provider: None,
                 email_provider: None,
                 clock: Clock::System,

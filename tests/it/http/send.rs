@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
+use otpost::domain::limit_hits::{LimitHits, LimitWord};
 use otpost::domain::purpose::Purpose;
 use otpost::domain::request::SendRequest;
 use otpost::domain::time_zone::Zone;
@@ -73,6 +74,16 @@ async fn a_request_over_a_limit_is_refused_at_once_and_not_queued() {
     assert_eq!(answer.expect_problem(429, "rate_limited")["retry_after"], 3_200);
     answer.expect_nothing_of(&["300123", CODE, "user-1"]);
     assert!(server.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_request_counts_for_the_status() {
+    let mut counter = None;
+    let server = TestServer::with(|api| counter = Some(api.limit_counter.clone()));
+    server.send_code("r1", CODE).await;
+    server.request_code().await.expect_problem(429, "cooldown");
+    let hits = counter.expect("it is there").last_hour();
+    assert_eq!(hits, LimitHits::of(&[(LimitWord::Cooldown, 1)]));
 }
 
 #[tokio::test]
