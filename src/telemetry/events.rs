@@ -7,6 +7,7 @@
 mod broker;
 mod certificates;
 mod store;
+pub(super) mod traces;
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,7 @@
 //! Counters and histograms, registered once and rendered in the OpenMetrics text format.
 
+pub(super) mod traces;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -116,6 +118,7 @@ pub(super) struct Metrics {
     pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
     pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
     pub(super) jwks_keys: Gauge,
+    pub(super) traces: traces::TraceMetrics,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -161,6 +164,7 @@ impl Metrics {
             jwks_fetches: Family::default(),
             jwks_ignored: Family::default(),
             jwks_keys: Gauge::default(),
+            traces: traces::TraceMetrics::default(),
         };
         metrics.register();
         metrics
@@ -230,6 +234,7 @@ impl Metrics {
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());
         r.register("jwks_ignored", "Published token keys left out, by reason", self.jwks_ignored.clone());
         r.register("jwks_keys", "Published token keys in use", self.jwks_keys.clone());
+        self.traces.register(r);
     }
 }
 

@@ -1,18 +1,22 @@
-//! Log lines and metrics for operators.
+//! Log lines, metrics and traces for operators.
 //!
 //! Each event is one function in [`events`]. Recipients are masked by their `Display`; codes have none.
 
 pub mod events;
 pub mod metrics;
+pub mod trace;
 
 use std::io::IsTerminal as _;
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use self::trace::line_format::WithTraceId;
 
 /// Crates that print frames, requests or headers below `info`: those hold codes, numbers and credentials.
 const QUIET: [&str; 7] = ["lapin", "amq_protocol", "hyper", "reqwest", "h2", "redis", "rustls"];
@@ -23,11 +27,12 @@ pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer();
     let started = if json {
-        registry
-            .with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false))
-            .try_init()
+        let lines = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let layer = layer.fmt_fields(format::JsonFields::new()).event_format(WithTraceId(lines));
+        registry.with(layer).try_init()
     } else {
-        registry.with(layer.with_target(false).with_ansi(std::io::stdout().is_terminal())).try_init()
+        let layer = layer.event_format(WithTraceId(format().with_target(false)));
+        registry.with(layer.with_ansi(std::io::stdout().is_terminal())).try_init()
     };
     started.map_err(|error| error.to_string())
 }
