@@ -48,6 +48,7 @@ mod texts;
 mod tidy;
 mod tls;
 mod tokens;
+mod traces;
 mod twilio;
 mod verify;
 mod webhooks;
