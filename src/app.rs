@@ -15,6 +15,7 @@ mod signals;
 pub(crate) mod status;
 pub(crate) mod stores;
 pub(crate) mod texts;
+mod traces;
 mod wiring;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     raise_descriptor_limit();
     let stop = signals::stop_on_signal()?;
     let warm_up = tokio::task::spawn_blocking(phone::warm_up);
+    traces::start(&settings)?;
     let wiring = Wiring::new(&settings)?;
     let receipts = wiring.receipt_processor(&settings)?;
     let handset = handset(role, dev_provider, &settings);

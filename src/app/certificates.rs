@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::config::{ConfigError, Settings, Smtp, TlsFiles as NamedFiles};
+use crate::config::{ConfigError, Settings, Smtp, TlsFiles as NamedFiles, Traces};
 use crate::telemetry::events;
 use crate::tls::{FileFault, Look, TlsClient, TlsFile, TlsFiles, WeakTlsClient};
 
@@ -36,6 +36,14 @@ pub(super) const REDIS: Names = Names {
 pub(super) const SMTP: Names =
     Names { url: "SMTP_URL", ca: "SMTP_CA_FILE", client_certificate: "SMTP_URL", client_key: "SMTP_URL" };
 
+/// There are no settings of a client certificate.
+pub(super) const OTLP: Names = Names {
+    url: "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ca: "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    client_certificate: "OTEL_EXPORTER_OTLP_ENDPOINT",
+    client_key: "OTEL_EXPORTER_OTLP_ENDPOINT",
+};
+
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// `None` without TLS.
@@ -52,6 +60,12 @@ pub(super) fn redis_tls(settings: &Settings) -> Result<Option<TlsClient>, Vec<Co
 pub(super) fn smtp_tls(smtp: &Smtp) -> Result<Option<TlsClient>, Vec<ConfigError>> {
     let files = |ca: &PathBuf| NamedFiles { ca: Some(ca.clone()), client: None };
     smtp.ca_file.as_ref().map(|ca| client(&files(ca), SMTP)).transpose()
+}
+
+/// `None` without a file: then the HTTP client trusts the system's roots.
+pub(super) fn otlp_tls(traces: &Traces) -> Result<Option<TlsClient>, Vec<ConfigError>> {
+    let files = |ca: &PathBuf| NamedFiles { ca: Some(ca.clone()), client: None };
+    traces.ca_file.as_ref().map(|ca| client(&files(ca), OTLP)).transpose()
 }
 
 fn client(files: &NamedFiles, names: Names) -> Result<TlsClient, Vec<ConfigError>> {

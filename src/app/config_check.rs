@@ -2,7 +2,7 @@
 
 use super::brokers::rabbit_settings;
 use super::stores::redis_settings;
-use super::{provider_adapters, texts};
+use super::{certificates, provider_adapters, texts};
 use crate::config::{ConfigError, Settings};
 use crate::http::Tokens;
 use crate::telemetry;
@@ -25,6 +25,9 @@ pub(crate) fn config_errors_except_texts(settings: &Settings) -> Vec<ConfigError
         errors.push(ConfigError::new(problem.setting(), problem.to_string()));
     }
     errors.extend(provider_adapters::config_errors(settings));
+    if let Some(Err(faults)) = settings.traces.as_ref().map(certificates::otlp_tls) {
+        errors.extend(faults);
+    }
     if let Err(problem) = telemetry::check_filter(&settings.log_filter) {
         errors.push(ConfigError::new("RUST_LOG", problem));
     }

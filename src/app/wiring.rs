@@ -14,6 +14,7 @@ use super::provider_adapters::{callbacks, code_verifier};
 use super::status::{process_info, process_keys};
 use super::stores::store;
 use super::texts::texts;
+use super::traces;
 use crate::broker::{Names, Publisher, RequestConsumer, RequestQueues};
 use crate::clock::Clock;
 use crate::config::{Role, Settings};
@@ -77,6 +78,10 @@ impl Wiring {
         self.broker.reply_publisher()
     }
 
+    fn publisher(&self) -> Arc<dyn Publisher> {
+        traces::publisher(self.broker.publisher(), &self.names)
+    }
+
     pub(super) fn worker(
         &self,
         settings: &Settings,
@@ -94,7 +99,7 @@ impl Wiring {
             gate: SendGate::new(channel, concurrency, provider.senders(), sender_rate),
             activity: Arc::new(WorkerActivity::of_process(process_role(role))),
             provider,
-            publisher: self.broker.publisher(),
+            publisher: self.publisher(),
             replies: Replies::new(replies),
             texts: texts(settings, channel)?,
             code_keyring: settings.code_keyring.clone().context("OTP_SECRET_KEYS must be set")?,
@@ -110,7 +115,7 @@ impl Wiring {
     pub(super) fn receipt_processor(&self, settings: &Settings) -> anyhow::Result<Arc<ReceiptProcessor>> {
         Ok(Arc::new(ReceiptProcessor {
             store: self.store.clone(),
-            publisher: self.broker.publisher(),
+            publisher: self.publisher(),
             recipient_keyring: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             clock: self.clock,
         }))
@@ -149,7 +154,7 @@ impl Wiring {
             tokens: Tokens::new(jwt)?,
             verifier: Verifier {
                 store: self.store.clone(),
-                publisher: self.broker.publisher(),
+                publisher: self.publisher(),
                 code_keyring: settings.code_keyring.clone().context("OTP_SECRET_KEYS must be set")?,
                 recipient_keyring: recipients.clone(),
                 limits: settings.limits,
@@ -157,7 +162,7 @@ impl Wiring {
                 in_flight: self.checks.clone(),
                 clock: self.clock,
             },
-            rpc_client: self.broker.rpc_client(),
+            rpc_client: traces::rpc_client(self.broker.rpc_client(), &self.names),
             send_wait: settings.send_wait,
             pending: PendingLimiter::default(),
             limit_counter: self.limit_counter.clone(),

@@ -41,6 +41,7 @@ pub struct OwnedMessage {
     pub correlation_id: Option<String>,
     pub at: UnixMillis,
     pub traceparent: Option<String>,
+    pub tracestate: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -371,6 +372,7 @@ fn owned(message: &Outgoing<'_>, routing_key: &str) -> OwnedMessage {
         correlation_id: message.correlation_id.map(str::to_owned),
         at: message.at,
         traceparent: message.traceparent.map(str::to_owned),
+        tracestate: message.tracestate.map(str::to_owned),
     }
 }
 
@@ -381,6 +383,7 @@ fn properties(message: &Outgoing<'_>, reply_to: Option<&str>) -> Properties {
         reply_to: reply_to.map(str::to_owned),
         timestamp: UnixMillis::from_seconds(message.at.as_seconds()),
         traceparent: message.traceparent.map(str::to_owned),
+        tracestate: message.tracestate.map(str::to_owned),
         delivery_count: 0,
         redelivered: false,
     }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::domain::channel::Channel;
 use crate::domain::scaling::QueueDepths;
 use crate::domain::time::UnixMillis;
+use crate::domain::trace_context::TraceContext;
 
 /// Consumes requests in the broker's order.
 #[async_trait]
@@ -181,9 +182,17 @@ pub struct Properties {
     pub reply_to: Option<String>,
     pub timestamp: Option<UnixMillis>,
     pub traceparent: Option<String>,
+    pub tracestate: Option<String>,
     /// `x-delivery-count`: earlier deliveries that returned, without the orderly requeues that the broker does not count.
     pub delivery_count: u64,
     pub redelivered: bool,
+}
+
+impl Properties {
+    /// The trace that the publisher sends; `None` without one that can be read.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::parse(self.traceparent.as_deref()?, self.tracestate.as_deref())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -196,6 +205,7 @@ pub struct Outgoing<'a> {
     pub correlation_id: Option<&'a str>,
     pub at: UnixMillis,
     pub traceparent: Option<&'a str>,
+    pub tracestate: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +254,16 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// One word, for the span of the message.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            PublishError::Unconfirmed(_) => "unconfirmed",
+            PublishError::NotTaken(_) => "not_taken",
+            PublishError::Blocked => "blocked",
+            PublishError::Unroutable => "unroutable",
+        }
+    }
+
     /// The alarm has a log line of its own.
     pub fn is_blocked(&self) -> bool {
         matches!(self, PublishError::Blocked)

@@ -284,7 +284,9 @@ async fn start(role: Role, settings: Settings, provider: DevProvider) -> Exit {
         eprintln!("otpost cannot start with these settings:\n  RUST_LOG {problem}");
         return Exit::Unusable;
     }
-    match app::run(role, settings, provider).await {
+    let ended = app::run(role, settings, provider).await;
+    telemetry::trace::stop().await;
+    match ended {
         Ok(()) => Exit::Done,
         Err(error) => {
             complain(&format!("{error:#}"));

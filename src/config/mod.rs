@@ -17,6 +17,7 @@ mod templates;
 mod text_file;
 mod tls_files;
 mod tokens;
+mod traces;
 mod twilio;
 mod validators;
 
@@ -32,6 +33,7 @@ pub use self::settings::{
     TlsFiles, signing_secret,
 };
 pub use self::templates::TemplateText;
+pub use self::traces::Traces;
 
 const ENVIRONMENT: &str = "ENVIRONMENT";
 

@@ -117,6 +117,18 @@ raw_settings! {
     jwt_audience "JWT_AUDIENCE" Plain,
     log_format "LOG_FORMAT" Plain,
     rust_log "RUST_LOG" Plain,
+    otel_sdk_disabled "OTEL_SDK_DISABLED" Plain,
+    otel_exporter_otlp_endpoint "OTEL_EXPORTER_OTLP_ENDPOINT" Plain,
+    otel_exporter_otlp_traces_endpoint "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" Plain,
+    otel_exporter_otlp_headers "OTEL_EXPORTER_OTLP_HEADERS" Secret,
+    otel_exporter_otlp_protocol "OTEL_EXPORTER_OTLP_PROTOCOL" Plain,
+    otel_exporter_otlp_timeout "OTEL_EXPORTER_OTLP_TIMEOUT" Plain,
+    otel_exporter_otlp_certificate "OTEL_EXPORTER_OTLP_CERTIFICATE" Plain,
+    otel_service_name "OTEL_SERVICE_NAME" Plain,
+    otel_resource_attributes "OTEL_RESOURCE_ATTRIBUTES" Plain,
+    otel_traces_sampler "OTEL_TRACES_SAMPLER" Plain,
+    otel_traces_sampler_arg "OTEL_TRACES_SAMPLER_ARG" Plain,
+    traces_publisher "TRACES_PUBLISHER" Plain,
 }
 
 /// Names and values, however they were given.
@@ -225,16 +237,23 @@ fn trimmed(value: &str) -> &str {
     value.trim_start_matches('\u{feff}').trim()
 }
 
-/// Settings of the contract that this version does not support yet.
-pub(super) const UNSUPPORTED: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
-
 /// Variables that look like our settings and are not: probably misspelt.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    const OURS: [&str; 9] =
-        ["OTP_", "SMS_", "TWILIO_", "EMAIL_", "SENDGRID_", "SMTP_", "WORKER_", "SCALE_", "JWT_"];
-    let looks_ours = |name: &&String| {
-        UNSUPPORTED.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix))
-    };
+    const OURS: [&str; 12] = [
+        "OTP_",
+        "SMS_",
+        "TWILIO_",
+        "EMAIL_",
+        "SENDGRID_",
+        "SMTP_",
+        "WORKER_",
+        "SCALE_",
+        "JWT_",
+        "OTEL_EXPORTER_OTLP_",
+        "OTEL_TRACES_",
+        "TRACES_",
+    ];
+    let looks_ours = |name: &&String| OURS.iter().any(|prefix| name.starts_with(prefix));
     let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_secret);
     let expected = |name: &str| known(name) || is_of_kubernetes(name, variables);
     variables.keys().filter(looks_ours).filter(|name| !expected(name)).cloned().collect()

@@ -50,10 +50,7 @@ impl<'a> Reader<'a> {
     pub(super) fn notice_unknown(&mut self, variables: &Variables) {
         for name in raw::unknown(variables) {
             let name = printable(&name);
-            self.notices.push(match raw::UNSUPPORTED.contains(&&*name) {
-                true => format!("{name} is set, but not supported by this version: it has no effect"),
-                false => format!("{name} is set, but is no setting of otpost: is it misspelt?"),
-            });
+            self.notices.push(format!("{name} is set, but is no setting of otpost: is it misspelt?"));
         }
     }
 
@@ -115,6 +112,7 @@ impl<'a> Reader<'a> {
             jwt: self.jwt(development),
             log_json: self.log_json(development),
             log_filter: self.text("RUST_LOG", "info"),
+            traces: self.traces(),
             notices: Vec::new(),
             shown: Vec::new(),
         };
@@ -207,6 +205,7 @@ impl<'a> Reader<'a> {
             "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store | Status),
             "AMQP_TLS" => self.role == Dev || self.needs("AMQP_URL"),
             "REDIS_TLS" => self.role == Dev || self.needs("REDIS_URL"),
+            "TRACES" => matches!(self.role, Worker | Http | Serve | Dev),
             "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
             "CODE_CHECKS" => matches!(self.role, Worker | Http | Serve),

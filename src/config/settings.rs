@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::providers::{EmailProvider, EmailWebhook, SmsProvider};
 use super::templates::TemplateText;
+use super::traces::Traces;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
@@ -172,6 +173,8 @@ pub struct Settings {
     pub jwt: Option<Jwt>,
     pub log_json: bool,
     pub log_filter: String,
+    /// `None`: off.
+    pub traces: Option<Traces>,
     pub notices: Vec<String>,
     pub shown: Vec<Shown>,
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::send_failure::{Scope, SendFailure};
 use super::time::UnixMillis;
+use super::trace_context::TraceContext;
 
 pub const ENTRIES_MAX: usize = 32;
 
@@ -17,6 +18,9 @@ pub struct RequestHistory {
     /// Copied to results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+    /// The trace of delivery events and verified events.
+    #[serde(skip)]
+    pub trace: Option<TraceContext>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -46,6 +46,7 @@ pub mod shards;
 pub mod suppression;
 pub mod time;
 pub mod time_zone;
+pub mod trace_context;
 mod typed_code;
 pub mod verdict;
 pub mod verified_event;

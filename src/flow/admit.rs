@@ -67,7 +67,8 @@ impl ChannelGateway {
     ) -> Result<AfterAdmission, StopReason> {
         let (request, proposed) = (valid.request, self.propose_code(valid));
         let correlation_id = handler.delivery.properties.correlation_id.clone();
-        let history = RequestHistory { to: valid.to.masked(), correlation_id, ..RequestHistory::default() };
+        let (to, trace) = (valid.to.masked(), handler.trace.clone());
+        let history = RequestHistory { to, correlation_id, trace, ..RequestHistory::default() };
         let country = valid.to.country();
         let mut input = AdmissionInput {
             lease: valid.lease(handler),
@@ -244,7 +245,9 @@ impl ChannelGateway {
 
     fn send_state(&self, valid: &ValidRequest<'_>, granted: GrantedRequest, code: Option<Code>) -> SendState {
         let GrantedRequest { grant, asked_at, is_in_doubt, history } = granted;
+        let trace = history.trace.clone();
         let mut history = grant.history.clone().unwrap_or(history);
+        history.trace = trace.or(history.trace);
         history.challenge = Some(grant.challenge.as_str().to_owned());
         let event = match grant.history {
             None => HistoryEvent::Admitted(grant.sends),

@@ -14,6 +14,7 @@ use crate::domain::send_result::SendResult;
 use crate::domain::suppression::{NewSuppression, Suppression, SuppressionScope, SuppressionTarget};
 use crate::store::{CompletionAnswer, CompletionInput, Refund};
 use crate::telemetry::events;
+use crate::telemetry::trace::spans;
 
 /// Names of store calls in logs and in a metric's label. They are part of the interface and older than the glossary.
 pub(super) const COMPLETE: &str = "settle";
@@ -115,6 +116,7 @@ impl ChannelGateway {
     ) -> Result<(), StopReason> {
         let ResultParts { request_id, to, region, outcome, replayed } = result;
         let properties = &handler.delivery.properties;
+        let (traceparent, tracestate) = handler.trace_headers();
         let result = SendResult::new(self.channel, request_id.as_str(), to, outcome, *replayed);
         let body = serde_json::to_vec(&result).expect("a result is plain data");
         let message = Outgoing {
@@ -123,7 +125,8 @@ impl ChannelGateway {
             message_id: &format!("{request_id}:{}", outcome.status.as_str()),
             correlation_id: Some(properties.correlation_id.as_deref().unwrap_or(request_id.as_str())),
             at: outcome.at,
-            traceparent: properties.traceparent.as_deref(),
+            traceparent: traceparent.as_deref(),
+            tracestate,
         };
         self.publish(handler, message).await?;
         if let Some(queue) = self.reply_queue(handler, request_id) {
@@ -134,6 +137,7 @@ impl ChannelGateway {
         }
         let elapsed = handler.started_at.elapsed();
         let (request_id, replayed) = (request_id.as_str(), *replayed);
+        spans::request_ended(request_id, self.channel, outcome, replayed);
         events::request_completed(self.channel, request_id, to, *region, outcome, replayed, elapsed);
         Ok(())
     }

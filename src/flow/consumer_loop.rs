@@ -22,6 +22,7 @@ use super::random::random_id;
 use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement};
 use crate::telemetry::events;
+use crate::telemetry::trace::RequestSpan;
 
 /// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
@@ -63,7 +64,10 @@ impl ConsumerLoop {
         while let Some((slot, delivery)) = self.next(consumer.as_mut()).await {
             let (gateway, shutdown) = (self.gateway.clone(), self.shutdown.clone());
             // Boxed, because a task moves its future some times, and this one is 6 kB.
-            handlers.spawn(Box::pin(async move { handle(&gateway, delivery, slot, &shutdown).await }));
+            handlers.spawn(Box::pin(async move {
+                let span = gateway.span_of(&delivery);
+                span.scope(handle(&gateway, delivery, slot, &shutdown, &span)).await;
+            }));
             while handlers.try_join_next().is_some() {}
         }
         events::stopping(self.gateway.channel, self.grace);
@@ -145,8 +149,13 @@ async fn handle(
     delivery: Delivery,
     slot: HandlerSlot,
     shutdown: &CancellationToken,
+    span: &RequestSpan,
 ) {
     let in_flight = events::handler_started();
+    let trace = match span.context() {
+        Some(context) => Some(context.clone()),
+        None => delivery.properties.trace(),
+    };
     let mut handler = DeliveryContext {
         delivery: &delivery,
         slot,
@@ -154,16 +163,24 @@ async fn handle(
         started_at: Instant::now(),
         fencing_token: random_id(),
         may_have_sent: AtomicBool::new(false),
+        trace,
     };
     let processed = AssertUnwindSafe(gateway.process(&mut handler)).catch_unwind().await;
     let settlement = match processed {
         Ok(Ok(())) => Settlement::Ack,
-        Ok(Err(reason)) => settle_stopped(gateway, &handler, reason).await,
-        Err(_panic) => settle_panicked(gateway, &handler).await,
+        Ok(Err(reason)) => {
+            span.stopped(reason.as_str());
+            settle_stopped(gateway, &handler, reason).await
+        }
+        Err(_panic) => {
+            span.stopped("panic");
+            settle_panicked(gateway, &handler).await
+        }
     };
     drop(handler);
     drop(in_flight);
     gateway.activity.delivery_ended();
+    let _span = gateway.span_of_settlement(settlement);
     delivery.settle(settlement);
 }
 

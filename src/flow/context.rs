@@ -19,6 +19,7 @@ use crate::domain::outcome::OutcomeError;
 use crate::domain::request::SendRequest;
 use crate::domain::sender_pool::SenderRefusals;
 use crate::domain::time::UnixMillis;
+use crate::domain::trace_context::TraceContext;
 use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
@@ -72,6 +73,8 @@ pub(super) struct DeliveryContext<'a> {
     pub(super) fencing_token: u64,
     /// The handler has called the provider to send a message.
     pub(super) may_have_sent: AtomicBool,
+    /// The context of the handler's span; without tracing, that of the message.
+    pub(super) trace: Option<TraceContext>,
 }
 
 impl DeliveryContext<'_> {
@@ -338,6 +341,7 @@ mod tests {
             started_at,
             fencing_token: 1,
             may_have_sent: AtomicBool::new(false),
+            trace: None,
         };
         let (slept, _other) = tokio::join!(
             tokio::time::timeout(2 * HOLD_MAX, handler.sleep_without_slot(Duration::from_secs(60))),

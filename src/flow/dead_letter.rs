@@ -170,6 +170,7 @@ impl ChannelGateway {
             correlation_id: delivery.properties.correlation_id.as_deref(),
             at: self.clock.now(),
             traceparent: delivery.properties.traceparent.as_deref(),
+            tracestate: delivery.properties.tracestate.as_deref(),
         };
         self.publish(handler, message).await?;
         events::dead_lettered(reason, error);

@@ -27,6 +27,7 @@ use crate::domain::time::{UnixMillis, millis, seconds_rounded_up};
 use crate::provider::{Accepted, Mail, Message};
 use crate::store::ProgressAnswer;
 use crate::telemetry::events;
+use crate::telemetry::trace::spans;
 use crate::text::{Rendered, TextValues};
 
 /// While a request waits at the gate, its lease is renewed at least this often.
@@ -186,6 +187,7 @@ impl ChannelGateway {
             attempt,
         };
         ctx.handler.may_have_sent.store(true, Ordering::Relaxed);
+        spans::provider_attempt(attempt);
         let call_began = Instant::now();
         let call = tokio::time::timeout(self.policy.provider_call_max(), self.provider.send(&message));
         let mut answer = call

@@ -15,6 +15,7 @@
 //!   processes the same keys? [`scaler`]: the number of workers that the load needs.
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts.
+//! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost.
 //!
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
@@ -50,6 +51,7 @@ pub mod scaler;
 pub mod send_gate;
 pub mod sender_rate;
 pub mod store_watch;
+mod traced;
 pub mod validate;
 mod verified_event;
 pub mod verify;

@@ -20,9 +20,11 @@ use crate::domain::recipient_rules::UNREADABLE_RECIPIENT;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::RefusalReason;
 use crate::domain::suppression;
+use crate::domain::trace_context::TraceContext;
 use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
 use crate::store::{NewReceipt, OverdueReceipt, ReceiptAnswer, Store, StoreError};
 use crate::telemetry::events;
+use crate::telemetry::trace;
 
 const POLL_BATCH: u32 = 20;
 
@@ -151,8 +153,9 @@ impl ReceiptProcessor {
             receipt.reason,
             answer_label(&answer),
         );
-        if let ReceiptAnswer::Publish { purpose, correlation_id } = answer {
-            self.publish(receipt, &purpose, correlation_id.as_deref()).await?;
+        if let ReceiptAnswer::Publish { purpose, correlation_id, trace } = answer {
+            let published = self.publish(receipt, &purpose, correlation_id.as_deref(), trace.as_ref());
+            trace::in_trace_of(trace.as_ref(), published).await?;
             (new_receipt.published, new_receipt.suppression) = (true, None);
             self.store.record_receipt(&new_receipt).await?;
         }
@@ -164,6 +167,7 @@ impl ReceiptProcessor {
         receipt: &Receipt<'_>,
         purpose: &str,
         correlation_id: Option<&str>,
+        trace: Option<&TraceContext>,
     ) -> Result<(), PublishError> {
         let to = receipt.to.map_or_else(|| UNREADABLE_RECIPIENT.to_owned(), Address::masked);
         let delivered = receipt.status.is_delivered();
@@ -185,6 +189,7 @@ impl ReceiptProcessor {
             provider_message_id: receipt.message_id,
             error: (!delivered).then_some((&error).into()),
         };
+        let traceparent = trace.map(TraceContext::traceparent);
         let body = serde_json::to_vec(&event).expect("an event is plain data");
         let outgoing = Outgoing {
             target: Target::Results {
@@ -199,7 +204,8 @@ impl ReceiptProcessor {
             message_id: &format!("{}:{}", receipt.request_id, status.as_str()),
             correlation_id: Some(correlation_id.unwrap_or(receipt.request_id.as_str())),
             at,
-            traceparent: None,
+            traceparent: traceparent.as_deref(),
+            tracestate: trace.and_then(|trace| trace.state.as_deref()),
         };
         self.publisher.publish(outgoing).await
     }

@@ -35,6 +35,7 @@ impl Replies {
             (queue.to_owned(), message.body.to_vec(), message.message_id.to_owned());
         let correlation_id = message.correlation_id.map(str::to_owned);
         let traceparent = message.traceparent.map(str::to_owned);
+        let tracestate = message.tracestate.map(str::to_owned);
         let at = message.at;
         tokio::spawn(async move {
             let message = Outgoing {
@@ -44,6 +45,7 @@ impl Replies {
                 correlation_id: correlation_id.as_deref(),
                 at,
                 traceparent: traceparent.as_deref(),
+                tracestate: tracestate.as_deref(),
             };
             match tokio::time::timeout(PUBLISH_TIMEOUT, publisher.publish(message)).await {
                 Ok(Ok(())) => {}

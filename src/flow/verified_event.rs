@@ -6,8 +6,10 @@ use crate::broker::{Outgoing, PublishError, Publisher, Target};
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::time::UnixMillis;
+use crate::domain::trace_context::TraceContext;
 use crate::domain::verified_event::{VerifiedEvent, VerifiedEventStatus};
 use crate::store::code_check::CodeRequest;
+use crate::telemetry::trace;
 
 /// A person is waiting.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
@@ -28,6 +30,8 @@ pub(super) async fn publish_verified(
         status: VerifiedEventStatus::Verified,
         at,
     };
+    let trace = request.trace.as_ref();
+    let traceparent = trace.map(TraceContext::traceparent);
     let body = serde_json::to_vec(&event).expect("an event is plain data");
     let outgoing = Outgoing {
         target: Target::Results {
@@ -40,8 +44,10 @@ pub(super) async fn publish_verified(
         message_id: &format!("{}:verified", request.id),
         correlation_id: Some(request.correlation_id.as_deref().unwrap_or(request.id.as_str())),
         at,
-        traceparent: None,
+        traceparent: traceparent.as_deref(),
+        tracestate: trace.and_then(|trace| trace.state.as_deref()),
     };
-    let confirmed = tokio::time::timeout(CONFIRM_WITHIN, publisher.publish(outgoing)).await;
+    let published = trace::in_trace_of(trace, publisher.publish(outgoing));
+    let confirmed = tokio::time::timeout(CONFIRM_WITHIN, published).await;
     confirmed.unwrap_or_else(|_| Err(PublishError::Unconfirmed("no confirm in time".to_owned())))
 }

@@ -23,6 +23,7 @@ use crate::provider::{CodeVerifier, CodeVerifierError, CredentialError, Provider
 use crate::store::code_check::{CheckAnswer, CodeCheck, CodeRequest, ProviderCheckEnd, ProviderCheckStart};
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
+use crate::telemetry::trace;
 
 #[derive(Clone)]
 pub struct Verifier {
@@ -53,7 +54,8 @@ impl Verifier {
     pub async fn verify(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
         let (verifier, to, purpose) = (self.clone(), to.clone(), purpose.clone());
         let code = code.copy();
-        let check = self.in_flight.spawn(async move { verifier.check(&to, &purpose, &code).await });
+        let check = async move { verifier.check(&to, &purpose, &code).await };
+        let check = self.in_flight.spawn(trace::carried(check));
         check.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 

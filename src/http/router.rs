@@ -21,6 +21,8 @@ use super::refused_token::RefusedToken;
 use super::webhooks::{self, Webhooks};
 use super::{health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
 use crate::telemetry::events;
+use crate::telemetry::trace::RequestSpan;
+use crate::telemetry::trace::spans;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
@@ -77,11 +79,20 @@ async fn observe(State(trusted_proxies): State<Arc<[IpNet]>>, request: Request, 
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    let response = next.run(request).await;
+    let span = span_of(&request, route.as_ref().map(MatchedPath::as_str));
+    let response = span.scope(next.run(request)).await;
+    span.http_answered(response.status().as_u16());
     let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
     if let Some(refused) = response.extensions().get::<RefusedToken>() {
         refused.log(route, peer, &trusted_proxies);
     }
     events::http_answered(method.as_str(), route, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// A header that comes twice counts as absent.
+fn span_of(request: &Request, route: Option<&str>) -> RequestSpan {
+    let mut values = request.headers().get_all("traceparent").iter();
+    let traceparent = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
+    spans::http_request(request.method().as_str(), route, traceparent)
 }

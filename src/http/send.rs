@@ -31,6 +31,7 @@ use crate::domain::time::seconds_rounded_up;
 use crate::domain::time_zone::Zone;
 use crate::store::{LimitSubject, RequestState};
 use crate::telemetry::events;
+use crate::telemetry::trace;
 
 /// `POST /api/v1/auth/send-verification-sms`: a code for the number in the caller's token.
 pub(super) async fn send_verification_sms(
@@ -210,13 +211,15 @@ impl Api {
             ..request.fields.clone()
         };
         let body = serde_json::to_vec(&body).expect("a request is plain data");
+        let traceparent = trace::context().map(|context| context.traceparent());
         let message = Outgoing {
             target: Target::Requests(request.to.channel()),
             body: &body,
             message_id: request.request_id.as_str(),
             correlation_id: Some(request.request_id.as_str()),
             at,
-            traceparent: None,
+            traceparent: traceparent.as_deref(),
+            tracestate: None,
         };
         let body = self.rpc_client.request(message, self.send_wait).await?;
         Ok(body.as_deref().and_then(ReceivedResult::read))

@@ -2,10 +2,12 @@
 
 use super::error::StoreError;
 use super::request_record::RequestState;
+use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
+use crate::domain::trace_context::TraceContext;
 use crate::domain::verdict::Verdict;
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,7 @@ pub enum CheckAnswer {
 pub struct CodeRequest {
     pub id: RequestId,
     pub correlation_id: Option<String>,
+    pub trace: Option<TraceContext>,
 }
 
 impl CodeRequest {
@@ -56,7 +59,8 @@ impl CodeRequest {
             if recorded_purpose != purpose {
                 continue;
             }
-            let request = CodeRequest { id, correlation_id: history.correlation_id };
+            let RequestHistory { correlation_id, trace, .. } = history;
+            let request = CodeRequest { id, correlation_id, trace };
             if may_have_been_sent {
                 return Some(request);
             }

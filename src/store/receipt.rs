@@ -6,6 +6,7 @@ use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
+use crate::domain::trace_context::TraceContext;
 
 #[derive(Clone, Copy, Debug)]
 pub struct NewReceipt<'a> {
@@ -29,7 +30,7 @@ impl<'a> NewReceipt<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiptAnswer {
     /// The status is final and not published yet. Publish it, then record it again as `published`.
-    Publish { purpose: String, correlation_id: Option<String> },
+    Publish { purpose: String, correlation_id: Option<String>, trace: Option<TraceContext> },
     /// The receipt adds nothing to the record, is not final, or was recorded as published.
     NothingToPublish,
     /// There is no record of the request, or none any more.

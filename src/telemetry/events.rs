@@ -9,6 +9,7 @@ mod counted;
 mod keys;
 mod store;
 mod tokens;
+pub(super) mod traces;
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -7,6 +7,7 @@ mod process;
 pub mod provider_codes;
 pub(super) mod queues;
 mod text_format;
+pub(super) mod traces;
 pub mod words;
 
 #[cfg(test)]
@@ -118,6 +119,7 @@ pub(super) struct Metrics {
     pub(super) build_info: Family<BuildLabels, Gauge>,
     pub(super) key_info: Family<KeyLabels, Gauge>,
     pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
+    pub(super) traces: traces::TraceMetrics,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -180,6 +182,7 @@ impl Metrics {
             build_info: Family::default(),
             key_info: Family::default(),
             key_mismatch: Family::default(),
+            traces: traces::TraceMetrics::default(),
         };
         metrics.register();
         metrics.create_series();
@@ -244,6 +247,7 @@ impl Metrics {
             key_mismatch "1 while a recorded key check value differs from our key";
             build_info "1, for the version and the commit of the binary";
         );
+        self.traces.register(&mut self.registry);
     }
 
     fn render(&self) -> String {

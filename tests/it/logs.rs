@@ -135,6 +135,12 @@ impl Running {
         Running(child, received)
     }
 
+    /// Asks the process to end.
+    pub fn terminate(&self) {
+        let sent = Command::new("kill").arg(self.0.id().to_string()).status().expect("kill starts");
+        assert!(sent.success());
+    }
+
     /// The next line with this message.
     pub async fn says(&mut self, message: &str) -> Value {
         self.says_without(message, "").await

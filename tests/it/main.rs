@@ -52,6 +52,7 @@ mod texts;
 mod tidy;
 mod tls;
 mod tokens;
+mod traces;
 mod twilio;
 mod verify;
 mod webhooks;

@@ -232,6 +232,7 @@ impl Copy {
 impl Copy {
     fn history(&self) -> RequestHistory {
         RequestHistory {
+            trace: None,
             to: format!("+5{}", self.recipient),
             correlation_id: (self.user == 0).then(|| format!("\"challenge\":\"{}\" ", self.request)),
             challenge: (self.owner > 0).then(|| named(100 + self.challenge).to_string()),

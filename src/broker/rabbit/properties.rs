@@ -9,6 +9,8 @@ use crate::domain::time::UnixMillis;
 
 const TRACEPARENT: &str = "traceparent";
 const TRACEPARENT_MAX: usize = 255;
+const TRACESTATE: &str = "tracestate";
+const TRACESTATE_MAX: usize = 512;
 const PERSISTENT: u8 = 2;
 
 /// A property that cannot be read counts as absent.
@@ -19,6 +21,7 @@ pub(super) fn incoming(properties: &BasicProperties, redelivered: bool) -> Prope
         reply_to: owned(properties.reply_to()),
         timestamp: properties.timestamp().and_then(UnixMillis::from_seconds),
         traceparent: header(TRACEPARENT).and_then(traceparent),
+        tracestate: header(TRACESTATE).and_then(tracestate),
         delivery_count: header("x-delivery-count").and_then(count).unwrap_or(0),
         redelivered,
     }
@@ -29,11 +32,20 @@ pub(super) fn owned(text: &Option<ShortString>) -> Option<String> {
 }
 
 fn traceparent(value: &AMQPValue) -> Option<String> {
-    let AMQPValue::LongString(text) = value else {
-        return None;
+    text(value).filter(|text| looks_like_traceparent(text)).map(str::to_owned)
+}
+
+/// It means nothing without a `traceparent`, and is only passed on.
+fn tracestate(value: &AMQPValue) -> Option<String> {
+    let is_allowed = |text: &&str| {
+        (1..=TRACESTATE_MAX).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
     };
-    let text = std::str::from_utf8(text.as_bytes()).ok()?;
-    looks_like_traceparent(text).then(|| text.to_owned())
+    text(value).filter(is_allowed).map(str::to_owned)
+}
+
+fn text(value: &AMQPValue) -> Option<&str> {
+    let AMQPValue::LongString(text) = value else { return None };
+    std::str::from_utf8(text.as_bytes()).ok()
 }
 
 /// `version-trace-parent-flags` in lower-case hexadecimal; later versions may append to it (W3C Trace Context).
@@ -130,6 +142,7 @@ impl Routes {
         };
         if let Some(traceparent) = message.traceparent {
             put(TRACEPARENT, traceparent);
+            message.tracestate.into_iter().for_each(|tracestate| put(TRACESTATE, tracestate));
         }
         if let Target::Dead(dead) = message.target {
             put("x-otpost-reason", dead.reason);
@@ -179,6 +192,15 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_state_is_bounded_printable_text() {
+        let read = |text: &[u8]| with_header(TRACESTATE, AMQPValue::LongString(text.into())).tracestate;
+        assert_eq!(read(b"vendor=a,other=b").as_deref(), Some("vendor=a,other=b"));
+        for wrong in [b"" as &[u8], b"\xff=1", b"a=\n", &[b'a'; TRACESTATE_MAX + 1]] {
+            assert_eq!(read(wrong), None);
+        }
+    }
+
+    #[test]
     fn the_delivery_count_is_read_from_any_integer() {
         let read = |value| with_header("x-delivery-count", value).delivery_count;
         assert_eq!(read(AMQPValue::LongLongInt(7)), 7);
@@ -198,6 +220,7 @@ mod tests {
             correlation_id: Some(&long),
             at: UnixMillis(1000),
             traceparent: None,
+            tracestate: None,
         };
         let routes = Routes::new(&Names::new("t"));
         assert!(routes.envelope(&message(Target::Reply { queue: &long })).is_none());

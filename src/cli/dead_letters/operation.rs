@@ -167,6 +167,7 @@ async fn replay(
         correlation_id,
         at: replay.at,
         traceparent: properties.traceparent.as_deref(),
+        tracestate: properties.tracestate.as_deref(),
     };
     if let Err(error) = queue.publish(message).await {
         let why = format!("it may have been published, and is still in the queue: {error}");

@@ -16,6 +16,8 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Request, StatusCode, Url};
 
+use crate::telemetry::trace::spans;
+
 /// Invalid settings. The text names the setting and the rule, never the value.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
@@ -42,7 +44,12 @@ pub(super) async fn exchange(
     request: Request,
     body_bytes_max: usize,
 ) -> Result<Answer, reqwest::Error> {
-    let mut response = client.execute(request).await?;
+    let url = request.url();
+    let mut span =
+        spans::provider_request(request.method().as_str(), url.host_str(), url.port_or_known_default());
+    let answered = client.execute(request).await;
+    let mut response = answered.inspect_err(|error| span.failed(error_type(error)))?;
+    span.answered(response.status().as_u16());
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -53,6 +60,14 @@ pub(super) async fn exchange(
         }
     }
     Ok(Answer { status, headers, body })
+}
+
+fn error_type(error: &reqwest::Error) -> &'static str {
+    match (error.is_connect(), error.is_timeout()) {
+        (true, _) => "connection",
+        (false, true) => "timeout",
+        (false, false) => "broken_connection",
+    }
 }
 
 /// A client for one base URL. Nothing is connected yet.

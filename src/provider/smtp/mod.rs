@@ -38,6 +38,7 @@ use crate::provider::{
     Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
     ProviderMessage, WRONG_CHANNEL,
 };
+use crate::telemetry::trace::spans;
 use crate::tls::TlsClient;
 
 /// Everything needed to hand e-mails to a relay. It holds a secret, hence no `Debug`.
@@ -185,6 +186,8 @@ impl Provider for SmtpProvider {
         let Ok(to) = to.as_str().parse::<lettre::Address>() else { return Err(invalid) };
         let Some((message_id, text)) = self.written(message, to.clone()) else { return Err(invalid) };
         let began = Instant::now();
+        let (host, port) = self.relay.server();
+        let _span = spans::smtp_send(host, port);
         // The envelope gets half of the time at most: a text that is sent too late would be in doubt.
         let mut connection = self.addressed(&to, began + self.timeout / 2).await?;
         let answer = timeout_at(began + self.timeout, connection.message(&text)).await;

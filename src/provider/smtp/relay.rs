@@ -72,6 +72,10 @@ impl Tls {
 }
 
 impl Relay {
+    pub(super) fn server(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// Reads the URL of a relay. `name` is a domain of ours. Without `given`, TLS trusts the system's roots.
     pub(super) fn parse(
         url: &SecretString,

@@ -58,7 +58,8 @@ impl State {
             Stage::InProgress(request) => (&request.purpose, &request.history),
             Stage::Completed(outcome) => (&outcome.purpose, &outcome.history),
         };
-        ReceiptAnswer::Publish { purpose: purpose.clone(), correlation_id: history.correlation_id.clone() }
+        let (correlation_id, trace) = (history.correlation_id.clone(), history.trace.clone());
+        ReceiptAnswer::Publish { purpose: purpose.clone(), correlation_id, trace }
     }
 
     pub(super) fn expect_receipt(

@@ -1,7 +1,9 @@
 //! Packs the parts of a record that the scripts do not read: the history, and the outcome.
 //!
 //! The first byte is the form: 1 an outcome or a history, 2 a rejection that `admit.lua` wrote. JSON, which begins with `{`, is
-//! of an older version.
+//! of an older version. A trace may follow the history, or the outcome: versions that do not know it leave it unread.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +13,14 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::time::UnixMillis;
+use crate::domain::trace_context::TraceContext;
 use crate::store::retention::{NO_PROVIDER_CODE, is_word};
 
 const PACKED: u8 = 1;
 const REJECTION: u8 = 2;
 const JSON: u8 = b'{';
+/// Begins a part behind a history or an outcome.
+const TRACE: u8 = 1;
 
 const STATUSES: [Status; 4] = [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown];
 
@@ -94,6 +99,14 @@ struct PackedOutcome<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct PackedTrace<'a> {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    sampled: bool,
+    state: Option<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
 enum PackedMessageId<'a> {
     None,
     /// The one that the record names before the outcome.
@@ -114,13 +127,32 @@ fn packed<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![PACKED]).expect("it is plain data")
 }
 
+/// A trace, behind everything else: most records have none.
+fn with_trace(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
+    let Some(trace) = &history.trace else { return packed };
+    packed.push(TRACE);
+    let trace = PackedTrace {
+        trace_id: trace.trace_id,
+        span_id: trace.span_id,
+        sampled: trace.sampled,
+        state: trace.state.as_deref(),
+    };
+    postcard::to_extend(&trace, packed).expect("it is plain data")
+}
+
+fn read_trace(bytes: &[u8]) -> Option<TraceContext> {
+    let (&TRACE, rest) = bytes.split_first()? else { return None };
+    let PackedTrace { trace_id, span_id, sampled, state } = postcard::from_bytes(rest).ok()?;
+    Some(TraceContext { trace_id, span_id, sampled, state: state.map(Arc::from) })
+}
+
 pub(super) fn pack_history(history: &RequestHistory) -> Vec<u8> {
-    packed(&PackedHistory::of(history))
+    with_trace(packed(&PackedHistory::of(history)), history)
 }
 
 pub(super) fn pack_outcome(outcome: &Outcome) -> Vec<u8> {
     let place = |status| STATUSES.iter().position(|known| *known == status).expect("every status is listed");
-    packed(&PackedOutcome {
+    let packed = packed(&PackedOutcome {
         status: u8::try_from(place(outcome.status)).expect("there are few"),
         at: outcome.at.0,
         purpose: &outcome.purpose,
@@ -136,7 +168,8 @@ pub(super) fn pack_outcome(outcome: &Outcome) -> Vec<u8> {
         expires_at: outcome.expires_at.map(|at| at.0),
         resend_after: outcome.resend_after,
         history: PackedHistory::of(&outcome.history),
-    })
+    });
+    with_trace(packed, &outcome.history)
 }
 
 pub(super) fn pack_error(error: &OutcomeError) -> Vec<u8> {
@@ -145,7 +178,10 @@ pub(super) fn pack_error(error: &OutcomeError) -> Vec<u8> {
 
 pub(super) fn read_history(bytes: &[u8]) -> Option<RequestHistory> {
     match bytes.split_first()? {
-        (&PACKED, rest) => postcard::from_bytes::<PackedHistory<'_>>(rest).ok().map(PackedHistory::read),
+        (&PACKED, rest) => {
+            let (history, rest) = postcard::take_from_bytes::<PackedHistory<'_>>(rest).ok()?;
+            Some(RequestHistory { trace: read_trace(rest), ..history.read() })
+        }
         (&JSON, _) => serde_json::from_slice(bytes).ok(),
         _ => None,
     }
@@ -157,7 +193,12 @@ pub(super) fn read_completion(bytes: &[u8]) -> Option<Outcome> {
     let (_shows_claim, message_id, _unnamed) = (words.u8()?, words.long_text()?, words.long()?);
     let outcome = words.rest();
     match outcome.split_first()? {
-        (&PACKED, rest) => postcard::from_bytes::<PackedOutcome<'_>>(rest).ok()?.read(message_id),
+        (&PACKED, rest) => {
+            let (outcome, rest) = postcard::take_from_bytes::<PackedOutcome<'_>>(rest).ok()?;
+            let mut outcome = outcome.read(message_id)?;
+            outcome.history.trace = read_trace(rest);
+            Some(outcome)
+        }
         (&REJECTION, rest) => read_rejection(rest),
         (&JSON, _) => serde_json::from_slice(outcome).ok(),
         _ => None,
@@ -219,6 +260,7 @@ impl<'a> PackedHistory<'a> {
         RequestHistory {
             to: self.to.to_owned(),
             correlation_id: self.correlation_id.map(str::to_owned),
+            trace: None,
             challenge: match self.challenge {
                 PackedDigest::None => None,
                 PackedDigest::Digest(bytes) => Some(hex::encode(bytes)),

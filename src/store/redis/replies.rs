@@ -9,6 +9,7 @@ use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
 use super::values::{CodeFacts, InProgress, Recipient, Record};
 use crate::domain::challenge::ChallengeId;
+use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::suppression::SuppressionEntry;
@@ -254,7 +255,8 @@ pub(super) fn receipt_answer(answer: &[u8]) -> Option<ReceiptAnswer> {
         }
         _ => return None,
     };
-    Some(ReceiptAnswer::Publish { purpose, correlation_id: history.correlation_id })
+    let RequestHistory { correlation_id, trace, .. } = history;
+    Some(ReceiptAnswer::Publish { purpose, correlation_id, trace })
 }
 
 pub(super) fn overdue_receipts(answer: &[u8]) -> Option<Vec<OverdueReceipt>> {

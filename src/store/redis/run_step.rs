@@ -8,6 +8,7 @@ use super::step_call::Call;
 use super::{RedisStore, keys, opening};
 use crate::store::{Damaged, StoreError, StoreFault};
 use crate::telemetry::events;
+use crate::telemetry::trace::spans;
 
 impl RedisStore {
     pub(super) async fn run<T>(
@@ -53,7 +54,13 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let answer = match self.link.run(call).await? {
+        let mut span = spans::store_step(call.command(), step);
+        let answered = self.link.run(call).await;
+        if answered.is_err() {
+            span.fail("unavailable");
+        }
+        drop(span);
+        let answer = match answered? {
             // The scripts check what other steps read.
             Answer::Bytes(answer) => read(&answer).ok_or(Damaged::Request),
             Answer::KeyUnreadable(name) => Err(keys::damaged(&name)),

@@ -60,6 +60,14 @@ impl<'s> Call<'s> {
         self
     }
 
+    /// The command that is tried first.
+    pub(super) fn command(&self) -> &'static str {
+        match self.library.runs_as_scripts.load(Ordering::Relaxed) {
+            true => "EVALSHA",
+            false => "FCALL",
+        }
+    }
+
     /// The call that moves, before this one, what this one needs of layout 1; `None` if it needs nothing.
     pub(super) fn move_old_data(&self, until: u64) -> Option<Call<'s>> {
         if !self.step.needs_move() {

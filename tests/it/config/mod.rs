@@ -6,6 +6,7 @@ mod providers;
 mod servers;
 mod sources;
 mod tokens;
+mod traces;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;

@@ -410,13 +410,6 @@ fn the_name_of_a_variable_cannot_write_on_a_terminal_or_forge_a_line() {
 }
 
 #[test]
-fn a_setting_of_another_version_causes_a_notice_whatever_its_prefix() {
-    let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
-    let notices = expect(Role::Serve, &with(production(), &[(name, "hunter2")])).notices;
-    assert_eq!(notices, [format!("{name} is set, but not supported by this version: it has no effect")]);
-}
-
-#[test]
 fn the_variables_of_kubernetes_services_cause_no_notice_and_a_misspelt_setting_beside_them_does() {
     let of_service = |service: &str| {
         ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "SERVICE_PORT_HTTP_2", "PORT", "PORT_80_TCP"]

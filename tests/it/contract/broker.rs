@@ -23,6 +23,7 @@ use tokio::time::timeout;
 /// No wait of these tests takes longer unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 pub const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const STATE: &str = "vendor=a,other=b";
 const AT: UnixMillis = UnixMillis(1_795_000_000_000);
 
 /// A broker of one kind, for one test.
@@ -60,6 +61,17 @@ pub struct Message {
     correlation_id: Option<String>,
     at: UnixMillis,
     traceparent: Option<String>,
+    tracestate: Option<String>,
+}
+
+impl Message {
+    pub fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+
+    pub fn tracestate(&self) -> Option<&str> {
+        self.tracestate.as_deref()
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -124,6 +136,7 @@ async fn a_request_arrives_with_its_properties(world: &dyn World) {
         reply_to: Some("reply.me".to_owned()),
         timestamp: Some(AT),
         traceparent: Some(TRACE.to_owned()),
+        tracestate: Some(STATE.to_owned()),
         delivery_count: 0,
         redelivered: false,
     };
@@ -134,6 +147,7 @@ async fn a_request_arrives_with_its_properties(world: &dyn World) {
     assert_eq!(delivery.properties.reply_to.as_deref(), Some("reply.me"));
     assert_eq!(delivery.properties.timestamp, Some(AT));
     assert_eq!(delivery.properties.traceparent.as_deref(), Some(TRACE));
+    assert_eq!(delivery.properties.tracestate.as_deref(), Some(STATE));
     assert_eq!(delivery.properties.delivery_count, 0);
     assert!(!delivery.is_lost());
 }
@@ -150,6 +164,7 @@ async fn next_after_publish(world: &dyn World, consumer: &mut Box<dyn RequestCon
     assert_eq!(delivery.properties.correlation_id.as_deref(), Some("c-1"));
     assert_eq!(delivery.properties.timestamp, Some(AT));
     assert_eq!(delivery.properties.traceparent.as_deref(), Some(TRACE));
+    assert_eq!(delivery.properties.tracestate.as_deref(), Some(STATE));
     delivery.settle(Settlement::Ack);
 }
 
@@ -173,6 +188,7 @@ async fn a_result_and_a_reply_reach_their_readers(world: &dyn World) {
         correlation_id: Some("c-1".to_owned()),
         at: AT,
         traceparent: Some(TRACE.to_owned()),
+        tracestate: Some(STATE.to_owned()),
     };
     assert_eq!(results.next().await, expected("sms.sent", "m-1"));
     assert_eq!(replies.next().await, expected("reply.one", "m-2"));
@@ -468,7 +484,7 @@ async fn requests_that_wait_and_their_consumers_are_counted(world: &dyn World) {
 
 fn outgoing<'a>(target: Target<'a>, message_id: &'a str) -> Outgoing<'a> {
     let (correlation_id, traceparent) = (Some("c-1"), Some(TRACE));
-    Outgoing { target, body: b"{}", message_id, correlation_id, at: AT, traceparent }
+    Outgoing { target, body: b"{}", message_id, correlation_id, at: AT, traceparent, tracestate: Some(STATE) }
 }
 
 async fn send_many(world: &dyn World, count: usize) {

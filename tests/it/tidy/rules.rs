@@ -185,7 +185,13 @@ pub const HOMES: [(&str, &[&str]); 23] = [
     ("redis", &["store/redis/"]),
     (
         "reqwest",
-        &["provider/http_client/", "provider/twilio/", "provider/sendgrid/", "http/jwks/endpoint.rs"],
+        &[
+            "provider/http_client/",
+            "provider/twilio/",
+            "provider/sendgrid/",
+            "http/jwks/endpoint.rs",
+            "telemetry/trace/export.rs",
+        ],
     ),
     ("sha1", &["provider/twilio/"]),
     ("axum", &["http/"]),

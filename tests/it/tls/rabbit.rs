@@ -51,6 +51,7 @@ fn request(id: &str) -> Outgoing<'_> {
         correlation_id: Some(id),
         at: UnixMillis(1),
         traceparent: None,
+        tracestate: None,
     }
 }
 

@@ -51,6 +51,7 @@ async fn dead_letter(world: &RabbitWorld, name: &str, body: &[u8], headers: Dead
         correlation_id: Some("order-7"),
         at,
         traceparent: Some(TRACE),
+        tracestate: None,
     };
     world.publisher().publish(message).await.expect("confirmed");
 }

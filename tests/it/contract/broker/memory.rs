@@ -74,6 +74,7 @@ impl Reader for MemoryReader {
             correlation_id: message.correlation_id,
             at: message.at,
             traceparent: message.traceparent,
+            tracestate: message.tracestate,
         }
     }
 }

@@ -215,6 +215,9 @@ fn plain_properties(properties: Properties) -> BasicProperties {
     if let Some(trace) = properties.traceparent {
         let mut headers = FieldTable::default();
         headers.insert("traceparent".into(), AMQPValue::LongString(trace.into()));
+        if let Some(state) = properties.tracestate {
+            headers.insert("tracestate".into(), AMQPValue::LongString(state.into()));
+        }
         plain = plain.with_headers(headers);
     }
     plain
@@ -236,6 +239,7 @@ impl Reader for RabbitReader {
             correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
             at: UnixMillis::from_seconds(properties.timestamp().expect("a timestamp")).expect("in range"),
             traceparent: header(properties, "traceparent"),
+            tracestate: header(properties, "tracestate"),
             body: message.data,
         }
     }

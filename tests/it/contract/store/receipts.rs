@@ -6,6 +6,7 @@ use otpost::domain::history::RequestHistory;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
+use otpost::domain::trace_context::TraceContext;
 use otpost::store::{CompletionInput, NewReceipt, OverdueReceipt, ReceiptAnswer, Refund, RequestState};
 
 use super::{
@@ -43,8 +44,19 @@ async fn record(store: &dyn TimedStore, receipt: NewReceipt<'_>) -> ReceiptAnswe
     store.record_receipt(&receipt).await.expect("answers")
 }
 
+fn trace() -> TraceContext {
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    TraceContext::parse(traceparent, Some("vendor=a")).expect("valid")
+}
+
+fn history() -> RequestHistory {
+    let (correlation_id, trace) = (Some("c 1".to_owned()), Some(trace()));
+    RequestHistory { correlation_id, trace, ..RequestHistory::default() }
+}
+
 fn publish() -> ReceiptAnswer {
-    ReceiptAnswer::Publish { purpose: "verification".to_owned(), correlation_id: Some("c 1".to_owned()) }
+    let (purpose, correlation_id) = ("verification".to_owned(), Some("c 1".to_owned()));
+    ReceiptAnswer::Publish { purpose, correlation_id, trace: Some(trace()) }
 }
 
 /// A request that was completed as sent, with a receipt due after some time.
@@ -54,7 +66,7 @@ async fn completed(
     request: &str,
     due: Option<Duration>,
 ) -> TestRequest {
-    let history = RequestHistory { correlation_id: Some("c 1".to_owned()), ..RequestHistory::default() };
+    let history = history();
     let request = TestRequest { history: history.clone(), ..request_to(recipient, request) };
     granted(admit(store, &request).await);
     let mut outcome = sent(START);
@@ -105,7 +117,7 @@ async fn a_late_receipt_changes_nothing(store: &dyn TimedStore) {
 
 async fn a_receipt_can_come_before_completion(store: &dyn TimedStore) {
     store.at(START);
-    let history = RequestHistory { correlation_id: Some("c 1".to_owned()), ..RequestHistory::default() };
+    let history = history();
     let request = TestRequest { history, ..request_to(42, "early") };
     granted(admit(store, &request).await);
     assert_eq!(record(store, receipt(&request, DeliveryStatus::Delivered)).await, publish());

@@ -48,6 +48,7 @@ async fn an_email_that_the_broker_dead_lettered_returns_there_too() {
             correlation_id: None,
             at: ago(20),
             traceparent: None,
+            tracestate: None,
         };
         world.publisher().publish(message).await.expect("confirmed");
         let mut consumer: Box<dyn RequestConsumer> = world.consumer_of(Channel::Email, 1);

@@ -42,6 +42,7 @@ async fn a_dead_letter_with_the_longest_properties_and_a_long_body_is_published(
             body: &body,
             correlation_id: Some(&id),
             traceparent: Some(&id),
+            tracestate: None,
             ..outgoing(Target::Dead(headers), &id)
         };
         patiently(publisher.publish(message)).await.expect("confirmed");
