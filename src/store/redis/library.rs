@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 20] = [
+const SOURCES: [&str; 21] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -118,7 +118,7 @@ pub(super) enum Step {
     RecordedKeys,
 }
 
-const STEPS: [Step; 49] = [
+const STEPS: [Step; 51] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
