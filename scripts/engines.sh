@@ -193,14 +193,15 @@ wrap() {
     done
 }
 
-# A namespace of its own holds the mounts, so that they go with the process. The tests keep data in the temporary folder.
+# A namespace of its own holds the mounts, so that they go with the process. The tests keep data in the temporary folder, and
+# their certificates in the repository.
 wrapper() {
     local tree
     tree=$cache/$(release "$2")
-    mkdir -p "$tree$temp"
+    mkdir -p "$tree$temp" "$tree$root"
     cat >"$1" <<END
 #!/bin/sh
-exec unshare --mount sh -c 'mount --bind "$temp" "$tree$temp" && mount -t proc proc "$tree/proc" &&
+exec unshare --mount sh -c 'mount --bind "$temp" "$tree$temp" && mount --bind "$root" "$tree$root" && mount -t proc proc "$tree/proc" &&
     exec chroot "$tree" env --chdir="\$PWD" "\$@"' sh $3 "\$@"
 END
     chmod 755 "$1"
