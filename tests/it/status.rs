@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::broker::Properties;
 use otpost::domain::circuit_breaker::{BreakerState, Cause};
 use otpost::domain::key_check::{KeyCheck, KeyFingerprint, KeyUse};
+use otpost::domain::limit::Limits;
 use otpost::domain::limit_hits::{LimitHits, LimitWord};
 use otpost::domain::send_failure::Scope;
 use otpost::domain::time::UnixMillis;
@@ -199,7 +200,11 @@ async fn reported(gateway: &Embedded) -> WorkerState {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_reports_its_breaker_its_limits_its_keys_and_the_time_in_the_queue() {
-    let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
+    let mut gateway = Embedded::with(Options {
+        maintained: true,
+        limits: Limits { cooldown: Duration::from_secs(30), ..Options::default().limits },
+        ..Options::default()
+    });
     let asked_at = gateway.world.clock.now();
     sleep(Duration::from_secs(40)).await;
     let late = with("late", ALICE, json!({"requested_at": asked_at.to_string()}));
@@ -209,7 +214,7 @@ async fn a_worker_reports_its_breaker_its_limits_its_keys_and_the_time_in_the_qu
     gateway.request("again", ALICE).await.expect_replayed(true);
     sleep(Duration::from_secs(2)).await;
     let state = reported(&gateway).await;
-    let waited = state.oldest_taken.expect("two were taken up");
+    let waited = state.oldest_taken.expect("one was taken up");
     assert!((Duration::from_secs(40)..Duration::from_secs(42)).contains(&waited), "{waited:?}");
     assert_eq!(state.limit_hits, LimitHits::of(&[(LimitWord::Cooldown, 1)]), "a replay is no new refusal");
     assert_eq!((state.breaker, state.breaker_code), (BreakerState::Closed, None));

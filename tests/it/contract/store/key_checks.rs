@@ -96,7 +96,6 @@ async fn shards_share_one_record() {
 async fn a_damaged_record_stops_nothing_and_is_replaced() {
     let redis = Redis::fresh();
     let store = redis.store();
-    store.heartbeat(1, true).await.expect("answers");
     redis.replace("keys", "SET", &[b"x"]);
     let named = StoreError::Unreadable { damaged: Damaged::Shared("keys".to_owned()), step: "check_keys" };
     assert_eq!(store.check_keys(&[recipient(1)]).await, Err(named));
