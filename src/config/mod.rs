@@ -3,6 +3,7 @@
 //! A [`Settings`] is complete. An error names the variable and the rule, never the value. A command requires only the
 //! settings that it uses.
 
+mod collector;
 mod dotenv;
 mod email;
 mod key_patterns;
@@ -24,6 +25,7 @@ mod validators;
 use std::ffi::OsString;
 use std::path::Path;
 
+pub use self::collector::Traces;
 pub use self::providers::{
     EmailProvider, EmailWebhook, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender, VerifyService,
 };
@@ -33,7 +35,6 @@ pub use self::settings::{
     TlsFiles, signing_secret,
 };
 pub use self::templates::TemplateText;
-pub use self::traces::Traces;
 
 const ENVIRONMENT: &str = "ENVIRONMENT";
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::collector::Traces;
 use super::providers::{EmailProvider, EmailWebhook, SmsProvider};
 use super::templates::TemplateText;
-use super::traces::Traces;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;

@@ -8,26 +8,9 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use url::Url;
 
+use super::collector::Traces;
 use super::reader::Reader;
 use super::validators::{is_loopback, parts};
-
-/// The export of traces. It holds secrets, hence no `Debug`.
-pub struct Traces {
-    /// The full URL of the collector.
-    pub url: String,
-    pub headers: Vec<(String, SecretString)>,
-    pub timeout: Duration,
-    /// Roots that are trusted beside those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// `service.name` and others.
-    pub resource: Vec<(String, String)>,
-    /// A publisher's decision to record its trace holds for its requests.
-    pub follows_publisher: bool,
-    /// The share of traces that are recorded, from 0 to 1.
-    pub ratio: f64,
-    /// The trace of a publisher goes on with its requests.
-    pub joins_publisher: bool,
-}
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use self::export::Queue;
 pub use self::export::{ExportFault, ExportOptions};
 pub use self::sampler::Sampler;
-use self::span::{Kind, Parent, SpanData, Value};
+use self::span::{ERROR_TYPE, Kind, Parent, SpanData, Value};
 use crate::domain::trace_context::TraceContext;
 
 /// Spans that are held until it is known whether their trace is recorded.
@@ -208,7 +208,7 @@ impl RequestSpan {
 
     fn fail(&self, error_type: impl Into<Value>) {
         if let Some(mut recording) = self.0.as_ref().and_then(|scope| scope.recording()) {
-            recording.span.set(spans::ERROR_TYPE, error_type.into());
+            recording.span.set(ERROR_TYPE, error_type.into());
             recording.span.is_failed = true;
         }
     }
@@ -262,7 +262,7 @@ impl StepSpan {
 
     pub fn fail(&mut self, error_type: impl Into<Value>) {
         if let Some(step) = &mut self.0 {
-            step.1.set(spans::ERROR_TYPE, error_type.into());
+            step.1.set(ERROR_TYPE, error_type.into());
             step.1.is_failed = true;
         }
     }

@@ -7,6 +7,8 @@ use crate::domain::trace_context::TraceContext;
 
 const ATTRIBUTES_MAX: usize = 32;
 const LINKS_MAX: usize = 16;
+/// The attribute of a span that failed.
+pub(super) const ERROR_TYPE: &str = "error.type";
 
 /// The numbers of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

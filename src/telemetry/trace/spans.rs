@@ -6,13 +6,12 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use super::span::{Kind, Parent, SpanData, Value};
+use super::span::{ERROR_TYPE, Kind, Parent, SpanData, Value};
 use super::{RequestSpan, Scope, StepSpan, TRACER, current, new_span_id, new_trace_id};
 use crate::domain::channel::Channel;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::trace_context::TraceContext;
 
-pub(super) const ERROR_TYPE: &str = "error.type";
 const HTTP_METHOD: &str = "http.request.method";
 const HTTP_STATUS: &str = "http.response.status_code";
 const HTTP_ROUTE: &str = "http.route";
