@@ -167,6 +167,7 @@ impl Metrics {
             tokens_refused: Family::default(),
         };
         metrics.register();
+        metrics.register_tokens();
         metrics
     }
 
@@ -234,6 +235,10 @@ impl Metrics {
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());
         r.register("jwks_ignored", "Published token keys left out, by reason", self.jwks_ignored.clone());
         r.register("jwks_keys", "Published token keys in use", self.jwks_keys.clone());
+    }
+
+    fn register_tokens(&mut self) {
+        let r = &mut self.registry;
         for reason in TokenRefusal::ALL.map(TokenRefusal::as_str) {
             drop(self.tokens_refused.get_or_create(&ReasonLabel { reason }));
         }
