@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::keys::{self, read_request_id};
-use super::log_filter;
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
 use super::values::{CodeFacts, InProgress, Recipient, Record};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
+use crate::domain::log_filter::{LogFilter, TemporaryLogFilter};
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
@@ -301,7 +301,7 @@ pub(super) fn heartbeat(answer: &[u8]) -> Option<Beat<'_>> {
     let (run_id, mode) = (words.next()?, words.next()?);
     // A filter that cannot be read stops no sending.
     let shared_state =
-        SharedState { kill_switch_on, active_workers, log_filter: log_filter::read(&mut words) };
+        SharedState { kill_switch_on, active_workers, log_filter: words_of_log_filter(&mut words) };
     Some(Beat { shared_state, lost_writes_left, run_id, mode })
 }
 
@@ -311,6 +311,20 @@ pub(super) fn kill_switch(answer: &[u8]) -> Option<Option<KillSwitch>> {
     }
     let (since, reason) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
     Some(Some(KillSwitch { since: UnixMillis(since.parse().ok()?), reason: reason.to_owned() }))
+}
+
+pub(super) fn log_filter(answer: &[u8]) -> Option<Option<TemporaryLogFilter>> {
+    if answer.is_empty() {
+        return Some(None);
+    }
+    words_of_log_filter(&mut std::str::from_utf8(answer).ok()?.split(' ')).map(Some)
+}
+
+fn words_of_log_filter<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<TemporaryLogFilter> {
+    let left = Duration::from_millis(words.next()?.parse().ok()?);
+    let set_at = UnixMillis(words.next()?.parse().ok()?);
+    let set_by = words.next()?.to_owned();
+    Some(TemporaryLogFilter { filter: LogFilter::parse(words.next()?).ok()?, set_by, set_at, left })
 }
 
 pub(super) fn request_record(answer: &[u8]) -> Option<Option<RequestRecord>> {
