@@ -27,6 +27,7 @@ mod reports;
 mod reshard;
 mod run_step;
 mod sentinel;
+mod sentinel_view;
 mod settings;
 mod shard_rounds;
 mod shard_servers;

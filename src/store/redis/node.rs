@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::address::{Access, Address, USER_TIMEOUT};
 use super::failure;
+use super::sentinel_view::View;
 use super::tls::{self, Open};
 use crate::telemetry::events;
 use crate::tls::TlsClient;
@@ -238,8 +239,8 @@ impl Node {
         self.state().number
     }
 
-    /// The number of the open connection.
-    pub(super) fn open_number(&self) -> Option<u64> {
+    /// The number of the open connection, and the view of the Sentinels by which it was made.
+    pub(super) fn open_view(&self) -> Option<(u64, Option<Arc<View>>)> {
         let state = self.state();
         matches!(state.connection, Connection::Open(..)).then_some(state.number)
     }
@@ -312,4 +313,66 @@ pub(super) async fn connect_to(address: &Address, access: &Access) -> RedisResul
 
 pub(super) fn timed_out() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::RedisConnectionInfo;
+    use redis::aio::MultiplexedConnection;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+
+    /// A connection to a server that answers each command with OK.
+    async fn led_by(view: View) -> Open {
+        let (ours, mut server) = tokio::io::duplex(4_096);
+        tokio::spawn(async move {
+            let mut read = [0; 4_096];
+            while let Ok(count @ 1..) = server.read(&mut read).await {
+                let commands = read[..count].iter().filter(|byte| **byte == b'*').count();
+                server.write_all("+OK\r\n".repeat(commands).as_bytes()).await.expect("it is read");
+            }
+        });
+        let (login, config) = (RedisConnectionInfo::default(), AsyncConnectionConfig::new());
+        let connected = MultiplexedConnection::new_with_config(&login, ours, config).await;
+        let (connection, reader) = connected.expect("it answers");
+        tokio::spawn(reader);
+        Open::from(connection).by(Arc::new(view))
+    }
+
+    /// A failover between the two views: the attempt that began first knows of it.
+    #[tokio::test]
+    async fn a_connection_keeps_the_view_that_led_to_it_when_a_renewal_comes_too_late() {
+        let (attempts, mut attempted) = mpsc::unbounded_channel::<oneshot::Sender<u64>>();
+        let node = Node::new(("primary".to_owned(), 1), None, move || {
+            let (answer, epoch) = oneshot::channel();
+            attempts.send(answer).expect("the test waits for it");
+            async move { Ok(led_by(View::of_epoch(epoch.await.expect("an epoch"))).await) }.boxed()
+        });
+        let mut attempt = async || attempted.recv().await.expect("an attempt");
+        let connected = async |number: u64, epoch: u64| {
+            node.connection().await.map_err(drop).expect("it connects");
+            assert_eq!(node.open_view(), Some((number, Some(Arc::new(View::of_epoch(epoch))))));
+        };
+        let connecting = {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { node.connection().await.map(|_| ()) })
+        };
+        attempt().await.send(1).expect("it is awaited");
+        connecting.await.expect("it ends").expect("it connects");
+        connected(1, 1).await;
+        let renewal = tokio::spawn(Arc::clone(&node).renew(1, 7));
+        let renewing = attempt().await;
+        node.replace(1);
+        attempt().await.send(1).expect("it is awaited");
+        connected(2, 1).await;
+        renewing.send(2).expect("it is awaited");
+        renewal.await.expect("it ends");
+        connected(2, 1).await;
+        let renewal = tokio::spawn(Arc::clone(&node).renew(2, 8));
+        attempt().await.send(2).expect("it is awaited");
+        renewal.await.expect("it ends");
+        connected(3, 2).await;
+    }
 }

@@ -17,15 +17,26 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::sentinel_view::View;
+use crate::tls::TlsClient;
 use super::address::Address;
 
 /// A connection, with the task that reads its answers.
 #[derive(Clone)]
 pub(super) struct Open {
+    /// The view of the Sentinels that led to this server.
+    pub(super) view: Option<Arc<View>>,
     pub(super) connection: MultiplexedConnection,
     /// `None`: the connection ends its own.
     _reader: Option<Arc<Reader>>,
 }
+impl Open {
+    /// Made by this view of the Sentinels.
+    pub(super) fn by(self, view: Arc<View>) -> Open {
+        Open { view: Some(view), ..self }
+    }
+}
+
 
 /// Ends the task with the last copy of the connection: it may wait for the answers of a frozen server.
 struct Reader(AbortHandle);
@@ -38,7 +49,7 @@ impl Drop for Reader {
 
 impl From<MultiplexedConnection> for Open {
     fn from(connection: MultiplexedConnection) -> Open {
-        Open { connection, _reader: None }
+        Open { connection, view: None, _reader: None }
     }
 }
 
@@ -53,7 +64,7 @@ pub(super) async fn connect(
     let stream = secured(address, tls, user_timeout).await?;
     let (connection, reader) = MultiplexedConnection::new_with_config(login, stream, config).await?;
     let reader = tokio::spawn(reader).abort_handle();
-    Ok(Open { connection, _reader: Some(Arc::new(Reader(reader))) })
+    Ok(Open { connection, view: None, _reader: Some(Arc::new(Reader(reader))) })
 }
 
 async fn secured(
