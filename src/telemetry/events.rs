@@ -20,7 +20,9 @@ pub use self::broker::{
     broker_still_lost, broker_unblocked, declaration_retried, declaration_unanswered, result_unroutable,
     topology_refused,
 };
-pub use self::certificates::{certificates_refused, certificates_reloaded};
+pub use self::certificates::{
+    broker_replaced, certificates_refused, certificates_reloaded, client_certificate_expired, store_replaced,
+};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,

@@ -59,10 +59,20 @@ struct State {
     last_failure: Option<RedisError>,
     /// The certificates of the connection that is open or about to be.
     certificates: u64,
+    /// A connection with newer certificates could not be made, and none has been made since.
+    is_not_replaced: bool,
     /// The open connection is not replaced again before.
     replace_not_before: Option<Instant>,
     /// When the first command was given up since the last answer.
     unanswered_since: Option<Instant>,
+}
+
+impl State {
+    fn end_of_not_replaced(&mut self) {
+        if std::mem::take(&mut self.is_not_replaced) {
+            events::store_replaced();
+        }
+    }
 }
 
 enum Connection {
@@ -90,6 +100,7 @@ impl Node {
             failures: 0,
             last_failure: None,
             certificates: 0,
+            is_not_replaced: false,
             replace_not_before: None,
             unanswered_since: None,
         };
@@ -214,16 +225,23 @@ impl Node {
                     state.number += 1;
                     (state.certificates, state.replace_not_before) = (certificates, None);
                     state.connection = Connection::Open(open, Instant::now());
+                    state.end_of_not_replaced();
                 }
             }
-            Err(error) => events::store_not_replaced(&failure::fault(&error), REPLACE_AGAIN_AFTER),
+            Err(error) => {
+                self.state().is_not_replaced = true;
+                events::store_not_replaced(&failure::fault(&error), REPLACE_AGAIN_AFTER);
+            }
         }
     }
 
     fn connected(&self, connected: &RedisResult<Open>) {
         let mut state = self.state();
         state.connection = match connected {
-            Ok(open) => Connection::Open(open.clone(), Instant::now()),
+            Ok(open) => {
+                state.end_of_not_replaced();
+                Connection::Open(open.clone(), Instant::now())
+            }
             Err(_) => Connection::None,
         };
         state.failures += u32::from(connected.is_err());
@@ -242,7 +260,10 @@ impl Node {
     /// The number of the open connection, and the view of the Sentinels by which it was made.
     pub(super) fn open_view(&self) -> Option<(u64, Option<Arc<View>>)> {
         let state = self.state();
-        matches!(state.connection, Connection::Open(..)).then_some(state.number)
+        match &state.connection {
+            Connection::Open(open, _) => Some((state.number, open.view.clone())),
+            _ => None,
+        }
     }
 
     /// Drops a connection, unless that was done, and begins to make another.
@@ -301,7 +322,7 @@ pub(super) async fn connect_to(address: &Address, access: &Access) -> RedisResul
     let info = access.to(address)?;
     match &access.tls {
         Some(tls) => {
-            let connected = tls::connect(address, info.redis_settings(), tls.config(), USER_TIMEOUT, config);
+            let connected = tls::connect(address, info.redis_settings(), tls, USER_TIMEOUT, config);
             tokio::time::timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(timed_out()))
         }
         None => {

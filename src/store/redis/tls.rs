@@ -10,33 +10,32 @@ use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::socket2::SockRef;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::address::Address;
 use super::sentinel_view::View;
 use crate::tls::TlsClient;
-use super::address::Address;
 
 /// A connection, with the task that reads its answers.
 #[derive(Clone)]
 pub(super) struct Open {
+    pub(super) connection: MultiplexedConnection,
     /// The view of the Sentinels that led to this server.
     pub(super) view: Option<Arc<View>>,
-    pub(super) connection: MultiplexedConnection,
     /// `None`: the connection ends its own.
     _reader: Option<Arc<Reader>>,
 }
+
 impl Open {
     /// Made by this view of the Sentinels.
     pub(super) fn by(self, view: Arc<View>) -> Open {
         Open { view: Some(view), ..self }
     }
 }
-
 
 /// Ends the task with the last copy of the connection: it may wait for the answers of a frozen server.
 struct Reader(AbortHandle);
@@ -57,7 +56,7 @@ impl From<MultiplexedConnection> for Open {
 pub(super) async fn connect(
     address: &Address,
     login: &RedisConnectionInfo,
-    tls: Arc<ClientConfig>,
+    tls: &TlsClient,
     user_timeout: Duration,
     config: AsyncConnectionConfig,
 ) -> RedisResult<Open> {
@@ -69,7 +68,7 @@ pub(super) async fn connect(
 
 async fn secured(
     (host, port): &Address,
-    tls: Arc<ClientConfig>,
+    tls: &TlsClient,
     user_timeout: Duration,
 ) -> io::Result<TlsStream<TcpStream>> {
     let addresses = lookup_host((host.as_str(), *port)).await?;
@@ -79,7 +78,7 @@ async fn secured(
     }
     let (stream, _) = select_ok(attempts).await?;
     let name = ServerName::try_from(host.clone()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    TlsConnector::from(tls).connect(name, stream).await
+    TlsConnector::from(tls.config()).connect(name, stream).await.map_err(|error| tls.explained(error))
 }
 
 async fn reach(address: SocketAddr, user_timeout: Duration) -> io::Result<TcpStream> {
