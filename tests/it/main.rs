@@ -50,6 +50,7 @@ mod tls;
 mod tokens;
 mod twilio;
 mod verify;
+mod unready;
 mod webhooks;
 mod why;
 mod wire;
