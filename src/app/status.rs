@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::brokers::required_rabbit;
 use super::provider_adapters::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
-use super::stores::redis_store;
+use super::stores::read_only_store;
 use crate::broker::rabbit::health_check::RabbitHealthCheck;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -16,7 +16,7 @@ pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
     let rabbit = required_rabbit(settings)?;
     Ok(Inspector {
         process: process_info(settings, "command", None),
-        store: Arc::new(redis_store(settings)?),
+        store: Arc::new(read_only_store(settings)?),
         store_in_memory: false,
         broker: Some(Arc::new(RabbitHealthCheck::new(rabbit))),
         provider: sms_account(settings)?,

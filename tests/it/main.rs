@@ -24,6 +24,7 @@ mod history_tests;
 mod http;
 mod inspect;
 mod logs;
+mod mistyped_prefix;
 mod model;
 mod page;
 #[path = "../../fuzz/src/lib.rs"]
@@ -49,8 +50,8 @@ mod tidy;
 mod tls;
 mod tokens;
 mod twilio;
-mod verify;
 mod unready;
+mod verify;
 mod webhooks;
 mod why;
 mod wire;
