@@ -62,6 +62,10 @@ async fn show_request(
         print_json(explanation.as_slice());
     } else {
         explanation.iter().for_each(print_explanation);
+        // The store finds another recipient's record only by the recipient, so it cannot tell whether there is one.
+        if explanation.is_some() && recipient.is_none() {
+            say("  if other recipients share this id, --to RECIPIENT shows theirs");
+        }
     }
     Ok(if explanation.is_some() { Exit::Done } else { Exit::No })
 }
