@@ -17,7 +17,7 @@ async fn a_worker_whose_brokers_are_all_away_says_why_and_names_none() {
     let redis = Redis::fresh();
     let (redis_url, ops) = (redis_url(), format!("127.0.0.1:{}", closed_port()));
     let amqp = format!("amqp://user:hunter2@127.0.0.1:{},127.0.0.2:{}/%2f", closed_port(), closed_port());
-    let worker = Running::spawn(
+    let mut worker = Running::spawn(
         "worker",
         &[
             ("ENVIRONMENT", "development"),
@@ -27,6 +27,7 @@ async fn a_worker_whose_brokers_are_all_away_says_why_and_names_none() {
             ("REDIS_PREFIX", &redis.prefix),
         ],
     );
+    worker.says("broker connection lost").await;
     let words =
         "not consuming: RabbitMQ is not connected: cannot be reached: connection refused (each of 2 hosts)";
     let mut text = String::new();
