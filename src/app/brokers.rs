@@ -37,7 +37,7 @@ pub(super) enum Broker {
 #[derive(Clone)]
 pub(super) struct Consuming {
     pub(super) connected: watch::Receiver<bool>,
-    /// The fault of TLS for which there is none.
+    /// The reason for which there is none.
     pub(super) fault: watch::Receiver<Option<String>>,
 }
 

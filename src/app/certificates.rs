@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
+use crate::clock::Clock;
 use crate::config::{ConfigError, Settings, Smtp, TlsFiles as NamedFiles, Traces};
+use crate::domain::time::UnixMillis;
 use crate::telemetry::events;
 use crate::tls::{FileFault, Look, TlsClient, TlsFile, TlsFiles, WeakTlsClient};
 
@@ -99,10 +101,16 @@ pub(super) fn watch(client: Option<&TlsClient>, names: Names) {
     }
 }
 
-async fn look_at_intervals(client: WeakTlsClient, names: Names) {
+async fn look_at_intervals(weak: WeakTlsClient, names: Names) {
+    let mut expiry = ExpiryLog::default();
     loop {
+        let Some(client) = weak.upgrade() else { return };
+        if let Some(at) = expiry.note(client.client_valid_until(), Clock::System.now()) {
+            events::client_certificate_expired(names.client_certificate, at);
+        }
+        drop(client);
         tokio::time::sleep(LOOK_INTERVAL).await;
-        let Some(client) = client.upgrade() else { return };
+        let Some(client) = weak.upgrade() else { return };
         match client.look().await {
             Look::Unchanged => {}
             Look::Reloaded => events::certificates_reloaded(names.url),
@@ -110,5 +118,35 @@ async fn look_at_intervals(client: WeakTlsClient, names: Names) {
                 events::certificates_refused(names.url, &in_one_line(&errors(&faults, names)));
             }
         }
+    }
+}
+
+/// Each certificate that has expired is reported once.
+#[derive(Default)]
+struct ExpiryLog(Option<UnixMillis>);
+
+impl ExpiryLog {
+    /// The end of our certificate, if it is to be reported.
+    fn note(&mut self, valid_until: Option<UnixMillis>, now: UnixMillis) -> Option<UnixMillis> {
+        let expired = valid_until.filter(|until| *until < now);
+        let is_new = expired.is_some() && expired != self.0;
+        self.0 = expired;
+        expired.filter(|_| is_new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_has_expired_is_reported_once() {
+        let mut log = ExpiryLog::default();
+        let mut note = |until, now| log.note(until, UnixMillis(now));
+        let (first, second) = (Some(UnixMillis(10)), Some(UnixMillis(20)));
+        assert_eq!([note(None, 9), note(first, 9), note(first, 10)], [None; 3]);
+        assert_eq!([note(first, 11), note(first, 12)], [first, None]);
+        assert_eq!([note(second, 13), note(second, 21), note(second, 22)], [None, second, None]);
+        assert_eq!([note(None, 23), note(second, 24)], [None, second]);
     }
 }

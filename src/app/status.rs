@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::brokers::required_rabbit;
 use super::provider_adapters::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
-use super::stores::redis_store;
+use super::stores::read_only_store;
 use crate::broker::Names;
 use crate::broker::rabbit::health_check::RabbitHealthCheck;
 use crate::broker::rabbit::request_queues::RabbitRequestQueues;
@@ -21,7 +21,7 @@ pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
     let queues = Arc::new(RabbitRequestQueues::new(rabbit.clone()));
     Ok(Inspector {
         process: process_info(settings, "command", None),
-        store: Arc::new(redis_store(settings)?),
+        store: Arc::new(read_only_store(settings)?),
         store_in_memory: false,
         broker: Some(Arc::new(RabbitHealthCheck::new(rabbit))),
         queues: Some(queues),

@@ -29,6 +29,11 @@ pub(crate) fn redis_store(settings: &Settings) -> anyhow::Result<RedisStore> {
     store.map_err(|errors| certificates::failed(&errors))
 }
 
+/// For a command that only reads.
+pub(crate) fn read_only_store(settings: &Settings) -> anyhow::Result<RedisStore> {
+    Ok(redis_store(settings)?.only_reading())
+}
+
 /// `None` without `REDIS_URL`. It does not connect yet.
 pub(super) fn redis_settings(settings: &Settings) -> Option<Result<RedisStore, Vec<ConfigError>>> {
     let url = settings.redis_url.as_ref()?;

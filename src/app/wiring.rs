@@ -241,7 +241,7 @@ impl Wiring {
     }
 }
 
-/// Names the fault of TLS, or else the possible reasons.
+/// Names the last error, or else the possible reasons.
 fn not_connected(what: &str, fault: &watch::Receiver<Option<String>>, reasons: &str) -> Cow<'static, str> {
     match &*fault.borrow() {
         Some(fault) => format!("not {what}: RabbitMQ is not connected: {fault}\n").into(),

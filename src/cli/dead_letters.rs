@@ -51,8 +51,8 @@ pub(super) enum DeadLetterAction {
     Drop {
         #[command(flatten)]
         selection: Selection,
-        /// Confirm --all; without it, only print what would be dropped.
-        #[arg(long, conflicts_with = "ids")]
+        /// Confirm --all; without it, only print what would be dropped. Ids need no confirmation.
+        #[arg(long)]
         yes: bool,
         #[command(flatten)]
         browse: Browse,

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::output::{Exit, invalid_redis_url, print_json, say, store_failed};
+use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::reason::parse_reason;
 use crate::app;
 use crate::config::Settings;
@@ -45,14 +45,19 @@ struct SwitchRow {
 }
 
 pub(super) async fn run(settings: &Settings, action: KillSwitchAction, json: bool) -> Exit {
-    let Ok(store) = app::stores::redis_store(settings) else {
+    let is_query = matches!(action, KillSwitchAction::Status);
+    let store = match is_query {
+        true => app::stores::read_only_store(settings),
+        false => app::stores::redis_store(settings),
+    };
+    let Ok(store) = store else {
         return invalid_redis_url();
     };
-    let is_query = matches!(action, KillSwitchAction::Status);
     let row = match apply(&store, action).await {
         Ok(row) => row,
         Err(error) => return store_failed(&error),
     };
+    warn_if_empty(store.found_nothing());
     let exit = if is_query && row.now.on { Exit::No } else { Exit::Done };
     if json {
         print_json(&[row]);

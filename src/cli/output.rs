@@ -36,6 +36,13 @@ pub(super) fn store_failed(error: &StoreError) -> Exit {
     Exit::Failed
 }
 
+/// Says that the answer is about an empty store.
+pub(super) fn warn_if_empty(is_empty: bool) {
+    if is_empty {
+        eprintln!("otpost: REDIS_PREFIX holds no data: no worker or API has started with it");
+    }
+}
+
 pub(super) fn invalid_redis_url() -> Exit {
     eprintln!("otpost: REDIS_URL is not a Redis URL");
     Exit::Unusable

@@ -1,6 +1,6 @@
 //! `otpost rate-limit`: how much of its limits a recipient has used.
 
-use super::output::{Exit, invalid_redis_url, print_json, say, store_failed};
+use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::recipient::read_recipient;
 use crate::app;
 use crate::clock::Clock;
@@ -9,13 +9,14 @@ use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
 
 pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
     let Some(to) = read_recipient(settings, to) else { return Exit::Unusable };
-    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::redis_store(settings)) else {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::read_only_store(settings)) else {
         return invalid_redis_url();
     };
     let row = match limit_usage(&store, recipients, &settings.limits, &to, Clock::System.now()).await {
         Ok(row) => row,
         Err(error) => return store_failed(&error),
     };
+    warn_if_empty(store.found_nothing());
     if json {
         print_json(&[row])
     } else {

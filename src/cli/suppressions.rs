@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::output::{Exit, invalid_redis_url, print_json, say, store_failed};
+use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::reason::parse_reason;
 use super::recipient::read_recipient;
 use crate::app;
@@ -69,7 +69,11 @@ struct Recipient {
 }
 
 pub(super) async fn run(settings: &Settings, action: &SuppressionAction, json: bool) -> Exit {
-    let Ok(store) = app::stores::redis_store(settings) else {
+    let store = match action {
+        SuppressionAction::List { .. } => app::stores::read_only_store(settings),
+        _ => app::stores::redis_store(settings),
+    };
+    let Ok(store) = store else {
         return invalid_redis_url();
     };
     let exit = match action {
@@ -83,6 +87,7 @@ pub(super) async fn run(settings: &Settings, action: &SuppressionAction, json: b
             remove(&store, &recipient, json).await
         }
     };
+    warn_if_empty(store.found_nothing());
     exit.unwrap_or_else(|error| store_failed(&error))
 }
 

@@ -1,6 +1,6 @@
 //! `otpost why`: the history of a request, or the last requests of a recipient. Recipients are masked.
 
-use super::output::{Exit, invalid_redis_url, print_json, say, store_failed};
+use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::recipient::read_recipient;
 use crate::app;
 use crate::clock::Clock;
@@ -22,7 +22,7 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
         Some(None) => return Exit::Unusable,
         to => to.flatten(),
     };
-    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::redis_store(settings)) else {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::read_only_store(settings)) else {
         return invalid_redis_url();
     };
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
@@ -37,6 +37,7 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
             Ok(Exit::Unusable)
         }
     };
+    warn_if_empty(store.found_nothing());
     exit.unwrap_or_else(|error| store_failed(&error))
 }
 
@@ -61,6 +62,10 @@ async fn show_request(
         print_json(explanation.as_slice());
     } else {
         explanation.iter().for_each(print_explanation);
+        // The store finds another recipient's record only by the recipient, so it cannot tell whether there is one.
+        if explanation.is_some() && recipient.is_none() {
+            say("  if other recipients share this id, --to RECIPIENT shows theirs");
+        }
     }
     Ok(if explanation.is_some() { Exit::Done } else { Exit::No })
 }

@@ -31,17 +31,27 @@ impl Reader<'_> {
     /// The account; `None` without one, or with an error in its settings.
     pub(super) fn twilio(&mut self, development: bool) -> Option<Twilio> {
         let account_sid = self.text("TWILIO_ACCOUNT_SID", "");
-        let credential = self.twilio_credential();
+        let mut credential = self.twilio_credential();
         let numbers: Vec<String> = self.list("TWILIO_FROM_NUMBER", "", "must be a comma list");
         let service = self.text("TWILIO_MESSAGING_SERVICE_SID", "");
         let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
         let by_verify = self.by_verify();
         let verify = self.verify_service(by_verify);
         let callback = self.text("TWILIO_STATUS_CALLBACK_URL", "");
-        let is_given =
-            !account_sid.is_empty() || self.is_given("TWILIO_AUTH_TOKEN") || !credential.key_sid.is_empty();
         // A process that checks codes asks Verify.
         let needed = self.needs("TWILIO") || (verify.is_some() && self.needs("CODE_CHECKS"));
+        let is_given = match !needed && !development {
+            // Settings that all processes share name the account and the key, and only the workers need a secret of them.
+            true => {
+                self.leave_out_key_of_workers(&mut credential);
+                !credential.tokens.is_empty() || credential.key_secret.is_some()
+            }
+            false => {
+                !account_sid.is_empty()
+                    || self.is_given("TWILIO_AUTH_TOKEN")
+                    || !credential.key_sid.is_empty()
+            }
+        };
         if !is_given && (development || !needed) {
             if !callback.is_empty() {
                 let cause =
@@ -83,6 +93,14 @@ impl Reader<'_> {
         let key_secret = self.secret("TWILIO_API_KEY_SECRET");
         let tokens = tokens.as_deref().into_iter().flat_map(parts).map(|token| token.to_owned().into());
         Credential { key_sid, key_secret, tokens: tokens.collect() }
+    }
+
+    fn leave_out_key_of_workers(&mut self, credential: &mut Credential) {
+        if !credential.key_sid.is_empty() && credential.key_secret.is_none() {
+            credential.key_sid.clear();
+            let notice = "TWILIO_API_KEY_SID is set without TWILIO_API_KEY_SECRET: it has no effect here";
+            self.notices.push(notice.to_owned());
+        }
     }
 
     /// User and password of HTTP Basic: an API key counts for more than an auth token.

@@ -48,6 +48,8 @@ fn broken<T>(rule: &str) -> Result<T, InvalidUrl> {
     Err(InvalidUrl::new(rule))
 }
 
+const ONE_URL: &str =
+    "must be one URL, whose other hosts follow the first: scheme://user:password@host1,host2";
 const SIGNS: &str = "must have /, ?, # and @ of a user or password as %2F, %3F, %23 and %40";
 const HOST: &str = "must name a host: a name, an IPv4 address, or an IPv6 address in brackets";
 const PORT: &str = "must have a port from 1 to 65535, or no colon after the host";
@@ -68,6 +70,9 @@ impl ServerUrl {
             return broken("must have no fragment; a # in a user or password is written %23");
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if rest.contains("://") {
+            return broken(ONE_URL);
+        }
         let (authority, path) = match rest.split_once('/') {
             Some((authority, path)) => (authority, Some(path)),
             None => (rest, None),
@@ -264,6 +269,19 @@ mod tests {
         assert_eq!(hosts, [host("one", 1), host("::1", 2), host("three", 9)]);
         assert_eq!(url.path(), Ok(Some("x,y")));
         assert!(url.one_host("").is_err());
+    }
+
+    #[test]
+    fn several_urls_are_one_url_with_several_hosts() {
+        for url in
+            ["a://u:p@one,a://u:p@two", "a://one:1/x,a://two:2/x", "a://one a://two", "a://one;a://two"]
+        {
+            let words = ServerUrl::parse(url, &["a"]).err().map(|rule| rule.to_string()).unwrap_or_default();
+            let expected =
+                if url.contains(' ') { "spaces" } else { "one URL, whose other hosts follow the first" };
+            assert!(words.contains(expected), "{url}: {words}");
+        }
+        assert!(ServerUrl::parse("a://one?x=b://two", &["a"]).is_ok(), "a parameter may be a URL");
     }
 
     #[test]

@@ -22,7 +22,9 @@ pub use self::broker::{
     broker_not_replaced, broker_restored, broker_still_lost, broker_unblocked, declaration_retried,
     declaration_unanswered, result_unroutable, topology_refused,
 };
-pub use self::certificates::{certificates_refused, certificates_reloaded};
+pub use self::certificates::{
+    broker_replaced, certificates_refused, certificates_reloaded, client_certificate_expired, store_replaced,
+};
 pub use self::counted::{
     GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, limit_refused,
     prefetch_set, provider_configured, queue_read, request_taken_up, store_operation_ended,

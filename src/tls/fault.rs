@@ -9,6 +9,8 @@ use rustls::{AlertDescription, CertificateError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFault {
     UnknownIssuer,
+    /// Not that of the file that a setting names, nor one of the system's.
+    OtherIssuer,
     WrongName,
     Expired,
     NotValidYet,
@@ -32,8 +34,9 @@ pub struct ServerWords {
 }
 
 impl TlsFault {
-    pub const ALL: [TlsFault; 9] = [
+    pub const ALL: [TlsFault; 10] = [
         TlsFault::UnknownIssuer,
+        TlsFault::OtherIssuer,
         TlsFault::WrongName,
         TlsFault::Expired,
         TlsFault::NotValidYet,
@@ -46,13 +49,21 @@ impl TlsFault {
 
     /// `None`: the error is none of TLS.
     pub fn of(error: &io::Error) -> Option<TlsFault> {
-        error.get_ref()?.downcast_ref().map(of_rustls)
+        let cause = error.get_ref()?;
+        match cause.downcast_ref::<Beside>() {
+            Some(Beside(error)) => TlsFault::of(error).map(TlsFault::beside_file),
+            None => cause.downcast_ref().map(of_rustls),
+        }
+    }
+
+    fn beside_file(self) -> TlsFault {
+        if self == TlsFault::UnknownIssuer { TlsFault::OtherIssuer } else { self }
     }
 
     /// The label of metrics, log lines and the status.
     pub fn as_str(self) -> &'static str {
         match self {
-            TlsFault::UnknownIssuer => "certificate_issuer",
+            TlsFault::UnknownIssuer | TlsFault::OtherIssuer => "certificate_issuer",
             TlsFault::WrongName => "certificate_name",
             TlsFault::Expired => "certificate_expired",
             TlsFault::NotValidYet => "certificate_not_valid_yet",
@@ -70,6 +81,11 @@ impl TlsFault {
         match self {
             TlsFault::UnknownIssuer => {
                 format!("the certificate of {server} has an unknown issuer: name the issuer's file in {ca}")
+            }
+            TlsFault::OtherIssuer => {
+                format!(
+                    "the certificate of {server} has an unknown issuer: {ca} names the file of another; correct it"
+                )
             }
             TlsFault::WrongName => {
                 format!(
@@ -114,6 +130,16 @@ impl TlsFault {
             }
         }
     }
+}
+
+/// The error of a connection that trusted the file of a setting.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Beside(io::Error);
+
+/// Marks the error of a connection that trusted the file of a setting. Its kind stays.
+pub(super) fn beside_file(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Beside(error))
 }
 
 fn of_rustls(error: &rustls::Error) -> TlsFault {

@@ -14,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::system_roots::SystemRoots;
+use super::validity::valid_until;
+use crate::domain::time::UnixMillis;
 
 /// The PEM files of one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,11 @@ pub(super) type Fingerprint = [u8; 32];
 
 type Bytes = Result<Zeroizing<Vec<u8>>, String>;
 
+pub(super) struct Configured {
+    pub(super) config: ClientConfig,
+    pub(super) client_valid_until: Option<UnixMillis>,
+}
+
 /// The contents of the files at one time.
 pub(super) struct Material {
     system: Arc<SystemRoots>,
@@ -97,7 +104,7 @@ impl Material {
         digest.finalize().into()
     }
 
-    pub(super) fn config(self) -> Result<ClientConfig, Vec<FileFault>> {
+    pub(super) fn config(self) -> Result<Configured, Vec<FileFault>> {
         let mut faults = Vec::new();
         let roots = roots(&self.system, self.ca).map_err(|fault| faults.push(fault)).ok();
         let client = self
@@ -108,6 +115,11 @@ impl Material {
             .with_safe_default_protocol_versions()
             .expect("the provider has ciphers of TLS 1.2 and 1.3")
             .with_root_certificates(roots);
+        let client_valid_until = client
+            .iter()
+            .flat_map(|(chain, _)| chain)
+            .filter_map(|certificate| valid_until(certificate))
+            .min();
         let mut config = match client {
             None => config.with_no_client_auth(),
             Some((chain, key)) => {
@@ -116,7 +128,7 @@ impl Material {
         };
         // Each connection checks the server's certificate anew, and shows ours.
         config.resumption = Resumption::disabled();
-        Ok(config)
+        Ok(Configured { config, client_valid_until })
     }
 }
 

@@ -7,16 +7,19 @@
 pub mod fault;
 mod files;
 mod system_roots;
+mod validity;
 
+use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::sync::watch;
 
+use self::files::{Configured, Fingerprint, Material};
 pub use self::files::{FileFault, TlsFile, TlsFiles};
-use self::files::{Fingerprint, Material};
 use self::system_roots::SystemRoots;
+use crate::domain::time::UnixMillis;
 
 /// The TLS configuration toward one server.
 #[derive(Clone)]
@@ -33,6 +36,14 @@ struct Current {
     /// Counts the configurations.
     generation: u64,
     config: Arc<ClientConfig>,
+    client_valid_until: Option<UnixMillis>,
+}
+
+impl Current {
+    fn new(generation: u64, configured: Configured) -> Current {
+        let Configured { config, client_valid_until } = configured;
+        Current { generation, config: Arc::new(config), client_valid_until }
+    }
 }
 
 /// The contents that the last looks found.
@@ -68,7 +79,7 @@ impl TlsClient {
             has_system_roots: material.has_system_roots(),
             refused: None,
         };
-        let current = Current { generation: 0, config: Arc::new(material.config()?) };
+        let current = Current::new(0, material.config()?);
         Ok(TlsClient(Arc::new(Inner { files, current: watch::Sender::new(current), seen: Mutex::new(seen) })))
     }
 
@@ -85,6 +96,16 @@ impl TlsClient {
     /// The number of the configuration for new connections.
     pub fn generation(&self) -> u64 {
         self.0.current.borrow().generation
+    }
+
+    /// The end of our certificate in use, or of one in its chain that ends sooner. `None` without one.
+    pub fn client_valid_until(&self) -> Option<UnixMillis> {
+        self.0.current.borrow().client_valid_until
+    }
+
+    /// An error of connecting with this configuration, from which [`fault::TlsFault`] can tell a missing file from a wrong one.
+    pub fn explained(&self, error: io::Error) -> io::Error {
+        if self.0.files.ca.is_some() { fault::beside_file(error) } else { error }
     }
 
     /// Waits for a configuration that is newer than `generation`.
@@ -141,12 +162,11 @@ impl TlsClient {
             false => material.config(),
         };
         match config {
-            Ok(config) => {
+            Ok(configured) => {
                 *seen = Seen { used: fingerprint, has_system_roots, refused: None };
-                let config = Arc::new(config);
-                self.0.current.send_modify(|current| {
-                    *current = Current { generation: current.generation + 1, config };
-                });
+                self.0
+                    .current
+                    .send_modify(|current| *current = Current::new(current.generation + 1, configured));
                 Look::Reloaded
             }
             Err(faults) => {

@@ -27,6 +27,7 @@ mod log_level;
 mod log_lines;
 mod logs;
 mod metrics;
+mod mistyped_prefix;
 mod model;
 mod page;
 #[path = "../../fuzz/src/lib.rs"]
@@ -54,6 +55,7 @@ mod tls;
 mod tokens;
 mod traces;
 mod twilio;
+mod unready;
 mod verify;
 mod webhooks;
 mod why;

@@ -475,7 +475,12 @@ async fn the_command_explains_a_request_by_its_id_with_or_without_its_number() {
         assert_eq!(words, text);
     }
     assert!(lines[5].starts_with("  the code is unused and valid until "), "{out}");
-    assert_eq!(lines.len(), 6, "{out}");
+    let others = "  if other recipients share this id, --to RECIPIENT shows theirs";
+    assert_eq!(lines[6..], [others], "{out}");
+    seed(&store, BOB, "orders/7", Status::Sent, None).await;
+    assert_eq!(said(&otpost(&redis, &["why", "orders/7"]), 0).0, out, "its first recipient still");
+    let (of_bob, _) = said(&otpost(&redis, &["why", "orders/7", "--to", BOB]), 0);
+    assert!(!of_bob.contains(MASKED) && !of_bob.contains(others), "{of_bob}");
 
     let printed = rows(&otpost(&redis, &["--json", "why", "orders/7", "--to", ALICE]), 0);
     assert_eq!(printed.len(), 1);
@@ -485,7 +490,7 @@ async fn the_command_explains_a_request_by_its_id_with_or_without_its_number() {
     );
     assert_eq!(printed[0]["code"]["state"], "open");
 
-    let (out, err) = said(&otpost(&redis, &["why", "orders/7", "--to", BOB]), 3);
+    let (out, err) = said(&otpost(&redis, &["why", "unknown", "--to", BOB]), 3);
     assert!(
         out.is_empty() && err.starts_with("otpost: no record of this request to this recipient"),
         "{err}"

@@ -16,8 +16,8 @@ KNOWN = SETTINGS | LIBRARIES | {f"{name}_FILE" for name in SECRETS}
 
 
 def settings_of(objects):
-    maps = [item["data"] for item in objects if item["kind"] == "ConfigMap"]
-    return maps[0] if maps else {}
+    maps = [item for item in objects if item["kind"] == "ConfigMap" and "settings" in item["metadata"]["name"]]
+    return maps[0]["data"] if maps else {}
 
 
 def pods(objects):
@@ -31,11 +31,20 @@ def environment(pod):
 
 
 def mounted(pod):
+    """Every file of a pod, with the kind of its volume."""
+    folders = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0].get("volumeMounts", [])}
     return {
-        f"/run/secrets/otpost/{entry['path']}"
+        f"{folders[volume['name']].rstrip('/')}/{entry['path']}": kind
         for volume in pod.get("volumes", [])
-        for entry in volume.get("secret", {}).get("items", [])
+        for kind in ("secret", "configMap")
+        for entry in volume.get(kind, {}).get("items", [])
+        if volume["name"] in folders
     }
+
+
+def is_public(variable):
+    """Roots are no secret."""
+    return variable.endswith("_CA_FILE")
 
 
 def folders(pod):
@@ -62,10 +71,14 @@ def secret_files_are_mounted(objects):
     """A file that is named and not mounted stops the start; one that is mounted and not named is more than a pod needs."""
     for name, pod in pods(objects).items():
         variables = settings_of(objects) | environment(pod)
-        named = {value for variable, value in variables.items() if variable.endswith("_FILE") and value}
-        named = {file for file in named if not file.startswith(folders(pod))}
-        for file in sorted(named ^ mounted(pod)):
+        named = {value: variable for variable, value in variables.items() if variable.endswith("_FILE") and value}
+        named = {file: variable for file, variable in named.items() if not file.startswith(folders(pod))}
+        files = mounted(pod)
+        for file in sorted(named.keys() ^ files.keys()):
             yield f"{name}: {file} is {'named, not mounted' if file in named else 'mounted, not named'}"
+        for file in sorted(named.keys() & files.keys()):
+            if files[file] != "secret" and not is_public(named[file]):
+                yield f"{name}: {file} is a secret in a ConfigMap"
 
 
 DRAIN = ("SHUTDOWN_GRACE_SECONDS", "PROVIDER_TIMEOUT_SECONDS")

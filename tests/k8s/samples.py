@@ -78,6 +78,15 @@ def secret_too_many(found):
     items.append({"key": "JWT_PUBLIC_KEY", "path": "JWT_PUBLIC_KEY"})
 
 
+def secret_in_a_config_map(found):
+    pod = found.pod("otpost-worker")
+    items = [{"key": "SMTP_URL", "path": "SMTP_URL"}]
+    pod["volumes"].append({"name": "public", "configMap": {"name": "otpost-public", "items": items}})
+    container = pod["containers"][0]
+    container["volumeMounts"].append({"name": "public", "mountPath": "/run/public"})
+    container["env"].append({"name": "SMTP_URL_FILE", "value": "/run/public/SMTP_URL"})
+
+
 def grace_too_short(found):
     found.pod("otpost-http")["terminationGracePeriodSeconds"] = 30
 
@@ -137,6 +146,7 @@ OBJECTS = [
     (severity_unknown, "'page'"),
     (misspelt_setting, "SMS_MAX_PER_HOURS"),
     (secret_not_mounted, "named, not mounted"),
+    (secret_in_a_config_map, "is a secret in a ConfigMap"),
     (secret_too_many, "mounted, not named"),
     (grace_too_short, "leave no 5 s"),
     (answer_outlasts_drain, "one answer of the provider"),

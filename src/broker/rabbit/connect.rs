@@ -111,7 +111,7 @@ async fn attempt(
     let tcp_limit = Duration::from_millis(uri.query.connection_timeout.unwrap_or(TCP_CONNECT_TIMEOUT_MS));
     let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
     // In place of the TLS of `lapin`: it has the roots and certificates of the settings.
-    let connector = tls.map(|tls| RustlsConnector::from(tls.config()));
+    let tls = tls.cloned();
     let tokio = TokioRuntime::tokio_current();
     let guard = SocketGuard::default();
     let socket = Arc::clone(&guard.0);
@@ -126,9 +126,12 @@ async fn attempt(
                 socket.keep(plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
             }
             let host = &uri.authority.host;
-            let stream = match (uri.scheme, &connector) {
+            let stream = match (uri.scheme, &tls) {
                 (AMQPScheme::AMQP, _) => stream,
-                (AMQPScheme::AMQPS, Some(connector)) => stream.into_rustls(connector, host).await?,
+                (AMQPScheme::AMQPS, Some(tls)) => {
+                    let connector = RustlsConnector::from(tls.config());
+                    stream.into_rustls(&connector, host).await.map_err(|error| tls.explained(error))?
+                }
                 (AMQPScheme::AMQPS, None) => stream.into_tls(host, TLSConfig::default()).await?,
             };
             Ok(readable(stream, mended.clone()))

@@ -72,7 +72,7 @@ impl RabbitConsumer {
         self.consuming.clone()
     }
 
-    /// The fault of TLS for which there is no connection, for readiness.
+    /// The reason for which there is no connection, for readiness. It names hosts by their places in `AMQP_URL`.
     pub fn fault(&self) -> watch::Receiver<Option<String>> {
         self.fault.clone()
     }
@@ -116,7 +116,7 @@ struct Supervisor {
     /// `None` after a cancellation, when all deliveries are handed over.
     deliveries: Option<mpsc::Sender<Delivery>>,
     consuming: watch::Sender<bool>,
-    /// Of TLS, while not connected.
+    /// The last error, while not connected.
     fault: watch::Sender<Option<String>>,
     /// Replaced sessions with unsettled deliveries.
     retired: TaskTracker,
@@ -147,7 +147,7 @@ impl Supervisor {
             let ended = self.session(&mut hosts, prefetch).await;
             self.consuming.send_replace(false);
             let Err(error) = ended else { return };
-            self.fault.send_replace(error.tls_fault());
+            self.fault.send_replace(Some(error.for_readiness()));
             // A message that lapin cannot parse ends each session that receives it. With a prefetch of 1 it does not raise
             // the delivery counts of others, until the broker dead-letters it.
             prefetch = if error.is_unparsable() { 1 } else { self.settings.prefetch };

@@ -105,7 +105,7 @@ impl DeadLetters for RabbitDeadLetters {
         while found.len() < count_max && bytes < BYTES_MAX {
             let Some(message) = self.get().await.map_err(failed)? else { break };
             bytes += message.delivery.data.len();
-            found.push(DeadLetter { unreadable: self.mended.take(), ..dead_letter(message.delivery) });
+            found.push(dead_letter(message.delivery, self.mended.take()));
             self.unacknowledged += 1;
         }
         Ok(found)
@@ -146,17 +146,19 @@ fn failed(error: RabbitError) -> DeadLettersError {
     DeadLettersError(error.in_words())
 }
 
-fn dead_letter(delivery: lapin::message::Delivery) -> DeadLetter {
+/// Ours are readable, so one that is not was dead-lettered by the broker, though what it says of that may be unreadable, too.
+fn dead_letter(delivery: lapin::message::Delivery, unreadable: bool) -> DeadLetter {
     let properties = &delivery.properties;
     let headers = Headers::of(properties);
     let incoming = properties::incoming(properties, false);
     let time = |name| headers.text(name).and_then(|text| UnixMillis::parse_rfc3339(&text));
     let death = headers.death();
-    let by_broker = death.is_some();
+    let by_broker = unreadable || death.is_some();
     // A caller may have set headers of our names on a message that the broker dead-lettered.
     let ours = |name| if by_broker { None } else { headers.text(name) };
     let (reason, queue, at) = match death {
         Some(death) => (death.text("reason"), death.text("queue"), death.time("time").or(incoming.timestamp)),
+        None if by_broker => (None, None, incoming.timestamp),
         None => (
             headers.text("x-otpost-reason"),
             headers.text("x-otpost-queue"),
@@ -178,7 +180,7 @@ fn dead_letter(delivery: lapin::message::Delivery) -> DeadLetter {
         // Since 4.3, as the delivery count leaves out the reads that ended in order.
         reads: headers.count("x-acquired-count").unwrap_or(incoming.delivery_count),
         properties: incoming,
-        unreadable: false,
+        unreadable,
         body: delivery.data,
     }
 }

@@ -95,12 +95,21 @@ impl RabbitError {
         }
     }
 
-    /// The sentence of a fault of TLS.
-    pub(super) fn tls_fault(&self) -> Option<String> {
+    /// The reason for which there is no connection, for everybody who may read the readiness: without the broker's own texts, which name
+    /// users and virtual hosts.
+    pub(super) fn for_readiness(&self) -> String {
         match self {
-            RabbitError::Failed { source, .. } => tls_fault(source),
-            RabbitError::NoHost(failures) => failures.iter().find_map(|(_, error)| error.tls_fault()),
-            _ => None,
+            RabbitError::Refused { wanted, .. } => {
+                format!("an object exists with other arguments than our {wanted}, see the log")
+            }
+            RabbitError::Forbidden { wanted, .. } => {
+                format!("the user of AMQP_URL may not declare our {wanted}, see the log")
+            }
+            RabbitError::Failed { step, source } if *step != CONNECT => match source.kind() {
+                ErrorKind::ProtocolError(error) => format!("refused to {step}: {}", error.kind()),
+                _ => self.in_words(),
+            },
+            _ => self.in_words(),
         }
     }
 
@@ -157,11 +166,6 @@ const WORDS: ServerWords = ServerWords {
     ca: "AMQP_CA_FILE",
     client_certificate: Some("AMQP_CLIENT_CERT_FILE"),
 };
-
-fn tls_fault(error: &lapin::Error) -> Option<String> {
-    let ErrorKind::IOError(error) = error.kind() else { return None };
-    TlsFault::of(error).map(|fault| fault.sentence(&WORDS))
-}
 
 /// The texts of errors of a connection could name the host.
 fn shown(error: &lapin::Error) -> String {

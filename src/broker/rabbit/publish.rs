@@ -92,7 +92,7 @@ impl RabbitPublisher {
         self.usable.clone()
     }
 
-    /// The fault of TLS for which there is no connection, for readiness.
+    /// The reason for which there is no connection, for readiness. It names hosts by their places in `AMQP_URL`.
     pub fn fault(&self) -> watch::Receiver<Option<String>> {
         self.fault.clone()
     }
@@ -354,7 +354,7 @@ struct Supervisor {
     settings: RabbitSettings,
     session: watch::Sender<Option<Arc<Session>>>,
     usable: watch::Sender<bool>,
-    /// Of TLS, while not connected.
+    /// The last error, while not connected.
     fault: watch::Sender<Option<String>>,
     blocked: watch::Sender<bool>,
     stop: CancellationToken,
@@ -367,7 +367,7 @@ impl Supervisor {
         loop {
             let started = Instant::now();
             let Err(error) = self.run_session(&mut hosts).await else { return };
-            self.fault.send_replace(error.tls_fault());
+            self.fault.send_replace(Some(error.for_readiness()));
             let delay = backoff.after(&error, started.elapsed(), &mut hosts);
             tokio::select! {
                 biased;

@@ -43,11 +43,18 @@ impl Certificates {
         open: impl Fn() -> O,
     ) -> T {
         self.replaced().await;
+        let mut has_failed = false;
         loop {
             match open().await {
-                Ok(opened) => return opened,
+                Ok(opened) => {
+                    if has_failed {
+                        events::broker_replaced(role, channel);
+                    }
+                    return opened;
+                }
                 Err(error) => events::broker_not_replaced(role, channel, &error, REPLACE_AGAIN_AFTER),
             }
+            has_failed = true;
             tokio::time::sleep(REPLACE_AGAIN_AFTER).await;
         }
     }

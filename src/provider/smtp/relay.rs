@@ -67,7 +67,8 @@ impl Tls {
 
     async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
         let connector = TlsConnector::from(self.client.config());
-        connector.connect(self.server.clone(), stream).await.map_err(|error| Fault::Tls(TlsFault::of(&error)))
+        let connected = connector.connect(self.server.clone(), stream).await;
+        connected.map_err(|error| Fault::Tls(TlsFault::of(&self.client.explained(error))))
     }
 }
 

@@ -29,6 +29,7 @@ mod reports;
 mod reshard;
 mod run_step;
 mod sentinel;
+mod sentinel_view;
 mod settings;
 mod shard_rounds;
 mod shard_servers;
@@ -119,12 +120,23 @@ impl RedisStore {
             countries: Countries::default(),
             library: Library::default(),
             damaged_country: Mutex::default(),
-            opening: Opening::default(),
+            opening: Opening::new(false),
             faults: FaultLog::default(),
             warnings: WarningLog::default(),
             places: SharedPlaces::default(),
             time: AtomicU64::new(0),
         })
+    }
+
+    /// For a command that only reads: it writes nothing, so that a mistyped prefix stays without keys. Only a request of an earlier
+    /// version is still moved when it is read.
+    pub fn only_reading(self) -> RedisStore {
+        RedisStore { opening: Opening::new(true), ..self }
+    }
+
+    /// For a command that only reads: no process has written with this prefix.
+    pub fn found_nothing(&self) -> bool {
+        self.opening.found_nothing()
     }
 
     /// `None` without TLS.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::address::{Access, Address, USER_TIMEOUT};
 use super::failure;
+use super::sentinel_view::View;
 use super::tls::{self, Open};
 use crate::telemetry::events;
 use crate::tls::TlsClient;
@@ -58,10 +59,20 @@ struct State {
     last_failure: Option<RedisError>,
     /// The certificates of the connection that is open or about to be.
     certificates: u64,
+    /// A connection with newer certificates could not be made, and none has been made since.
+    is_not_replaced: bool,
     /// The open connection is not replaced again before.
     replace_not_before: Option<Instant>,
     /// When the first command was given up since the last answer.
     unanswered_since: Option<Instant>,
+}
+
+impl State {
+    fn end_of_not_replaced(&mut self) {
+        if std::mem::take(&mut self.is_not_replaced) {
+            events::store_replaced();
+        }
+    }
 }
 
 enum Connection {
@@ -89,6 +100,7 @@ impl Node {
             failures: 0,
             last_failure: None,
             certificates: 0,
+            is_not_replaced: false,
             replace_not_before: None,
             unanswered_since: None,
         };
@@ -213,16 +225,23 @@ impl Node {
                     state.number += 1;
                     (state.certificates, state.replace_not_before) = (certificates, None);
                     state.connection = Connection::Open(open, Instant::now());
+                    state.end_of_not_replaced();
                 }
             }
-            Err(error) => events::store_not_replaced(&failure::fault(&error), REPLACE_AGAIN_AFTER),
+            Err(error) => {
+                self.state().is_not_replaced = true;
+                events::store_not_replaced(&failure::fault(&error), REPLACE_AGAIN_AFTER);
+            }
         }
     }
 
     fn connected(&self, connected: &RedisResult<Open>) {
         let mut state = self.state();
         state.connection = match connected {
-            Ok(open) => Connection::Open(open.clone(), Instant::now()),
+            Ok(open) => {
+                state.end_of_not_replaced();
+                Connection::Open(open.clone(), Instant::now())
+            }
             Err(_) => Connection::None,
         };
         state.failures += u32::from(connected.is_err());
@@ -238,10 +257,13 @@ impl Node {
         self.state().number
     }
 
-    /// The number of the open connection.
-    pub(super) fn open_number(&self) -> Option<u64> {
+    /// The number of the open connection, and the view of the Sentinels by which it was made.
+    pub(super) fn open_view(&self) -> Option<(u64, Option<Arc<View>>)> {
         let state = self.state();
-        matches!(state.connection, Connection::Open(..)).then_some(state.number)
+        match &state.connection {
+            Connection::Open(open, _) => Some((state.number, open.view.clone())),
+            _ => None,
+        }
     }
 
     /// Drops a connection, unless that was done, and begins to make another.
@@ -300,7 +322,7 @@ pub(super) async fn connect_to(address: &Address, access: &Access) -> RedisResul
     let info = access.to(address)?;
     match &access.tls {
         Some(tls) => {
-            let connected = tls::connect(address, info.redis_settings(), tls.config(), USER_TIMEOUT, config);
+            let connected = tls::connect(address, info.redis_settings(), tls, USER_TIMEOUT, config);
             tokio::time::timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(timed_out()))
         }
         None => {
@@ -312,4 +334,66 @@ pub(super) async fn connect_to(address: &Address, access: &Access) -> RedisResul
 
 pub(super) fn timed_out() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::RedisConnectionInfo;
+    use redis::aio::MultiplexedConnection;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+
+    /// A connection to a server that answers each command with OK.
+    async fn led_by(view: View) -> Open {
+        let (ours, mut server) = tokio::io::duplex(4_096);
+        tokio::spawn(async move {
+            let mut read = [0; 4_096];
+            while let Ok(count @ 1..) = server.read(&mut read).await {
+                let commands = read[..count].iter().filter(|byte| **byte == b'*').count();
+                server.write_all("+OK\r\n".repeat(commands).as_bytes()).await.expect("it is read");
+            }
+        });
+        let (login, config) = (RedisConnectionInfo::default(), AsyncConnectionConfig::new());
+        let connected = MultiplexedConnection::new_with_config(&login, ours, config).await;
+        let (connection, reader) = connected.expect("it answers");
+        tokio::spawn(reader);
+        Open::from(connection).by(Arc::new(view))
+    }
+
+    /// A failover between the two views: the attempt that began first knows of it.
+    #[tokio::test]
+    async fn a_connection_keeps_the_view_that_led_to_it_when_a_renewal_comes_too_late() {
+        let (attempts, mut attempted) = mpsc::unbounded_channel::<oneshot::Sender<u64>>();
+        let node = Node::new(("primary".to_owned(), 1), None, move || {
+            let (answer, epoch) = oneshot::channel();
+            attempts.send(answer).expect("the test waits for it");
+            async move { Ok(led_by(View::of_epoch(epoch.await.expect("an epoch"))).await) }.boxed()
+        });
+        let mut attempt = async || attempted.recv().await.expect("an attempt");
+        let connected = async |number: u64, epoch: u64| {
+            node.connection().await.map_err(drop).expect("it connects");
+            assert_eq!(node.open_view(), Some((number, Some(Arc::new(View::of_epoch(epoch))))));
+        };
+        let connecting = {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { node.connection().await.map(|_| ()) })
+        };
+        attempt().await.send(1).expect("it is awaited");
+        connecting.await.expect("it ends").expect("it connects");
+        connected(1, 1).await;
+        let renewal = tokio::spawn(Arc::clone(&node).renew(1, 7));
+        let renewing = attempt().await;
+        node.replace(1);
+        attempt().await.send(1).expect("it is awaited");
+        connected(2, 1).await;
+        renewing.send(2).expect("it is awaited");
+        renewal.await.expect("it ends");
+        connected(2, 1).await;
+        let renewal = tokio::spawn(Arc::clone(&node).renew(2, 8));
+        attempt().await.send(2).expect("it is awaited");
+        renewal.await.expect("it ends");
+        connected(3, 2).await;
+    }
 }

@@ -1,6 +1,7 @@
 //! Opening: makes sure that the stored data is of this layout, before the first step of the process, and again where a server
 //! lacks what the opening wrote.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
@@ -44,15 +45,23 @@ enum State {
     Open(OldData),
 }
 
-pub(super) struct Opening(Mutex<State>);
-
-impl Default for Opening {
-    fn default() -> Opening {
-        Opening(Mutex::new(State::Closed))
-    }
+pub(super) struct Opening {
+    state: Mutex<State>,
+    /// For a process that only reads: data that is not open stays so, and counts as none.
+    only_reads: bool,
+    found_nothing: AtomicBool,
 }
 
 impl Opening {
+    pub(super) fn new(only_reads: bool) -> Opening {
+        Opening { state: Mutex::new(State::Closed), only_reads, found_nothing: AtomicBool::new(false) }
+    }
+
+    /// Only for a process that only reads: no process has opened the data.
+    pub(super) fn found_nothing(&self) -> bool {
+        self.found_nothing.load(Ordering::Relaxed)
+    }
+
     /// Opens, unless that is done. A call that comes meanwhile waits. `step` without a cursor only asks whether the data is open: a
     /// server that refuses writes answers that.
     pub(super) async fn open<'s>(
@@ -60,10 +69,15 @@ impl Opening {
         link: &Link,
         step: impl Fn(Option<u64>) -> Call<'s>,
     ) -> Result<OldData, StoreError> {
-        let mut state = self.0.lock().await;
+        let mut state = self.state.lock().await;
         loop {
             let cursor = match *state {
                 State::Closed => None,
+                State::Opening(_) if self.only_reads => {
+                    self.found_nothing.store(true, Ordering::Relaxed);
+                    *state = State::Open(OldData { until: 0, over: None });
+                    continue;
+                }
                 State::Opening(cursor) => Some(cursor),
                 State::Open(old_data) => return Ok(old_data),
             };
@@ -83,7 +97,7 @@ impl Opening {
     /// After the refusal of a server that lacks what this opening wrote, the next step opens again.
     pub(super) async fn close_if_refused<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(StoreError::Unavailable(StoreFault::NotOpened)) = &answer {
-            *self.0.lock().await = State::Closed;
+            *self.state.lock().await = State::Closed;
         }
         answer
     }

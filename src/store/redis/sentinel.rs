@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address::{Address, Sentinels};
 use super::no_server::NoServer;
 use super::node::{Failed, Node, connect_to, timed_out};
+use super::sentinel_view::{View, in_order, read_view};
 use super::tls::Open;
 
 /// A Sentinel that answers later is not waited for, as the master must still be reached in the rest of the attempt.
@@ -34,23 +35,10 @@ const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// The answers of the last Sentinels are waited for so long.
 const LATE_ANSWERS: Duration = Duration::from_millis(100);
 
-/// One Sentinel's view of the master.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct View {
-    /// Of the last failover that this Sentinel knows of.
-    epoch: u64,
-    /// A failover is going on, and this Sentinel already names the new master.
-    is_ahead: bool,
-    is_down: bool,
-    master: Address,
-}
-
 /// The Sentinels, each with a connection that is kept, and the master that they led to.
 struct Known {
     sentinels: Vec<Arc<Node>>,
     names: Sentinels,
-    /// The view by which the connection was made.
-    connected: Mutex<Option<View>>,
     node: OnceLock<Weak<Node>>,
     is_watching: AtomicBool,
     silence: Arc<SentinelSilence>,
@@ -82,7 +70,6 @@ pub(super) fn master(names: Sentinels) -> (Arc<Node>, Arc<SentinelSilence>) {
     let known = Arc::new(Known {
         sentinels: names.sentinels.iter().map(sentinel).collect(),
         names,
-        connected: Mutex::default(),
         node: OnceLock::new(),
         is_watching: AtomicBool::new(false),
         silence: Arc::default(),
@@ -110,12 +97,11 @@ impl Known {
             };
             match connected.await {
                 Ok(open) => {
-                    *self.connected.lock().expect("nothing panics while it holds the lock") = Some(view);
                     // Not before the first connection, as only then there is a runtime.
                     if !self.is_watching.swap(true, Ordering::Relaxed) {
                         tokio::spawn(Arc::clone(self).watch());
                     }
-                    return Ok(open);
+                    return Ok(open.by(Arc::new(view)));
                 }
                 Err(problem) => error = problem,
             }
@@ -128,18 +114,13 @@ impl Known {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             let Some(node) = self.node.get().and_then(Weak::upgrade) else { return };
-            let Some(number) = node.open_number() else { continue };
+            let Some((number, Some(connected))) = node.open_view() else { continue };
             let views = self.views().await;
             self.silence.note(views.is_err());
-            if views.is_ok_and(|views| self.have_newer_master(&views)) {
+            if views.is_ok_and(|views| views.iter().any(|view| view.replaces(&connected))) {
                 node.replace(number);
             }
         }
-    }
-
-    fn have_newer_master(&self, views: &[View]) -> bool {
-        let connected = self.connected.lock().expect("nothing panics while it holds the lock");
-        connected.as_ref().is_some_and(|connected| views.iter().any(|view| view.replaces(connected)))
     }
 
     /// The views of most Sentinels, and of the others that answer soon: only one may know of the latest failover.
@@ -176,26 +157,6 @@ impl Known {
     }
 }
 
-impl View {
-    /// A later failover has chosen another master.
-    fn replaces(&self, connected: &View) -> bool {
-        let is_later = (self.epoch, self.is_ahead) > (connected.epoch, connected.is_ahead);
-        is_later && !self.is_down && self.master != connected.master
-    }
-}
-
-/// The latest view first, and each server once.
-fn in_order(mut views: Vec<View>) -> Vec<View> {
-    views.sort_by_key(|view| (std::cmp::Reverse((view.epoch, view.is_ahead)), view.is_down));
-    let mut masters: Vec<Address> = Vec::new();
-    views.retain(|view| {
-        let is_new = !masters.contains(&view.master);
-        masters.push(view.master.clone());
-        is_new
-    });
-    views
-}
-
 /// `None`: the Sentinel does not know the master.
 async fn view(sentinel: &Arc<Node>, master: &str) -> RedisResult<Option<View>> {
     let ask = async |word: &str| sentinel.send(redis::cmd("SENTINEL").arg(word).arg(master)).await;
@@ -210,24 +171,6 @@ fn words(details: Value) -> Vec<String> {
     from_redis_value(details).unwrap_or_default()
 }
 
-/// `details` are names and values in turn.
-fn read_view(master: Address, details: &[String]) -> View {
-    let field = |wanted: &str| {
-        details.chunks_exact(2).find(|pair| pair[0] == wanted).map_or("", |pair| pair[1].as_str())
-    };
-    let recorded = (field("ip"), field("port").parse().unwrap_or(0));
-    let is_ahead = !recorded.0.is_empty() && recorded != (master.0.as_str(), master.1);
-    // One Sentinel alone may be cut off from a master that works.
-    let is_down = field("flags").split(',').any(|flag| flag == "o_down");
-    View {
-        epoch: field("config-epoch").parse().unwrap_or(0),
-        is_ahead,
-        // The flags are those of the old master.
-        is_down: is_down && !is_ahead,
-        master,
-    }
-}
-
 /// Sentinels may name a server before it has become the master, or after it was.
 async fn is_master(connection: &mut MultiplexedConnection) -> RedisResult<bool> {
     match redis::cmd("ROLE").query_async::<Vec<Value>>(connection).await {
@@ -235,41 +178,5 @@ async fn is_master(connection: &mut MultiplexedConnection) -> RedisResult<bool> 
         // Its first refusal of a write will show it.
         Err(error) if error.code() == Some("NOPERM") => Ok(true),
         Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view_of(fields: &[(&str, &str)], named: u16) -> View {
-        let details: Vec<String> =
-            fields.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
-        read_view(("10.0.0.1".to_owned(), named), &details)
-    }
-
-    #[test]
-    fn the_view_of_the_latest_failover_comes_first_and_a_master_once() {
-        let at = |epoch: &str, port: &str, flags: &str, named: u16| {
-            view_of(&[("ip", "10.0.0.1"), ("port", port), ("flags", flags), ("config-epoch", epoch)], named)
-        };
-        let ports = |views: Vec<View>| -> Vec<(u16, bool)> {
-            in_order(views).iter().map(|view| (view.master.1, view.is_down)).collect()
-        };
-        let old = at("1", "1", "master", 1);
-        let down = at("1", "1", "s_down,o_down,master", 1);
-        let down_for_one = at("1", "1", "s_down,master", 1);
-        let ahead = at("1", "1", "s_down,o_down,master", 2);
-        let new = at("2", "2", "master", 2);
-        let (old_view, ahead_view) = (old.clone(), ahead.clone());
-        assert_eq!(ports(vec![old.clone(), new.clone(), old.clone()]), [(2, false), (1, false)]);
-        assert_eq!(ports(vec![old.clone(), ahead, down.clone()]), [(2, false), (1, false)]);
-        assert_eq!(ports(vec![down.clone(), down.clone()]), [(1, true)]);
-        assert_eq!(ports(vec![down.clone(), down_for_one]), [(1, false)]);
-        assert_eq!(ports(vec![down.clone(), old]), [(1, false)]);
-        let replaces = |view: &View| view.replaces(&old_view);
-        assert!(!replaces(&old_view) && !replaces(&down) && replaces(&ahead_view) && replaces(&new));
-        assert!(!old_view.replaces(&new) && !ahead_view.replaces(&new), "a Sentinel that lags behind");
-        assert_eq!(ports(vec![view_of(&[], 3)]), [(3, false)], "without the right to read more");
     }
 }

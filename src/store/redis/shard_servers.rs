@@ -1,6 +1,5 @@
 //! Failovers, with more than one shard: each shard has the run id of its last server, as each may be on another node.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -12,8 +11,6 @@ use crate::domain::time::millis;
 use crate::store::StoreError;
 use crate::store::retention::LOST_WRITES_FOR;
 
-/// So many heartbeats check the servers of all shards.
-const HEARTBEATS: usize = 32;
 /// A heartbeat does not wait longer for a node that does not answer.
 const CHECK_MAX: Duration = Duration::from_millis(250);
 
@@ -24,18 +21,16 @@ impl RedisStore {
         left.map_or(true, |left| !left.is_zero())
     }
 
-    /// Checks the servers of the next shards. Without an answer the shard's own steps fail, and its turn comes again.
+    /// Checks the servers of the shards whose turn it is. Without an answer the shard's own steps fail, and its turn comes again.
     pub(super) async fn check_next_servers(&self) {
-        let (shards, servers) = (self.keys.shards(), &self.shard_servers);
-        let count = shards.div_ceil(HEARTBEATS);
-        let first = servers.next.fetch_add(count, Ordering::Relaxed);
+        let servers = &self.shard_servers;
         let check = async |shard: usize| {
             let answer = tokio::time::timeout(CHECK_MAX, self.check_server(shard)).await;
             let is_unanswered = matches!(answer, Err(_) | Ok(Err(StoreError::Unavailable(_))));
             let server = &mut servers.lock()[shard];
             server.unanswered = if is_unanswered { server.unanswered.saturating_add(1) } else { 0 };
         };
-        join_all((first..first + count).map(|shard| check(shard % shards))).await;
+        join_all(servers.take_due().into_iter().map(check)).await;
     }
 
     /// For how long the server of a shard may still have lost writes.

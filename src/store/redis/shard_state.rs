@@ -1,8 +1,10 @@
 //! State of a process about shards: the countries and servers that its last calls have named.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CountrySuppression {
@@ -24,8 +26,17 @@ impl Countries {
 /// The last answers of the shards' servers.
 pub(super) struct ShardServers {
     shards: Mutex<Vec<ShardServer>>,
-    pub(super) next: AtomicUsize,
+    turn: Mutex<Turn>,
 }
+
+/// The checks go round: each heartbeat makes those that are due by the time since the last one.
+struct Turn {
+    next: usize,
+    due_since: Instant,
+}
+
+/// A round over all shards, however seldom the process makes a heartbeat.
+const ROUND: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Default)]
 pub(super) struct ShardServer {
@@ -41,7 +52,24 @@ const SILENT_AFTER: u32 = 2;
 impl ShardServers {
     pub(super) fn new(shards: usize) -> ShardServers {
         let shards = vec![ShardServer::default(); shards];
-        ShardServers { shards: Mutex::new(shards), next: AtomicUsize::new(0) }
+        let turn = Turn { next: 0, due_since: Instant::now() };
+        ShardServers { shards: Mutex::new(shards), turn: Mutex::new(turn) }
+    }
+
+    /// The shards to check now.
+    pub(super) fn take_due(&self) -> Vec<usize> {
+        let shards = self.lock().len();
+        let each = ROUND / u32::try_from(shards).unwrap_or(u32::MAX);
+        let mut turn = self.turn.lock().expect("nothing panics while it holds the lock");
+        let waited = turn.due_since.elapsed();
+        let count = usize::try_from(waited.as_nanos() / each.as_nanos()).unwrap_or(usize::MAX).min(shards);
+        turn.due_since = match count == shards {
+            true => Instant::now(),
+            false => turn.due_since + each * u32::try_from(count).unwrap_or(u32::MAX),
+        };
+        let first = turn.next;
+        turn.next = (first + count) % shards;
+        (first..first + count).map(|shard| shard % shards).collect()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<ShardServer>> {
@@ -51,5 +79,54 @@ impl ShardServers {
     /// The number of shards whose server does not answer.
     pub(super) fn silent(&self) -> usize {
         self.lock().iter().filter(|server| server.unanswered >= SILENT_AFTER).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Heartbeats at an interval; answers the longest time for which a shard was not checked, and the number of checks.
+    async fn beat(every: Duration, shards: usize) -> (Duration, usize) {
+        let (servers, begun) = (ShardServers::new(shards), Instant::now());
+        let mut checked: BTreeMap<usize, Instant> = (0..shards).map(|shard| (shard, begun)).collect();
+        let (mut longest, mut count) = (Duration::ZERO, 0);
+        while begun.elapsed() < 12 * ROUND {
+            tokio::time::advance(every).await;
+            for shard in servers.take_due() {
+                let before = checked.insert(shard, Instant::now()).expect("a shard");
+                longest = longest.max(before.elapsed());
+                count += 1;
+            }
+        }
+        let waiting = checked.values().map(Instant::elapsed).max().expect("shards");
+        (longest.max(waiting), count)
+    }
+
+    /// Two checks without an answer are a silence, so it is known within 15 s.
+    #[tokio::test(start_paused = true)]
+    async fn each_shard_is_checked_every_few_seconds_by_an_api_and_by_a_worker() {
+        for shards in [16, 256] {
+            for every in [Duration::from_millis(250), Duration::from_secs(5)] {
+                let (longest, count) = beat(every, shards).await;
+                assert!(
+                    longest <= ROUND + every.min(Duration::from_millis(250)),
+                    "{shards}, {every:?}: {longest:?}"
+                );
+                assert!(count <= 12 * shards, "{shards}, {every:?}: {count} checks");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_makes_no_more_than_one_check_of_each_shard() {
+        let servers = ShardServers::new(16);
+        tokio::time::advance(100 * ROUND).await;
+        let mut due = servers.take_due();
+        due.sort_unstable();
+        assert_eq!(due, (0..16).collect::<Vec<_>>());
+        assert!(servers.take_due().is_empty());
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::failover::{longest_pause, prefix};
 use super::{LATER, Place};
+use crate::fleet::Fleet;
 use crate::rabbit_cluster::RabbitCluster;
 use crate::stage::{Setup, Stage, Traffic, Verdict};
 use crate::wait::{now_ms, until_async};
@@ -30,6 +31,8 @@ const BACK_WITHIN_MS: i64 = 5_000;
 /// an answer.
 const BACK_FROM_A_FROZEN_LEADER_MS: i64 = 2 * BACK_WITHIN_MS;
 const HEARTBEAT_SECONDS: i64 = 3;
+/// Workers that may be replaced until one chooses a node: that none of so many does has a chance of one in 10,000.
+const CHOICES_MAX: usize = 24;
 
 /// A gateway on three nodes.
 struct Trial<'a> {
@@ -112,12 +115,53 @@ impl<'a> Trial<'a> {
         self.stage.client.answered(answered.len() + PART, RECOVERS_WITHIN).await
     }
 
-    /// Waits for further results after a fault, and notes how long nothing was sent and consumers were away.
-    async fn recovers(&self, what: &str, began: u64) -> Result<(), String> {
-        self.recovers_within(what, began, BACK_WITHIN_MS).await
+    /// Replaces workers until one has chosen the node: a fault that no consumer feels shows nothing.
+    async fn consumer_on(&self, node: usize) -> Result<(), String> {
+        let place = format!("{} of ", node + 1);
+        for _ in 0..CHOICES_MAX {
+            let consumers = self.consumers().await;
+            if consumers.values().any(|consumer| consumer.place.starts_with(&place)) {
+                return Ok(());
+            }
+            let replaced = self.stage.fleet.lock().await.retire(0);
+            Fleet::stop(replaced).await?;
+            self.stage.fleet.lock().await.ready().await?;
+        }
+        Err(format!("no consumer chose host {}", node + 1))
     }
 
-    async fn recovers_within(&self, what: &str, began: u64, back_within_ms: i64) -> Result<(), String> {
+    /// The consumers that are connected.
+    async fn consumers(&self) -> BTreeMap<String, Connected> {
+        connected(&self.stage.fleet.lock().await.said_about("broker connect"))
+    }
+
+    /// The longest time from `back` until a consumer was connected again.
+    async fn consumers_back(&self, back: u64) -> Result<i64, String> {
+        let wanted = self.stage.setup.workers;
+        let back = i64::try_from(back).expect("a time");
+        until_async("the consumers", RECOVERS_WITHIN, async || {
+            let consumers = self.consumers().await;
+            let sms = consumers.iter().filter(|(name, _)| name.ends_with(" sms"));
+            let at: Vec<i64> = sms.map(|(_, consumer)| consumer.at - back).collect();
+            if at.len() == wanted { Ok(at.into_iter().max().unwrap_or(0)) } else { Err(format!("{at:?}")) }
+        })
+        .await
+    }
+
+    /// As below, of a fault that at least one consumer must notice.
+    async fn loses_and_recovers(&self, what: &str, began: u64, back_within_ms: i64) -> Result<(), String> {
+        let lost = self.recovers_within(what, began, back_within_ms).await?;
+        self.expect(lost > 0, || format!("{what}: no consumer lost its connection"));
+        Ok(())
+    }
+
+    /// Waits for further results after a fault, and notes how long nothing was sent and consumers were away.
+    async fn recovers(&self, what: &str, began: u64) -> Result<(), String> {
+        self.recovers_within(what, began, BACK_WITHIN_MS).await.map(drop)
+    }
+
+    /// Answers how many consumers lost their connections.
+    async fn recovers_within(&self, what: &str, began: u64, back_within_ms: i64) -> Result<usize, String> {
         self.more_results().await?;
         let posts: Vec<u64> = self.stage.twilio.posts().iter().map(|post| post.at).collect();
         let (paused, until) = longest_pause(&posts, began);
@@ -137,8 +181,38 @@ impl<'a> Trial<'a> {
             away.noticed,
             away.longest,
         ));
-        Ok(())
+        Ok(away.count)
     }
+}
+
+/// A consumer of requests by its last line.
+struct Connected {
+    /// Its place in `AMQP_URL`: `2 of 3`.
+    place: String,
+    at: i64,
+}
+
+/// A line of a consumer of requests: its name, the time in ms, and the line.
+fn of_consumer(line: &str) -> Option<(String, i64, Value)> {
+    let (worker, line) = line.split_once(": ")?;
+    let line: Value = serde_json::from_str(line).ok()?;
+    let at = line["timestamp"].as_str()?.parse::<Timestamp>().ok()?.as_millisecond();
+    let consumer = format!("{worker} {}", line["channel"].as_str().unwrap_or_default());
+    (line["role"] == "requests").then_some((consumer, at, line))
+}
+
+fn connected(lines: &[String]) -> BTreeMap<String, Connected> {
+    let mut consumers = BTreeMap::new();
+    for (consumer, at, line) in lines.iter().filter_map(|line| of_consumer(line)) {
+        match line["message"].as_str() {
+            Some("broker connected") => {
+                let place = line["host"].as_str().unwrap_or_default().to_owned();
+                consumers.insert(consumer, Connected { place, at });
+            }
+            _ => drop(consumers.remove(&consumer)),
+        }
+    }
+    consumers
 }
 
 /// The consumers that lost their connections, from the logs of the workers. Times in ms.
@@ -156,15 +230,8 @@ impl Away {
     fn of(lines: &[String], began: u64) -> Away {
         let began = i64::try_from(began).expect("a time");
         let (mut away, mut lost) = (Away::default(), BTreeMap::new());
-        for line in lines {
-            let Some((worker, line)) = line.split_once(": ") else { continue };
-            let line: Value = serde_json::from_str(line).unwrap_or_default();
-            let at = line["timestamp"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
-            let Some(at) = at.map(|at| at.as_millisecond()).filter(|at| *at >= began) else { continue };
-            if line["role"] != "requests" {
-                continue;
-            }
-            let consumer = format!("{worker} {}", line["channel"].as_str().unwrap_or_default());
+        let lines = lines.iter().filter_map(|line| of_consumer(line));
+        for (consumer, at, line) in lines.filter(|(_, at, _)| *at >= began) {
             match line["message"].as_str() {
                 Some("broker connection lost") => {
                     lost.entry(consumer).or_insert_with(|| {
@@ -189,10 +256,12 @@ impl Away {
 /// The leader of the request queue dies, and comes back.
 pub(super) async fn leader_killed(place: Place<'_>) -> Result<Verdict, String> {
     trial("rabbit_cluster_leader_killed", place, async |trial| {
-        let leader = &trial.cluster.nodes[trial.leader().await?];
+        let leader = trial.leader().await?;
+        trial.consumer_on(leader).await?;
+        let leader = &trial.cluster.nodes[leader];
         let began = now_ms();
         leader.kill().await;
-        trial.recovers("killed", began).await?;
+        trial.loses_and_recovers("killed", began, BACK_WITHIN_MS).await?;
         let began = now_ms();
         leader.start().await?;
         trial.recovers("back", began).await
@@ -212,10 +281,17 @@ pub(super) async fn two_killed(place: Place<'_>) -> Result<Verdict, String> {
         // The loss began with the outage: consumers are measured from the end of it.
         let back = now_ms();
         trial.more_results().await?;
+        let ready = now_ms() - back;
         let posts: Vec<u64> = trial.stage.twilio.posts().iter().map(|post| post.at).collect();
         let (paused, _) = longest_pause(&posts, back);
-        let ready = i64::try_from(now_ms() - back).unwrap_or(i64::MAX);
-        trial.note(format!("one back: nothing sent for {paused} ms more, {PART} results after {ready} ms"));
+        let consuming = trial.consumers_back(back).await?;
+        trial.note(format!(
+            "one back: nothing sent for {paused} ms more, {PART} results after {ready} ms, consumers back after {consuming} ms"
+        ));
+        trial.expect(consuming <= BACK_WITHIN_MS, || format!("one back: consumers after {consuming} ms"));
+        trial.expect(i64::try_from(paused).is_ok_and(|paused| paused <= BACK_WITHIN_MS), || {
+            format!("one back: nothing sent for {paused} ms more")
+        });
         let began = now_ms();
         first.start().await?;
         trial.recovers("both back", began).await
@@ -226,10 +302,12 @@ pub(super) async fn two_killed(place: Place<'_>) -> Result<Verdict, String> {
 /// The leader takes connections and does not answer.
 pub(super) async fn node_frozen(place: Place<'_>) -> Result<Verdict, String> {
     trial("rabbit_cluster_node_frozen", place, async |trial| {
-        let leader = &trial.cluster.nodes[trial.leader().await?];
+        let leader = trial.leader().await?;
+        trial.consumer_on(leader).await?;
+        let leader = &trial.cluster.nodes[leader];
         let (began, frozen) = (now_ms(), tokio::time::Instant::now());
         leader.freeze().await;
-        let recovered = trial.recovers_within("frozen", began, BACK_FROM_A_FROZEN_LEADER_MS).await;
+        let recovered = trial.loses_and_recovers("frozen", began, BACK_FROM_A_FROZEN_LEADER_MS).await;
         tokio::time::sleep_until(frozen + FROZEN_FOR).await;
         let began = now_ms();
         leader.thaw().await;
@@ -243,9 +321,10 @@ pub(super) async fn node_frozen(place: Place<'_>) -> Result<Verdict, String> {
 pub(super) async fn rolling_restart(place: Place<'_>) -> Result<Verdict, String> {
     trial("rabbit_cluster_rolling_restart", place, async |trial| {
         for (nth, node) in (1..).zip(&trial.cluster.nodes) {
+            trial.consumer_on(nth - 1).await?;
             let began = now_ms();
             node.stop().await?;
-            trial.recovers(&format!("node {nth} stopped"), began).await?;
+            trial.loses_and_recovers(&format!("node {nth} stopped"), began, BACK_WITHIN_MS).await?;
             let began = now_ms();
             node.start().await?;
             trial.recovers(&format!("node {nth} started"), began).await?;

@@ -70,6 +70,24 @@ fn an_account_is_complete_or_refused() {
     assert_eq!(keyed.sender, Some(TwilioSender::Service(service.1.to_owned())));
 }
 
+/// Settings that all processes share may name a key whose secret only the workers have.
+#[test]
+fn an_api_needs_no_secret_of_the_workers_key() {
+    let api_key = ("TWILIO_API_KEY_SID", "SK00000000000000000000000000000001");
+    let settings = |changes: &[(&str, &str)]| {
+        let settings = expect(Role::Http, &with(production(), &[&[api_key], changes].concat()));
+        let is_noted =
+            settings.notices.iter().any(|notice| notice.starts_with("TWILIO_API_KEY_SID is set without"));
+        assert!(is_noted, "{:?}", settings.notices);
+        settings
+    };
+    let with_token = twilio_of(settings(&[]).sms_provider);
+    assert_ne!(with_token.user, api_key.1, "the token signs its calls");
+    assert!(settings(&[("TWILIO_AUTH_TOKEN", "")]).sms_provider.is_none(), "the account alone is none");
+    let verify = [api_key, ("SMS_PROVIDER", "verify"), ("TWILIO_VERIFY_SERVICE_SID", VERIFY)];
+    expect_faults(Role::Http, &with(production(), &verify), &["TWILIO_API_KEY_SECRET"]);
+}
+
 const VERIFY: &str = "VA00000000000000000000000000000001";
 
 #[test]

@@ -91,9 +91,9 @@ async fn worker(pki: &Pki, rabbit: &OwnRabbit) {
     drop(trusting);
     let mut distrusting = Running::spawn("worker", &settings(&other));
     let lost = distrusting.says("broker connection lost").await;
-    let fault = "the certificate of RabbitMQ has an unknown issuer: name the issuer's file in AMQP_CA_FILE";
+    let fault = "the certificate of RabbitMQ has an unknown issuer: AMQP_CA_FILE names the file of another; correct it";
     assert_eq!(lost["error"], format!("connect: {fault}"), "{lost}");
-    let words = format!("not consuming: RabbitMQ is not connected: {fault}");
+    let words = format!("not consuming: RabbitMQ is not connected: cannot be reached: {fault}");
     patiently(async {
         while TcpStream::connect(&ops).is_err() || !readiness(&ops).contains(&words) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -112,7 +112,11 @@ async fn log_ins(pki: &Pki, rabbit: &OwnRabbit) {
         ("private", Some("unknown"), "ACCESS_REFUSED"),
         ("private", Some("stranger"), "RabbitMQ refuses our client certificate"),
         ("private", None, "RabbitMQ requires a client certificate: set AMQP_CLIENT_CERT_FILE"),
-        ("other", Some("client"), "has an unknown issuer: name the issuer's file in AMQP_CA_FILE"),
+        (
+            "other",
+            Some("client"),
+            "has an unknown issuer: AMQP_CA_FILE names the file of another; correct it",
+        ),
     ] {
         // RabbitMQ may close so soon that its reason is lost with the connection.
         patiently(async {

@@ -66,7 +66,7 @@ async fn redis_takes_a_client_certificate_of_its_authority_and_no_other() {
     for (authority, client, expected) in [
         ("private", None, TlsFault::ClientCertificateRequired),
         ("private", Some("stranger"), TlsFault::ClientCertificateRefused),
-        ("other", Some("client"), TlsFault::UnknownIssuer),
+        ("other", Some("client"), TlsFault::OtherIssuer),
     ] {
         assert_eq!(fault(&with(authority, client)).await, StoreFault::Tls(expected));
     }

@@ -27,6 +27,8 @@ struct State {
     deaf: bool,
     /// The broker is said to block publishers.
     blocking: bool,
+    /// The broker is said to refuse what older connections publish.
+    nacking: bool,
 }
 
 /// `connection.blocked` with the reason `test`, and `connection.unblocked`: method frames on channel 0.
@@ -71,6 +73,11 @@ impl Proxy {
         self.state.send_modify(|state| state.blocking = true);
     }
 
+    /// Turns the confirms of the present connections into refusals, until [`Proxy::resume`]. New ones are confirmed.
+    pub fn nack(&self) {
+        self.state.send_modify(|state| state.nacking = true);
+    }
+
     pub fn resume(&self) {
         self.state.send_modify(|state| *state = State { generation: state.generation, ..State::default() });
     }
@@ -93,22 +100,22 @@ async fn accept(listener: TcpListener, upstream: String, state: Arc<watch::Sende
         let upstream = upstream.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = forward(client, &upstream, state) => {}
+                () = forward(client, &upstream, state, now.nacking) => {}
                 _ = changes.wait_for(|state| state.generation != now.generation) => {}
             }
         });
     }
 }
 
-async fn forward(client: TcpStream, upstream: &str, state: watch::Receiver<State>) {
+async fn forward(client: TcpStream, upstream: &str, state: watch::Receiver<State>, is_confirmed: bool) {
     let Ok(server) = TcpStream::connect(upstream).await else {
         return;
     };
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
     tokio::select! {
-        () = copy(client_in, server_out, state.clone(), false) => {}
-        () = copy(server_in, client_out, state, true) => {}
+        () = copy(client_in, server_out, state.clone(), false, true) => {}
+        () = copy(server_in, client_out, state, true, is_confirmed) => {}
     }
 }
 
@@ -121,6 +128,7 @@ async fn copy(
     mut to: impl AsyncWrite + Unpin,
     mut state: watch::Receiver<State>,
     speaks: bool,
+    is_confirmed: bool,
 ) {
     let (mut buffer, mut blocked) = (vec![0; 64 * 1024], false);
     loop {
@@ -141,10 +149,23 @@ async fn copy(
         if let Some(at) = bytes.windows(UNREADABLE.len()).position(|window| window == UNREADABLE) {
             bytes[at + UNREADABLE.len() - 1] = 0xff;
         }
+        if !is_confirmed && state.borrow().nacking {
+            refuse_confirms(bytes);
+        }
         let passes = |state: &State| !state.silent && (speaks || !state.deaf);
         let Ok(_) = state.wait_for(passes).await.map(drop) else { return };
         if to.write_all(bytes).await.is_err() {
             return;
+        }
+    }
+}
+
+/// `basic.ack` and `basic.nack` differ in their method alone: frames of 13 bytes, class 60.
+fn refuse_confirms(bytes: &mut [u8]) {
+    const ACK: &[u8] = b"\0\0\0\x0d\0\x3c\0\x50";
+    for at in 0..bytes.len().saturating_sub(ACK.len() - 1) {
+        if bytes[at..].starts_with(ACK) {
+            bytes[at + ACK.len() - 1] = 0x78;
         }
     }
 }

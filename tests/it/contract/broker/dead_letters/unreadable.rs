@@ -1,6 +1,7 @@
 //! A dead letter whose properties are no valid AMQP is listed as such, and blocks none behind it.
 
 use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldArray, FieldTable};
 use otpost::broker::{DeadHeaders, DeadLetter, SEND_SMS_KEY};
 use otpost::domain::channel::Channel;
 use serde_json::{Value, json};
@@ -56,7 +57,7 @@ async fn an_unreadable_dead_letter_is_shown_and_dropped_and_blocks_none() {
         let shown = run(world, &["show", id]).expect(0).out;
         assert!(shown.contains("unreadable?") && shown.contains("xx xxxx"), "{shown}");
         run(world, &["replay", id]).expect(3);
-        assert!(run(world, &["drop", id]).expect(0).out.contains("dropped"));
+        assert!(run(world, &["drop", id, "--yes"]).expect(0).out.contains("dropped"));
         let (browser, found) = dead_letters(world, 2).await;
         assert!(found.iter().all(|dead_letter| !dead_letter.unreadable));
         browser.close().await;
@@ -95,6 +96,33 @@ async fn an_unreadable_request_that_the_broker_dead_lettered_can_be_replayed() {
         assert_eq!(delivery.properties.correlation_id, None, "what was read is not what the caller wrote");
         assert_eq!(serde_json::from_slice::<Value>(&delivery.body).expect("JSON")["request_id"], "r1~r1");
         close(consumer).await;
+    })
+    .await;
+}
+
+/// RabbitMQ's own record of a dead letter stands among the publisher's headers, and is lost with them.
+#[tokio::test]
+async fn a_request_whose_headers_cannot_be_read_is_shown_as_the_brokers_dead_letter_and_can_be_replayed() {
+    in_world(async |world: &RabbitWorld| {
+        let deep =
+            (0..40).fold(AMQPValue::Void, |inner, _| AMQPValue::FieldArray(FieldArray::from(vec![inner])));
+        let mut headers = FieldTable::default();
+        headers.insert("deep".into(), deep);
+        let properties = BasicProperties::default().with_headers(headers).with_expiration("0".into());
+        publish(world.names.requests(), SEND_SMS_KEY, &with("r1", ALICE, json!({})), properties).await;
+        let (browser, found) = dead_letters(world, 1).await;
+        let DeadLetter { unreadable, by_broker, reason, .. } = &found[0];
+        assert_eq!((unreadable, by_broker, reason.as_str()), (&true, &true, "unknown"));
+        browser.close().await;
+        let list = run(world, &["list", "--json"]).expect(0).json();
+        assert_eq!((&list[0]["by"], &list[0]["request_id"]), (&json!("broker"), &json!("r1")));
+        let id = unreadable_ids(&list)[0];
+        let shown = run(world, &["show", id]).expect(0).out;
+        assert!(shown.contains("in clear: dead-lettered by the broker"), "{shown}");
+        let refused = run(world, &["replay", id]).expect(3).out;
+        assert!(refused.contains("it may have been sent") && refused.contains("--force"), "{refused}");
+        let replayed = run(world, &["replay", id, "--force"]).expect(0).out;
+        assert!(replayed.contains("r1 -> r1~r1"), "{replayed}");
     })
     .await;
 }

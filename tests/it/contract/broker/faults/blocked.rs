@@ -69,7 +69,8 @@ async fn a_message_during_the_alarm_is_refused_by_its_name_and_the_connection_st
         // A lost connection is no blocked one.
         proxy.refuse();
         until(&mut publisher.blocked(), false).await;
-        assert_eq!(publisher.check().await.expect_err("it is away"), "not connected");
+        let away = publisher.check().await.expect_err("it is away");
+        assert!(away.starts_with("not connected"), "{away}");
     })
     .await;
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use otpost::broker::HealthCheck as _;
 use otpost::broker::rabbit::health_check::RabbitHealthCheck;
+use otpost::broker::rabbit::request_queues::RabbitRequestQueues;
+use otpost::broker::{HealthCheck as _, RequestQueues as _};
 use tokio::time::Instant;
 use tokio::time::timeout;
 
@@ -104,6 +105,25 @@ async fn without_any_host_a_round_is_repeated_until_one_is_there() {
         let began = Instant::now();
         until(&mut connected, true).await;
         assert!(began.elapsed() < BACK_WITHIN, "{:?}", began.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reading_of_the_queues_that_a_silent_host_holds_up_goes_on_with_the_next() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxies, url) = hosts::<2>("").await;
+        let queues = RabbitRequestQueues::new(world.settings_at(&url, 1));
+        let reading = async || timeout(Duration::from_secs(2), queues.depths()).await;
+        reading().await.expect("in time").expect("both hosts answer");
+        // It is at one of them.
+        for silent in &proxies {
+            silent.hush();
+            let mut readings = vec![reading().await, reading().await];
+            readings.retain(|answer| matches!(answer, Ok(Ok(_))));
+            assert!(!readings.is_empty(), "the second reading is at the other host");
+            silent.resume();
+        }
     })
     .await;
 }

@@ -156,6 +156,41 @@ async fn a_caller_of_a_blocking_broker_gets_an_error_soon_and_is_served_after_it
     .await;
 }
 
+/// As RabbitMQ 3.10 does on a channel whose first message came while the queue had no leader.
+#[tokio::test]
+async fn refused_requests_take_another_connection_and_a_caller_that_waits_keeps_its_own() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        let rpc_client = RabbitRpcClient::start(world.settings_at(&url, 1));
+        until_queued(&rpc_client).await;
+        let early = rpc_client.request(asking("early"), LONG);
+        let refused = async {
+            until_waiting(world, 2).await;
+            // Confirms come in order, so the early caller has its own.
+            until_queued(&rpc_client).await;
+            proxy.nack();
+            let refused = rpc_client.request(asking("refused"), Duration::ZERO).await;
+            assert!(matches!(refused, Err(PublishError::NotTaken(_))), "{refused:?}");
+            until_queued(&rpc_client).await;
+            let mut consumer = world.consumer(64);
+            loop {
+                let delivery = next(&mut consumer).await;
+                let is_early = delivery.properties.correlation_id.as_deref() == Some("early");
+                if is_early {
+                    reply(world, &delivery, b"result").await;
+                }
+                delivery.settle(Settlement::Ack);
+                if is_early {
+                    return;
+                }
+            }
+        };
+        let (early, ()) = patiently(async { tokio::join!(early, refused) }).await;
+        assert_eq!(early.expect("confirmed").as_deref(), Some(b"result" as &[u8]));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_unroutable_request_fails_whatever_else_is_published_and_the_queue_comes_back() {
     in_world(async |world: &RabbitWorld| {
