@@ -66,6 +66,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "request",
         "sends of a network",
         "sends of a user",
+        "sends of an IP",
         "suppressed recipients",
         "suppression of a country",
         "text of a request id",

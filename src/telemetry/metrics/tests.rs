@@ -186,7 +186,7 @@ fn the_documentation_lists_the_values_of_every_label() {
             for metric in quoted(&row[1]) {
                 let key = (format!("otpost_{metric}"), label.clone());
                 let in_code = rendered.get(&key).unwrap_or_else(|| panic!("{key:?} is in no metric"));
-                // Others are told in words.
+                // Other values are described.
                 if row[2].starts_with('`') || label == "code" && metric == "provider_refusals_total" {
                     assert_eq!(&quoted(&row[2]), in_code, "{key:?}");
                 }

@@ -152,7 +152,7 @@ pub(super) async fn a_rejection_names_its_limit(store: &dyn TimedStore) {
                 user,
                 network,
                 limits: one_of(&on),
-                ..request_to(154, &format!("{day}-{name}"))
+                ..request_to(96, &format!("{day}-{name}"))
             };
             let mut input = request.admit();
             input.lease.subject.ip = Some(named(246));
