@@ -24,7 +24,7 @@ pub struct Problem {
     status: u16,
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    detail: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts_remaining: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ impl Problem {
     }
 
     pub(super) fn detail(self, detail: impl ToString) -> Problem {
-        Problem { detail: Some(detail.to_string()), ..self }
+        Problem { detail: Some(detail.to_string().into()), ..self }
     }
 
     pub(super) fn attempts_remaining(self, attempts: u32) -> Problem {
