@@ -1,5 +1,6 @@
 //! The status tells the truth: queues, the reports of running processes, keys, limits, and everything that is wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,7 +21,7 @@ use tokio::time::sleep;
 
 use crate::contract::broker::World as _;
 use crate::contract::broker::rabbit::{RabbitWorld, in_world, url};
-use crate::harness::{ALICE, Embedded, Options, request, with};
+use crate::harness::{ALICE, Embedded, Options, request, with, within};
 use crate::http::{TestServer, service};
 use crate::inspect::{otpost, rows};
 use crate::logs::Running;
@@ -191,6 +192,23 @@ async fn a_key_that_differs_anywhere_is_an_error_that_names_the_places() {
         "the recipient key differs (OTP_RECIPIENT_KEY): 1 worker, Redis, this process has 0101010101010101; \
          1 http has 0202020202020202"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_is_a_warning() {
+    let gateway = Embedded::start();
+    gateway.publish(b"no JSON");
+    within(async {
+        while gateway.world.dead_letters().is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let queues = gateway.world.broker.request_queues();
+    let server = TestServer::with(|api| api.inspector.queues = Some(Arc::new(queues)));
+    let row = status(&server).await;
+    assert_eq!(detail(&row, "dead_letters"), "1 dead letter waits: otpost dead-letters list");
+    assert_eq!((&row["dead_letters"], &row["queues"][0]["consumers"]), (&json!(1), &json!(1)));
 }
 
 async fn reported(gateway: &Embedded) -> WorkerState {
