@@ -87,8 +87,6 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let mut background = JoinSet::new();
     background.spawn(telemetry::log_repeats());
     let watch = process.store_watch(&mut background).await;
-    let key_watch = process.wiring.key_watch();
-    background.spawn(async move { key_watch.run().await });
     let readiness_watch = watch.clone().filter(|_| role == Role::Http);
     let scaler = (role != Role::Worker).then(|| process.wiring.scaler(&process.settings));
     let ops_router = http::ops_router(process.wiring.readiness(sms_gateway, readiness_watch), scaler);
@@ -102,6 +100,9 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         None => None,
     };
     events::started(role_name(role), env!("CARGO_PKG_VERSION"));
+    // After that line: a fault of the store is then logged once, in the order that operators know.
+    let key_watch = process.wiring.key_watch();
+    background.spawn(async move { key_watch.run().await });
     let drain = HTTP_DRAIN.min(process.settings.shutdown_grace);
     let http = run_http(http, &process.wiring.checks, drain, &process.stop);
     tokio::select! {

@@ -1,5 +1,6 @@
 //! The status tells the truth: queues, the reports of running processes, keys, limits, and everything that is wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,7 +21,7 @@ use tokio::time::sleep;
 
 use crate::contract::broker::World as _;
 use crate::contract::broker::rabbit::{RabbitWorld, in_world, url};
-use crate::harness::{ALICE, Embedded, Options, request, with};
+use crate::harness::{ALICE, Embedded, Options, request, with, within};
 use crate::http::{TestServer, service};
 use crate::inspect::{otpost, rows};
 use crate::logs::Running;
@@ -193,6 +194,23 @@ async fn a_key_that_differs_anywhere_is_an_error_that_names_the_places() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_is_a_warning() {
+    let gateway = Embedded::start();
+    gateway.publish(b"no JSON");
+    within(async {
+        while gateway.world.dead_letters().is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let queues = gateway.world.broker.request_queues();
+    let server = TestServer::with(|api| api.inspector.queues = Some(Arc::new(queues)));
+    let row = status(&server).await;
+    assert_eq!(detail(&row, "dead_letters"), "1 dead letter waits: otpost dead-letters list");
+    assert_eq!((&row["dead_letters"], &row["queues"][0]["consumers"]), (&json!(1), &json!(1)));
+}
+
 async fn reported(gateway: &Embedded) -> WorkerState {
     let reported = gateway.world.store.reported_workers().await.expect("answers");
     reported.into_iter().next().expect("a report").state
@@ -219,7 +237,7 @@ async fn a_worker_reports_its_breaker_its_limits_its_keys_and_the_time_in_the_qu
     assert_eq!(state.limit_hits, LimitHits::of(&[(LimitWord::Cooldown, 1)]), "a replay is no new refusal");
     assert_eq!((state.breaker, state.breaker_code), (BreakerState::Closed, None));
     assert_eq!((state.senders, state.senders_suspended, state.role), (1, 0, ProcessRole::Worker));
-    assert!(state.uptime >= Duration::from_secs(42) && state.concurrency_limit > 0, "{state:?}");
+    assert!(state.uptime >= Duration::from_secs(40) && state.concurrency_limit > 0, "{state:?}");
     let names: Vec<String> = state.keys.iter().map(KeyCheck::to_string).collect();
     assert_eq!(names[0], "recipient key");
     assert!(names.len() > 1 && names[1].starts_with("code key "), "{names:?}");

@@ -127,6 +127,7 @@ contract!(
     a_caller_of_an_unroutable_request_gets_an_error,
     a_held_delivery_does_not_hold_the_others_back,
     requests_that_wait_and_their_consumers_are_counted,
+    dead_letters_that_wait_are_counted,
 );
 
 async fn a_request_arrives_with_its_properties(world: &dyn World) {
@@ -480,6 +481,21 @@ async fn requests_that_wait_and_their_consumers_are_counted(world: &dyn World) {
     until((5, 0)).await;
     world.delete_request_queue().await;
     until((0, 0)).await;
+}
+
+async fn dead_letters_that_wait_are_counted(world: &dyn World) {
+    let queues = world.request_queues();
+    assert_eq!(queues.dead_letters().await, Ok(0));
+    let headers = DeadHeaders { reason: "poison", ..DeadHeaders::default() };
+    world.publisher().publish(outgoing(Target::Dead(headers), "m-1")).await.expect("confirmed");
+    patiently(async {
+        while queues.dead_letters().await != Ok(1) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    queues.close().await;
+    assert_eq!(queues.dead_letters().await, Ok(1), "it connects again");
 }
 
 fn outgoing<'a>(target: Target<'a>, message_id: &'a str) -> Outgoing<'a> {
