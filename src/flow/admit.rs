@@ -29,6 +29,7 @@ const UNFINISHED_LEASES_SUSPECT: u32 = 2;
 /// The longest wait of a new suspect. It doubles with each further crash.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 pub(super) enum AfterAdmission {
     Send(SendState),
     /// No code can be sent: it cannot be made here, or is not that of the first request. Or the request crashed too many

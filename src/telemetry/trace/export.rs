@@ -133,7 +133,7 @@ impl Exporter {
                 () = tokio::time::sleep(GATHER) => None,
             };
             let mut batch = Vec::new();
-            while queued.len() > 0 {
+            while !queued.is_empty() {
                 queued.recv_many(&mut batch, BATCH_MAX).await;
                 self.export(&batch).await;
                 batch.clear();
