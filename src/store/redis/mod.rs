@@ -22,6 +22,7 @@ mod pack;
 mod place_steps;
 #[doc(hidden)]
 pub mod places;
+mod receipts;
 mod records;
 mod repeated_calls;
 mod replies;
@@ -48,13 +49,13 @@ use async_trait::async_trait;
 
 use self::connection::Link;
 use self::fault_log::FaultLog;
-use self::keys::{Key, Keys, request_bytes};
+use self::keys::{Key, Keys};
 use self::library::{Library, Step};
 use self::opening::Opening;
 use self::pack::Packer;
 use self::places::SharedPlaces;
 use self::records::pack_history;
-use self::settings::{CallSettings, country_of, pack_suppression, progress_state};
+use self::settings::{CallSettings, country_of, progress_state};
 use self::shard_state::{Countries, ShardServers};
 use self::step_call::{About, Call};
 use self::warning_log::WarningLog;
@@ -346,33 +347,7 @@ impl Store for RedisStore {
     }
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
-        let suppression = receipt.suppression.filter(NewSuppression::lasts);
-        let mut keys = vec![
-            self.keys.recipient(&receipt.recipient),
-            self.keys.request(receipt.request_id, &receipt.recipient),
-        ];
-        if self.keys.are_sharded() {
-            self.suppress_country_by_receipt(receipt, suppression.as_ref(), &keys).await?;
-        } else {
-            keys.push(self.keys.country(country_of(suppression.as_ref())));
-        }
-        let status = receipt.status;
-        let call = self
-            .call(Step::RecordReceipt, &keys)
-            .about(About::of(receipt.request_id))
-            .arg(self.settings().pack())
-            .arg(
-                Packer::new()
-                    .u8(status.rank())
-                    .u8(status.index())
-                    .flag(status.is_final())
-                    .flag(receipt.published)
-                    .u32(receipt.provider_code.unwrap_or(0))
-                    .done(),
-            )
-            .arg(receipt.stored_message_id())
-            .arg(pack_suppression(suppression.as_ref()));
-        self.run("record_receipt", &call, replies::receipt_answer).await
+        self.write_receipt(receipt).await
     }
 
     async fn overdue_receipts(
@@ -387,12 +362,7 @@ impl Store for RedisStore {
     }
 
     async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
-        let entry = Packer::new().u48(lapsed.completed_at.0).digest(&lapsed.recipient);
-        let call = self
-            .call(Step::EndReceiptWait, &[self.keys.due_of(self.keys.shard_of(&lapsed.recipient))])
-            .arg(self.settings().pack())
-            .arg(entry.bytes(&request_bytes(&lapsed.request_id)).done());
-        self.run("end_receipt_wait", &call, replies::receipt_wait_ended).await
+        self.forget_due(lapsed).await
     }
 
     async fn check_shared_data(&self) -> Result<(), StoreError> {

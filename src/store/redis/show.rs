@@ -1,9 +1,11 @@
 //! One key for people: its kind and every field by its name, for `otpost store show`.
 
+mod shared;
 mod times;
 
 use serde_json::{Value, json};
 
+use self::shared::{key_checks, kill_switch, log_filter};
 use self::times::{minute, score, time, with_times};
 use super::charges::Charge;
 use super::connection::Link;
@@ -11,7 +13,6 @@ use super::keys::{Key, Keys, read_request_id};
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
 use super::values::{Challenge, CodeFacts, Entry, InProgress, Recipient, Record, log};
-use crate::domain::key_check::{KeyCheck, KeyFingerprint};
 use crate::domain::limit::EventLog;
 use crate::domain::time::UnixMillis;
 use crate::domain::worker_state::WorkerState;
@@ -285,19 +286,6 @@ fn text(_name: &[u8], stored: &Stored) -> Option<Fields> {
     Some(vec![("text", json!(std::str::from_utf8(bytes(stored)?).ok()?))])
 }
 
-fn kill_switch(_name: &[u8], stored: &Stored) -> Option<Fields> {
-    let (since, reason) = std::str::from_utf8(bytes(stored)?).ok()?.split_once(' ')?;
-    Some(vec![("since", time(UnixMillis(since.parse().ok()?))), ("reason", json!(reason))])
-}
-
-fn log_filter(_name: &[u8], stored: &Stored) -> Option<Fields> {
-    let mut words = std::str::from_utf8(bytes(stored)?).ok()?.split(' ');
-    let mut at = || Some(time(UnixMillis(words.next()?.parse().ok()?)));
-    let (set_at, until) = (at()?, at()?);
-    let (set_by, filter) = (words.next()?, words.next()?);
-    Some(vec![("set_at", set_at), ("until", until), ("set_by", json!(set_by)), ("filter", json!(filter))])
-}
-
 fn format(_name: &[u8], stored: &Stored) -> Option<Fields> {
     let Stored::Bytes(bytes) = stored else { return None };
     let (number, rest) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
@@ -405,18 +393,6 @@ fn worker_states(_name: &[u8], stored: &Stored) -> Option<Fields> {
         }))
     };
     Some(vec![("workers", fields.iter().map(one).collect::<Option<Value>>()?)])
-}
-
-fn key_checks(_name: &[u8], stored: &Stored) -> Option<Fields> {
-    let Stored::Hash(fields) = stored else { return None };
-    let one = |(name, value): &(Vec<u8>, Vec<u8>)| {
-        let mut words = Unpacker::new(value);
-        let (at, fingerprint) = (words.time()?, KeyFingerprint(words.bytes(8)?.try_into().ok()?));
-        let key = KeyCheck::from_name(name, fingerprint)?;
-        let value = fingerprint.to_string();
-        Some(json!({"use": key.key_use.as_str(), "kid": key.kid, "fingerprint": value, "at": time(at)}))
-    };
-    Some(vec![("keys", fields.iter().map(one).collect::<Option<Value>>()?)])
 }
 
 fn blocks(_name: &[u8], stored: &Stored) -> Option<Fields> {

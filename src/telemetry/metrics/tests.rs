@@ -76,6 +76,11 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
             create(&metrics.http_requests, &HttpLabels { route: route.clone(), status });
         }
     }
+    for r#use in ["code", "recipient"] {
+        let (kid, fingerprint) = ("k1".to_owned(), "0123456789abcdef".to_owned());
+        create(&metrics.key_info, &KeyLabels { r#use, kid, fingerprint });
+        create(&metrics.key_mismatch, &KeyUseLabel { r#use });
+    }
     for queue in words::QUEUES {
         queues::queue_read(queue, 1, 1);
     }
@@ -224,4 +229,25 @@ fn the_process_has_its_own_metrics() {
         assert!((-2.0..86_400.0).contains(&age), "{age}");
         assert!(value("process_cpu_seconds_total") >= 0.0);
     }
+}
+
+/// The literals of the steps in the sources of the store.
+#[test]
+fn every_operation_of_the_store_has_a_series() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/redis");
+    let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
+    let sources: String = files
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .map(|path| std::fs::read_to_string(path).expect("a file of text"))
+        .collect();
+    let calls = sources.split("self.run(").chain(sources.split("self.run_unwatched(")).skip(1);
+    let named: BTreeSet<&str> = calls
+        .filter_map(|call| call.trim_start().strip_prefix('"')?.split_once('"'))
+        .map(|(operation, _)| operation)
+        .collect();
+    let listed = BTreeSet::from(words::OPERATIONS);
+    assert!(named.len() > 20, "{named:?}");
+    assert_eq!(named.difference(&listed).copied().collect::<Vec<_>>(), [""; 0]);
+    let is_used = |operation: &&str| sources.contains(&format!("\"{operation}\""));
+    assert_eq!(listed.into_iter().filter(|operation| !is_used(operation)).collect::<Vec<_>>(), [""; 0]);
 }

@@ -63,10 +63,11 @@ pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
 pub const PROVIDERS: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 33] = [
+pub const OPERATIONS: [&str; 36] = [
     "admit",
     "begin_provider_check",
     "charge",
+    "check_keys",
     "check_server",
     "check_shared_data",
     "check_writable",
@@ -82,9 +83,11 @@ pub const OPERATIONS: [&str; 33] = [
     "kill_switch",
     "lease_places",
     "link_verification",
+    "log_filter",
     "overdue_receipts",
     "recent_requests",
     "record_receipt",
+    "recorded_keys",
     "refund_place",
     "reopen_challenge",
     "report_worker",
