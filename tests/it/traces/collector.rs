@@ -179,7 +179,7 @@ fn read_span(bytes: &[u8]) -> Span {
             (6, Value::Number(kind)) => span.kind = kind,
             (7, Value::Number(time)) => span.times.0 = time,
             (8, Value::Number(time)) => span.times.1 = time,
-            (9, Value::Bytes(attribute)) => drop(span.attributes.extend([read_attribute(attribute)])),
+            (9, Value::Bytes(attribute)) => span.attributes.extend([read_attribute(attribute)]),
             (13, Value::Bytes(link)) => {
                 let id = |field| hex::encode(messages(link, field)[0]);
                 span.links.push((id(1), id(2)));
