@@ -259,7 +259,7 @@ fn add(packed: &mut Vec<u8>, tag: u8, value: &[u8]) {
 mod tests {
     use super::*;
     use crate::domain::key_check::{KeyFingerprint, KeyUse};
-    use crate::domain::limit_hits::LimitWord;
+    use crate::domain::reached_limit::ReachedLimit;
 
     fn state() -> WorkerState {
         WorkerState {
@@ -280,7 +280,7 @@ mod tests {
             concurrency_limit: 16,
             concurrency_in_use: 5,
             oldest_taken: Some(Duration::from_millis(1_500)),
-            limit_hits: LimitHits::of(&[(LimitWord::Cooldown, 7), (LimitWord::All, 2)]),
+            limit_hits: LimitHits::of(&[(ReachedLimit::Cooldown, 7), (ReachedLimit::All, 2)]),
             keys: vec![check("k2"), check("")],
             uptime: Duration::from_secs(90),
         }
@@ -327,7 +327,7 @@ mod tests {
         let largest = WorkerState {
             version: longest.clone(),
             closed_by: Some(longest),
-            limit_hits: LimitHits::of(&LimitWord::ALL.map(|limit| (limit, u32::MAX))),
+            limit_hits: LimitHits::of(&ReachedLimit::ALL.map(|limit| (limit, u32::MAX))),
             keys: vec![check("sixteen-letters-"); 3 * KEYS_MAX],
             ..state()
         };

@@ -6,7 +6,6 @@ use super::outage_backoff::OutageBackoff;
 use crate::broker::{Outgoing, Target};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::channel::Channel;
-use crate::domain::limit_hits::LimitWord;
 use crate::domain::outcome::{ErrorCode, Outcome, Status};
 use crate::domain::phone::Region;
 use crate::domain::request_id::RequestId;
@@ -133,7 +132,7 @@ impl ChannelGateway {
             self.replies.send(queue, &message);
         }
         if !replayed {
-            self.activity.limits.add(outcome.error.as_ref().and_then(LimitWord::of_error));
+            self.activity.limits.add(outcome.error.as_ref().and_then(|error| error.limit));
         }
         let elapsed = handler.started_at.elapsed();
         let (request_id, replayed) = (request_id.as_str(), *replayed);

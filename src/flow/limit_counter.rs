@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
-use crate::domain::limit_hits::{LimitHits, LimitHitsOfHour, LimitWord};
+use crate::domain::limit_hits::{LimitHits, LimitHitsOfHour};
+use crate::domain::reached_limit::ReachedLimit;
 
 pub struct LimitCounter {
     started: Instant,
@@ -19,7 +20,7 @@ impl Default for LimitCounter {
 
 impl LimitCounter {
     /// `None` if no limit refused the request.
-    pub fn add(&self, limit: Option<LimitWord>) {
+    pub fn add(&self, limit: Option<ReachedLimit>) {
         if let Some(limit) = limit {
             self.lock().add(self.minute(), limit);
         }

@@ -21,7 +21,6 @@ use crate::domain::channel::Channel;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::limit::{Limit, Quota};
-use crate::domain::limit_hits::LimitWord;
 use crate::domain::outcome::{ErrorCode, OutcomeError, Status};
 use crate::domain::purpose::Purpose;
 use crate::domain::reached_limit::ReachedLimit;
@@ -136,18 +135,22 @@ impl Api {
         }
         let channel = request.to.channel();
         if !usage.limited_for.is_zero() {
-            usage.limited_by.into_iter().for_each(|limit| events::limit_refused(channel, limit));
-            return Err(self.too_many(ErrorCode::RateLimited, usage.limited_for));
+            return Err(self.too_many(channel, usage.limited_by, usage.limited_for));
         }
         if !usage.cooldown_left.is_zero() {
-            events::limit_refused(channel, ReachedLimit::Cooldown);
-            return Err(self.too_many(ErrorCode::Cooldown, usage.cooldown_left));
+            return Err(self.too_many(channel, Some(ReachedLimit::Cooldown), usage.cooldown_left));
         }
         Ok(PreCheck::Publish)
     }
 
-    fn too_many(&self, code: ErrorCode, wait: Duration) -> Problem {
-        self.limit_counter.add(LimitWord::of_code(code));
+    /// Without a limit, too many requests wait in the queue.
+    fn too_many(&self, channel: Channel, limit: Option<ReachedLimit>, wait: Duration) -> Problem {
+        self.limit_counter.add(limit);
+        limit.into_iter().for_each(|limit| events::limit_refused(channel, limit));
+        let code = match limit {
+            Some(ReachedLimit::Cooldown) => ErrorCode::Cooldown,
+            _ => ErrorCode::RateLimited,
+        };
         Problem::new(http_status(code), code.as_str()).detail(code.message()).retry_after(wait)
     }
 
@@ -172,7 +175,8 @@ impl Api {
         let by_ip = subject.ip.map(|ip| (ip, self.limits[Limit::Ip]));
         let by_network = subject.network.map(|network| (network, self.limits[Limit::Network]));
         let counted: Vec<_> = [Some(by_user), by_ip, by_network].into_iter().flatten().collect();
-        let count = self.pending.add(&counted).map_err(|wait| self.too_many(ErrorCode::RateLimited, wait))?;
+        let count =
+            self.pending.add(&counted).map_err(|wait| self.too_many(request.to.channel(), None, wait))?;
         let remove = |counted: &[(Digest16, Quota)]| self.pending.remove(count, counted);
         if let Some(binding) = request.key {
             self.bind_key(binding).await.inspect_err(|_| remove(&counted))?;

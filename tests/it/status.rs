@@ -11,7 +11,8 @@ use otpost::broker::Properties;
 use otpost::domain::circuit_breaker::{BreakerState, Cause};
 use otpost::domain::key_check::{KeyCheck, KeyFingerprint, KeyUse};
 use otpost::domain::limit::Limits;
-use otpost::domain::limit_hits::{LimitHits, LimitWord};
+use otpost::domain::limit_hits::LimitHits;
+use otpost::domain::reached_limit::ReachedLimit;
 use otpost::domain::send_failure::Scope;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::worker_state::{ProcessRole, WorkerState};
@@ -91,13 +92,13 @@ async fn the_status_shows_each_report_and_adds_up_the_limits() {
         concurrency_limit: 16,
         concurrency_in_use: 5,
         oldest_taken: Some(Duration::from_millis(74_300)),
-        limit_hits: LimitHits::of(&[(LimitWord::Cooldown, 2), (LimitWord::All, 1)]),
+        limit_hits: LimitHits::of(&[(ReachedLimit::Cooldown, 2), (ReachedLimit::All, 1)]),
         uptime: Duration::from_secs(90),
         ..WorkerState::default()
     };
     let http = WorkerState {
         role: ProcessRole::Http,
-        limit_hits: LimitHits::of(&[(LimitWord::Cooldown, 3)]),
+        limit_hits: LimitHits::of(&[(ReachedLimit::Cooldown, 3)]),
         ..WorkerState::default()
     };
     report(&*server.store, 1, &worker).await;
@@ -234,7 +235,7 @@ async fn a_worker_reports_its_breaker_its_limits_its_keys_and_the_time_in_the_qu
     let state = reported(&gateway).await;
     let waited = state.oldest_taken.expect("one was taken up");
     assert!((Duration::from_secs(40)..Duration::from_secs(42)).contains(&waited), "{waited:?}");
-    assert_eq!(state.limit_hits, LimitHits::of(&[(LimitWord::Cooldown, 1)]), "a replay is no new refusal");
+    assert_eq!(state.limit_hits, LimitHits::of(&[(ReachedLimit::Cooldown, 1)]), "a replay is no new refusal");
     assert_eq!((state.breaker, state.breaker_code), (BreakerState::Closed, None));
     assert_eq!((state.senders, state.senders_suspended, state.role), (1, 0, ProcessRole::Worker));
     assert!(state.uptime >= Duration::from_secs(40) && state.concurrency_limit > 0, "{state:?}");

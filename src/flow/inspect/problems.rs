@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::processes::{KeyRow, ProcessRow};
 use crate::broker::Names;
 use crate::domain::channel::Channel;
-use crate::domain::limit_hits::{LimitHits, LimitWord};
+use crate::domain::limit_hits::LimitHits;
+use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::scaling::{QueueDepth, QueueDepths};
 
 /// A request that waited longer is worth a warning.
@@ -165,7 +166,7 @@ impl Facts<'_> {
                 format!("{count} of the last minute came from a process that reports no more"),
             );
         }
-        let all = self.limits_hit.iter().find(|(limit, _)| *limit == LimitWord::All);
+        let all = self.limits_hit.iter().find(|(limit, _)| *limit == ReachedLimit::All);
         if let Some((_, count)) = all.filter(|(_, count)| *count > 0) {
             let count = counted(count, "request");
             warn(

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use otpost::domain::limit_hits::{LimitHits, LimitWord};
+use otpost::domain::limit_hits::LimitHits;
 use otpost::domain::purpose::Purpose;
+use otpost::domain::reached_limit::ReachedLimit;
 use otpost::domain::request::SendRequest;
 use otpost::domain::time_zone::Zone;
 use serde_json::{Value, json};
@@ -83,7 +84,7 @@ async fn a_refused_request_counts_for_the_status() {
     server.send_code("r1", CODE).await;
     server.request_code().await.expect_problem(429, "cooldown");
     let hits = counter.expect("it is there").last_hour();
-    assert_eq!(hits, LimitHits::of(&[(LimitWord::Cooldown, 1)]));
+    assert_eq!(hits, LimitHits::of(&[(ReachedLimit::Cooldown, 1)]));
 }
 
 #[tokio::test]

@@ -453,12 +453,7 @@ async fn dropped_dead_letters_are_gone_and_a_choice_must_be_made() {
         }
         let unread = DeadHeaders { reason: "unattributable", ..DeadHeaders::default() };
         dead_letter(world, "dead:3", b"{}", unread, ago(1)).await;
-        for wrong in [
-            &["drop"] as &[&str],
-            &["drop", "0", "--all"],
-            &["drop", "0", "--reason", "panic"],
-            &["drop", "0", "--yes"],
-        ] {
+        for wrong in [&["drop"] as &[&str], &["drop", "0", "--all"], &["drop", "0", "--reason", "panic"]] {
             run(world, wrong).expect(2);
         }
         let id = id_of(&run(world, &["list", "--json"]).expect(0), "r1");
