@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::Output;
 use std::time::Duration;
 
 use otpost::broker::Properties;
@@ -36,6 +37,14 @@ pub async fn until_ready(ops: &str) {
 
 /// The `detail` of Redis in `otpost status`.
 fn status(world: &RabbitWorld, redis: &Redis, exit: i32) -> Value {
+    rows(&run_status(world, redis), exit)[0]["health"]["redis"]["detail"].clone()
+}
+
+fn is_paused(world: &RabbitWorld, redis: &Redis) -> bool {
+    String::from_utf8_lossy(&run_status(world, redis).stdout).contains("sending_paused")
+}
+
+fn run_status(world: &RabbitWorld, redis: &Redis) -> Output {
     let (dead, amqp, url) = (world.names.dead(), url(), redis_url());
     let settings = [
         ("ENVIRONMENT", "development"),
@@ -44,7 +53,7 @@ fn status(world: &RabbitWorld, redis: &Redis, exit: i32) -> Value {
         ("REDIS_URL", &url),
         ("REDIS_PREFIX", &redis.prefix),
     ];
-    rows(&otpost(&settings, &["status", "--json"]), exit)[0]["health"]["redis"]["detail"].clone()
+    otpost(&settings, &["status", "--json"])
 }
 
 pub async fn send(world: &RabbitWorld, id: &str, to: usize) {
@@ -55,8 +64,8 @@ pub async fn send(world: &RabbitWorld, id: &str, to: usize) {
 pub async fn expect_sent(results: &mut Box<dyn Reader>, id: &str) {
     loop {
         let result: Value = serde_json::from_slice(&results.next().await.body).expect("JSON");
-        // Delivery events of earlier requests may come between.
-        if result["status"] != "delivered" {
+        // Delivery events of earlier requests may come between, and results of those that were delivered again.
+        if result["status"] != "delivered" && result["replayed"] != true {
             assert_eq!((&result["request_id"], &result["status"]), (&json!(id), &json!("sent")), "{result}");
             return;
         }
@@ -109,6 +118,13 @@ async fn a_damaged_key_that_all_requests_share_stops_sending_until_it_is_deleted
             worker.says("request completed").await;
             until_ready(&ops).await;
         }
+        // Until the worker's next report the status says that it is paused.
+        let settled = async {
+            while is_paused(world, &redis) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        patiently(settled).await;
         assert_eq!(status(world, &redis, 0), Value::Null);
     })
     .await;

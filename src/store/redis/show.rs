@@ -1,11 +1,13 @@
 //! One key for people: its kind and every field by its name, for `otpost store show`.
 
 mod shared;
+mod stored;
 mod times;
 
 use serde_json::{Value, json};
 
 use self::shared::{key_checks, kill_switch, log_filter};
+use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
 use super::charges::Charge;
 use super::connection::Link;
@@ -20,16 +22,6 @@ use crate::store::{KeyName, ShownKey, StoreError};
 
 /// Of a list or a sorted set, the last entries are shown.
 const ENTRIES_MAX: isize = 1_000;
-
-type Fields = Vec<(&'static str, Value)>;
-
-enum Stored {
-    Bytes(Vec<u8>),
-    List(Vec<Vec<u8>>),
-    Scores(Vec<(Vec<u8>, f64)>),
-    Hash(Vec<(Vec<u8>, Vec<u8>)>),
-    OtherType,
-}
 
 pub(super) async fn show(link: &Link, keys: &Keys, name: &KeyName) -> Result<Vec<ShownKey>, StoreError> {
     let mut shown = Vec::new();
@@ -117,13 +109,6 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         _ => return None,
     };
     Some((kind, read, rest))
-}
-
-fn bytes(stored: &Stored) -> Option<&[u8]> {
-    match stored {
-        Stored::Bytes(bytes) => Some(bytes),
-        _ => None,
-    }
 }
 
 /// A time that may be none (0) or without end.

@@ -10,6 +10,19 @@ use crate::domain::reached_limit::ReachedLimit;
 /// The type and the label names of a metric.
 type Listed = BTreeMap<String, (String, BTreeSet<String>)>;
 
+fn add_http(metrics: &Metrics, routes: usize) {
+    for n in 0..routes {
+        let route = format!("/{n}");
+        observe(
+            &metrics.http_request_duration.get_or_create(&RouteLabel { route: route.clone() }),
+            Duration::ZERO,
+        );
+        for status in [200, 401, 422, 429, 503] {
+            create(&metrics.http_requests, &HttpLabels { route: route.clone(), status });
+        }
+    }
+}
+
 /// A process that has met everything, with these providers and HTTP routes.
 fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
     let metrics = Metrics::new();
@@ -66,16 +79,7 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
         }
         create(&metrics.broker_blocked, &BlockedLabel { role });
     }
-    for n in 0..routes {
-        let route = format!("/{n}");
-        observe(
-            &metrics.http_request_duration.get_or_create(&RouteLabel { route: route.clone() }),
-            Duration::ZERO,
-        );
-        for status in [200, 401, 422, 429, 503] {
-            create(&metrics.http_requests, &HttpLabels { route: route.clone(), status });
-        }
-    }
+    add_http(&metrics, routes);
     for r#use in ["code", "recipient"] {
         let (kid, fingerprint) = ("k1".to_owned(), "0123456789abcdef".to_owned());
         create(&metrics.key_info, &KeyLabels { r#use, kid, fingerprint });

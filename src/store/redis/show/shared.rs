@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::stored::{Fields, Stored, bytes};
 use super::times::time;
-use super::{Fields, Stored, bytes};
 use crate::domain::key_check::{KeyCheck, KeyFingerprint};
 use crate::domain::time::UnixMillis;
 use crate::store::redis::pack::Unpacker;
