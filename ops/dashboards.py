@@ -49,7 +49,7 @@ OVERVIEW = [
         ("Requests ended", STACK, "reqps", 12, "By status. A repeat that sent nothing is not counted.", [rate("otpost_requests_total", "status", 'replayed="false"')]),
         ("Not sent, by reason", STACK, "reqps", 12, "Requests that ended as rejected, failed or unknown.",
          [rate("otpost_requests_total", "reason", 'status!="sent",replayed="false"')]),
-        ("Queue", LINES, "short", 12, "Messages ready in RabbitMQ, as the workers see them every 15 s.",
+        ("Queue", LINES, "short", 12, "Messages ready in RabbitMQ, as the workers see them every 10 s.",
          [("max by (queue) (otpost_queue_messages{})", "{{queue}}")]),
         ("Time in the queue", LINES, "s", 12, "From the request's time to its first delivery.", quantiles("otpost_request_queue_time_seconds")),
         ("Time in a worker", LINES, "s", 12, "From the delivery to the confirmed result.", quantiles("otpost_request_duration_seconds")),

@@ -37,6 +37,15 @@ def steps(thresholds):
     return {"mode": "absolute", "steps": colours}
 
 
+def colours():
+    """Words that mean the same in every panel have the same colour."""
+    words = {"sent": "green", "delivered": "green", "verified": "green", "failed": "red", "undelivered": "red", "rejected": "orange", "unknown": "purple"}
+    return [
+        {"matcher": {"id": "byName", "options": word}, "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}]}
+        for word, colour in words.items()
+    ]
+
+
 def panel(number, kind, title, unit, description, queries, thresholds):
     defaults = {"unit": unit, "min": 0, "thresholds": steps(thresholds)}
     made = {"id": number, "title": title, "description": description, "datasource": SOURCE}
@@ -58,7 +67,7 @@ def panel(number, kind, title, unit, description, queries, thresholds):
     elif kind == TABLE:
         hidden = {"id": "organize", "options": {"excludeByName": {"Time": True}, "renameByName": {"Value": "processes"}}}
         made |= {"type": "table", "options": {"showHeader": True}, "transformations": [hidden]}
-    made["fieldConfig"] = {"defaults": defaults, "overrides": []}
+    made["fieldConfig"] = {"defaults": defaults, "overrides": colours() if kind == STACK else []}
     made["targets"] = [target(at, kind, *query) for at, query in enumerate(queries)]
     return made
 
