@@ -37,6 +37,8 @@ fn is_recent(at: Instant, now: Instant) -> bool {
 #[derive(Debug)]
 pub(super) struct QueueCollector;
 
+type Count = fn(Reading) -> u32;
+
 impl Collector for QueueCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (readings, now) = (*READINGS.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
@@ -49,7 +51,7 @@ impl Collector for QueueCollector {
         if recent().next().is_none() {
             return Ok(());
         }
-        let gauges: [(&str, &str, fn(Reading) -> u32); 2] = [
+        let gauges: [(&str, &str, Count); 2] = [
             ("queue_messages", "Messages ready in a queue.", |reading| reading.messages),
             ("queue_consumers", "Consumers of a queue.", |reading| reading.consumers),
         ];
