@@ -1,6 +1,6 @@
 //! The log filter of the process: the configured one, which an operator can replace for a while.
 //!
-//! Both only reduce what [`may_be_logged`] allows. A replacement never hides the audit log.
+//! Both only reduce what `may_be_logged` allows. A replacement never hides the audit log.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
