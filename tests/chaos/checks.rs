@@ -120,7 +120,9 @@ impl Checks {
             let nth = self.next.load(Ordering::Relaxed);
             let post = posts.get(nth)?;
             self.next.store(nth + 1, Ordering::Relaxed);
-            if post.accepted && is_wanted(&post.to) {
+            // A code that was sent twice, as a failover allows, has been checked.
+            let is_same = |earlier: &Post| (&earlier.to, &earlier.code) == (&post.to, &post.code);
+            if post.accepted && is_wanted(&post.to) && !posts[..nth].iter().any(is_same) {
                 return Some(post.clone());
             }
         }
