@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Role, Settings};
 use crate::domain::channel::Channel;
 use crate::domain::key_check::KeyCheck;
+use crate::domain::limit::Limit;
 use crate::domain::worker_state::ProcessRole;
 use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
@@ -93,6 +94,7 @@ impl Wiring {
         let sender_rate = settings.sender_rate.filter(|_| channel == Channel::Sms);
         let concurrency = usize::from(settings.concurrency);
         events::provider_configured(provider.name());
+        events::hourly_cap_configured(channel, settings.limits.on(channel)[Limit::All].count);
         let gateway = ChannelGateway {
             channel,
             store: self.store.clone(),

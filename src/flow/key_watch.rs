@@ -16,6 +16,8 @@ use crate::telemetry::events;
 const EVERY: Duration = Duration::from_secs(60);
 /// After a comparison without an answer.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A short outage of the store is logged where it is noticed first.
+const FAILURES_LOGGED_AT: u32 = 3;
 /// A later answer counts as none.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -36,17 +38,26 @@ pub fn key_checks(
 impl KeyWatch {
     pub fn new(store: Arc<dyn Store>, keys: Vec<KeyCheck>) -> KeyWatch {
         keys.iter().for_each(events::key_in_use);
-        KeyUse::ALL.into_iter().for_each(|key_use| events::key_mismatch(key_use, false));
         KeyWatch { store, keys }
     }
 
     /// Never returns.
     pub async fn run(&self) {
         let mut differing = BTreeSet::new();
+        let mut failures = 0;
         loop {
             let wait = match self.compare(&mut differing).await {
-                Ok(()) => EVERY,
-                Err(_) => RETRY_AFTER,
+                Ok(()) => {
+                    failures = 0;
+                    EVERY
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == FAILURES_LOGGED_AT {
+                        events::keys_not_compared(&error);
+                    }
+                    RETRY_AFTER
+                }
             };
             tokio::time::sleep(wait).await;
         }

@@ -322,6 +322,7 @@ impl SendGate {
     /// `was_counted`: the heartbeat counted this worker as active.
     pub(super) fn store_answered(&self, shared: SharedState, was_counted: bool) {
         self.share_rate(shared.active_workers, was_counted);
+        events::kill_switch_read(self.channel, shared.kill_switch_on);
         self.update(|state, _| {
             state.kill_switch_on = shared.kill_switch_on;
             state.damaged_key = None;
@@ -413,7 +414,7 @@ impl SendGate {
             self.changed.notify_waiters();
         }
         if replace(&self.breaker, breaker) {
-            events::circuit_breaker_changed(self.channel, breaker != BreakerState::Closed);
+            events::circuit_breaker_changed(self.channel, breaker);
             (state.breaker_epoch, state.half_open_in_flight) = (state.breaker_epoch + 1, false);
             self.changed.notify_waiters();
         }

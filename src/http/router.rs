@@ -25,6 +25,8 @@ use crate::telemetry::trace::RequestSpan;
 use crate::telemetry::trace::spans;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
+/// The route of every path that is none of ours.
+const OTHER_PATHS: &str = "(none)";
 
 /// The routes for users, back ends, operators, and the providers that call back.
 pub fn router(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
@@ -40,6 +42,7 @@ pub fn router_with_page(api: Arc<Api>, webhooks: Option<Webhooks>, page: Page) -
 }
 
 fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
+    openapi::paths().iter().map(String::as_str).chain([OTHER_PATHS]).for_each(events::http_route_served);
     let routes = Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
@@ -80,13 +83,18 @@ async fn observe(State(trusted_proxies): State<Arc<[IpNet]>>, request: Request, 
     let route = request.extensions().get::<MatchedPath>().cloned();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let span = span_of(&request, route.as_ref().map(MatchedPath::as_str));
-    let response = span.scope(next.run(request)).await;
+    let answered = async {
+        let response = next.run(request).await;
+        let route = route.as_ref().map_or(OTHER_PATHS, MatchedPath::as_str);
+        if let Some(refused) = response.extensions().get::<RefusedToken>() {
+            refused.log(route, peer, &trusted_proxies);
+        }
+        events::http_answered(method.as_str(), route, response.status().as_u16(), started.elapsed());
+        response
+    };
+    // The lines are those of the request's trace.
+    let response = span.scope(answered).await;
     span.http_answered(response.status().as_u16());
-    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
-    if let Some(refused) = response.extensions().get::<RefusedToken>() {
-        refused.log(route, peer, &trusted_proxies);
-    }
-    events::http_answered(method.as_str(), route, response.status().as_u16(), started.elapsed());
     response
 }
 

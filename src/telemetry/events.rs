@@ -26,10 +26,11 @@ pub use self::certificates::{
     broker_replaced, certificates_refused, certificates_reloaded, client_certificate_expired, store_replaced,
 };
 pub use self::counted::{
-    GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, limit_refused,
-    prefetch_set, provider_configured, queue_read, request_taken_up, store_operation_ended,
+    GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, hourly_cap_configured,
+    http_route_served, kill_switch_read, limit_refused, prefetch_set, provider_configured, queue_read,
+    request_taken_up, store_operation_ended,
 };
-pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch};
+pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch, keys_not_compared};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,
@@ -206,7 +207,7 @@ pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
     repeating!(info, "in-doubt send resolved", About::reason(answer); request_id, result = answer,);
 }
 
-/// `closed_by` is `None` when the gate opens. `fault` is the store's; it may pass by itself.
+/// `closed_by` is `None` when the gate opens. `fault` is the store's; it may pass.
 pub fn gate_changed(
     channel: Channel,
     closed_by: Option<&'static str>,
@@ -214,7 +215,7 @@ pub fn gate_changed(
     may_pass: bool,
 ) {
     let channel = channel.as_str();
-    for reason in words::PAUSES {
+    for reason in words::PAUSES.into_iter().filter(|reason| *reason != words::KILL_SWITCH) {
         let labels = ChannelReason { channel, reason };
         METRICS.sending_paused.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
@@ -364,7 +365,8 @@ pub fn code_verifier_refused(fault: &impl Display) {
 
 /// `route` is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
-    METRICS.http_requests.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
+    let labels = HttpLabels { route: route.to_owned(), status: words::http_status(status) };
+    METRICS.http_requests.get_or_create(&labels).inc();
     observe(&METRICS.http_request_duration.get_or_create(&RouteLabel { route: route.to_owned() }), elapsed);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     debug!(method, route, status, elapsed_us, "http request answered");

@@ -33,11 +33,13 @@ pub(super) use self::labels::{
 };
 pub use self::text_format::Format;
 
+/// Far beyond the minute with which an alert compares.
+const QUEUE_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0];
 const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Up to the longest time-out of a provider.
 const PROVIDER_BUCKETS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
 /// Slower answers are outages, which `store_unavailable` counts.
-const STORE_BUCKETS: [f64; 5] = [0.001, 0.0025, 0.01, 0.05, 0.25];
+const STORE_BUCKETS: [f64; 5] = [0.001, 0.0025, 0.01, 0.1, 0.25];
 const HTTP_BUCKETS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 2.5, 10.0];
 
 #[derive(Clone)]
@@ -79,7 +81,7 @@ pub(super) struct Metrics {
     pub(super) sender_suspensions: Family<ProviderLabel, Counter>,
     pub(super) senders_suspended: Family<ChannelLabel, Gauge>,
     pub(super) sending_paused: Family<ChannelReason, Gauge>,
-    pub(super) circuit_breaker_open: Family<ChannelLabel, Gauge>,
+    pub(super) circuit_breaker_open: Family<ChannelReason, Gauge>,
     pub(super) circuit_breaker_probes: Family<ChannelResult, Counter>,
     pub(super) concurrency_limit: Family<ChannelLabel, Gauge>,
     pub(super) concurrency_in_use: Family<ChannelLabel, Gauge>,
@@ -90,6 +92,7 @@ pub(super) struct Metrics {
     pub(super) delivery_report_codes: Family<CodeLabel, Counter>,
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
     pub(super) limit_refusals: Family<ChannelLimit, Counter>,
+    pub(super) sends_per_hour_max: Family<ChannelLabel, Gauge>,
     pub(super) verifications: Family<VerdictLabel, Counter>,
     pub(super) store_operation_duration: Family<OperationLabel, Histogram, Buckets>,
     pub(super) store_operation_errors: Family<OperationLabel, Counter>,
@@ -131,7 +134,7 @@ impl Metrics {
             of_process: Registry::default(),
             requests: Family::default(),
             requests_by_country: Family::default(),
-            request_queue_time: Family::new_with_constructor(Buckets(&REQUEST_BUCKETS)),
+            request_queue_time: Family::new_with_constructor(Buckets(&QUEUE_BUCKETS)),
             request_duration: Family::new_with_constructor(Buckets(&REQUEST_BUCKETS)),
             requests_in_flight: Gauge::default(),
             provider_request_duration: Family::new_with_constructor(Buckets(&PROVIDER_BUCKETS)),
@@ -153,6 +156,7 @@ impl Metrics {
             delivery_report_codes: Family::default(),
             callbacks_refused: Family::default(),
             limit_refusals: Family::default(),
+            sends_per_hour_max: Family::default(),
             verifications: Family::default(),
             store_operation_duration: Family::new_with_constructor(Buckets(&STORE_BUCKETS)),
             store_operation_errors: Family::default(),
@@ -205,8 +209,8 @@ impl Metrics {
             sends_waiting "Sends that had to wait, by what closed the gate";
             sender_suspensions "Senders that began to cool down after a refusal";
             senders_suspended "Senders that are cooling down";
-            sending_paused "1 while this closes the send gate";
-            circuit_breaker_open "1 while the circuit breaker is open or half-open";
+            sending_paused "1 while this closes the send gate, and while the kill switch is on";
+            circuit_breaker_open "1 while the circuit breaker is open or half-open, by what opened it";
             circuit_breaker_probes "Probes while the circuit breaker is open";
             concurrency_limit "Messages that may be in flight to the provider";
             concurrency_in_use "Messages in flight to the provider";
@@ -217,6 +221,7 @@ impl Metrics {
             delivery_report_codes "Delivery receipts with an error, by the provider's number";
             callbacks_refused "Calls to the webhooks refused";
             limit_refusals "Requests refused by a limit";
+            sends_per_hour_max "The cap over all sends of an hour; 0: none";
             verifications "Code checks, by verdict";
             store_operation_duration "Time of an answer of the store, by operation" in Seconds;
             store_operation_errors "Operations of the store that failed";

@@ -1,4 +1,4 @@
-//! Log lines that repeat: the first of a kind is logged at once, and those of each further minute as one line with their number.
+//! Log lines that repeat: the first of a kind in a minute is logged, and the others of that minute as one line with their number.
 //!
 //! At level debug every line is there. The number of kinds is bounded.
 
@@ -78,7 +78,7 @@ struct Repeated {
     seconds: u64,
 }
 
-/// The kinds that were logged within the last minute, or have repeats that are not logged yet.
+/// The kinds that were logged within the last minute, with the repeats that are not logged yet.
 struct Repeats(Vec<Open>);
 
 impl Repeats {
@@ -101,7 +101,8 @@ impl Repeats {
         false
     }
 
-    /// The repeats of windows that are over. A kind without repeats is forgotten, so its next line counts as a first one.
+    /// The repeats of windows that are over. Their kinds are forgotten, so the next line of each is logged whole: it may name
+    /// another cause.
     fn take_over(&mut self, now: Instant, window: Duration) -> Vec<Repeated> {
         let mut repeated = Vec::new();
         self.0.retain_mut(|open| {
@@ -109,12 +110,10 @@ impl Repeats {
             if age < window {
                 return true;
             }
-            if open.count == 0 {
-                return false;
+            if open.count > 0 {
+                repeated.push(Repeated { kind: open.kind, count: open.count, seconds: age.as_secs() });
             }
-            repeated.push(Repeated { kind: open.kind, count: open.count, seconds: age.as_secs() });
-            (open.since, open.count) = (now, 0);
-            true
+            false
         });
         repeated
     }
@@ -173,7 +172,7 @@ mod tests {
     const REFUSED: Kind = Kind::warn("provider refused a message", About::provider("twilio"));
 
     #[test]
-    fn repeats_of_a_minute_make_one_line_with_their_number() {
+    fn each_minute_has_a_whole_line_and_one_with_the_number_of_its_repeats() {
         let (start, mut repeats) = (Instant::now(), Repeats(Vec::new()));
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(repeats.is_first(REFUSED, at(0)));
@@ -182,10 +181,10 @@ mod tests {
         }
         assert_eq!(repeats.take_over(at(59), WINDOW), []);
         assert_eq!(repeats.take_over(at(60), WINDOW), [Repeated { kind: REFUSED, count: 20, seconds: 60 }]);
-        assert!(!repeats.is_first(REFUSED, at(61)), "the window after a line is not over");
-        assert_eq!(repeats.take_over(at(120), WINDOW), [Repeated { kind: REFUSED, count: 1, seconds: 60 }]);
-        assert_eq!(repeats.take_over(at(180), WINDOW), []);
-        assert!(repeats.is_first(REFUSED, at(181)), "a quiet minute ends it");
+        assert!(repeats.is_first(REFUSED, at(61)), "whole, as its cause may be another one");
+        assert!(!repeats.is_first(REFUSED, at(62)));
+        assert_eq!(repeats.take_over(at(121), WINDOW), [Repeated { kind: REFUSED, count: 1, seconds: 60 }]);
+        assert!(repeats.0.is_empty());
     }
 
     #[test]

@@ -39,8 +39,9 @@ pub(super) struct Facts<'a> {
     pub(super) queues: Option<QueueDepths>,
     pub(super) dead_letters: Option<u32>,
     pub(super) kill_switch_on: bool,
-    pub(super) processes: &'a [ProcessRow],
-    pub(super) keys: &'a [KeyRow],
+    /// `None` if the store gave no answer, as in the next one.
+    pub(super) processes: Option<&'a [ProcessRow]>,
+    pub(super) keys: Option<&'a [KeyRow]>,
     pub(super) limits_hit: &'a LimitHits,
 }
 
@@ -95,7 +96,8 @@ impl Facts<'_> {
     }
 
     fn consumers(&self, problems: &mut Vec<Problem>) {
-        let Some(queues) = self.queues else { return };
+        // Only their reports tell whether the workers are paused.
+        let (Some(queues), Some(_)) = (self.queues, self.processes) else { return };
         for channel in Channel::ALL.into_iter().filter(|channel| self.enabled[*channel as usize]) {
             let QueueDepth { ready, consumers } = queues[channel as usize];
             // While the gate is closed a worker consumes nothing, which is a problem of its own.
@@ -115,13 +117,13 @@ impl Facts<'_> {
 
     fn key_mismatches(&self, problems: &mut Vec<Problem>) {
         let mut named = Vec::new();
-        for key in self.keys.iter().filter(|key| key.differs) {
+        let keys = self.keys.unwrap_or_default();
+        for key in keys.iter().filter(|key| key.differs) {
             let name = key_name(key);
             if named.contains(&name) {
                 continue;
             }
-            let places: Vec<String> = self
-                .keys
+            let places: Vec<String> = keys
                 .iter()
                 .filter(|other| key_name(other) == name)
                 .map(|other| format!("{} has {}", places(other), other.fingerprint))
@@ -158,7 +160,8 @@ impl Facts<'_> {
                 warn("queue_time", detail);
             }
         }
-        let silent = self.processes.iter().filter(|process| process.is_silent()).count();
+        let processes = self.processes.unwrap_or_default();
+        let silent = processes.iter().filter(|process| process.is_silent()).count();
         if silent > 0 {
             let count = counted(u32::try_from(silent).unwrap_or(u32::MAX), "report");
             warn(
@@ -177,10 +180,8 @@ impl Facts<'_> {
     }
 
     fn running(&self) -> impl Iterator<Item = &super::processes::WorkerRow> {
-        self.processes
-            .iter()
-            .filter(|process| !process.is_silent())
-            .filter_map(|process| process.worker.as_ref())
+        let processes = self.processes.unwrap_or_default();
+        processes.iter().filter(|process| !process.is_silent()).filter_map(|process| process.worker.as_ref())
     }
 }
 

@@ -58,12 +58,20 @@ impl Inspector {
             queues,
             dead_letters,
             kill_switch_on: row.kill_switch.as_ref().is_some_and(|switch| switch.on),
-            processes: &processes,
-            keys: keys.as_deref().unwrap_or_default(),
+            processes: reported.is_some().then_some(&processes),
+            keys: keys.as_deref(),
             limits_hit: &limits_hit,
         };
         let mut problems = health_problems(&row);
         problems.extend(facts.problems());
+        let of_store =
+            [("the reports of processes", reported.is_some()), ("key check values", recorded_keys.is_some())];
+        problems.extend(unread(&row.health.redis, "Redis", &of_store));
+        if self.queues.is_some() {
+            let of_broker =
+                [("requests waiting", queues.is_some()), ("dead letters", dead_letters.is_some())];
+            problems.extend(unread(&row.health.rabbitmq, "RabbitMQ", &of_broker));
+        }
         problems.sort_by_key(|problem| problem.severity);
         let queue_row = |channel: Channel| {
             let depth = queues?[channel as usize];
@@ -82,6 +90,14 @@ impl Inspector {
             ..row
         }
     }
+}
+
+/// What a server that answers did not tell: no problem can be seen there.
+fn unread(health: &Health, server: &str, what: &[(&str, bool)]) -> Option<Problem> {
+    let missing: Vec<&str> = what.iter().filter(|(_, is_read)| !is_read).map(|(what, _)| *what).collect();
+    let answers = !matches!(health.state, HealthState::Down | HealthState::Refused);
+    let detail = || format!("{server} answers, but not to these questions: {}", missing.join(", "));
+    (answers && !missing.is_empty()).then(|| Problem::error("unread", detail()))
 }
 
 /// Servers and providers that do not answer, or refuse access.

@@ -10,6 +10,19 @@ use crate::store::{Damaged, StoreError, StoreFault};
 use crate::telemetry::events;
 use crate::telemetry::trace::spans;
 
+/// Measured when it is dropped: a caller that stops waiting got no answer.
+struct Operation {
+    step: &'static str,
+    began: Instant,
+    has_failed: bool,
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        events::store_operation_ended(self.step, self.began.elapsed(), self.has_failed);
+    }
+}
+
 impl RedisStore {
     pub(super) async fn run<T>(
         &self,
@@ -26,9 +39,9 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let began = Instant::now();
+        let mut operation = Operation { step, began: Instant::now(), has_failed: true };
         let answer = self.run_unmeasured(step, call, read).await;
-        events::store_operation_ended(step, began.elapsed(), answer.is_err());
+        operation.has_failed = answer.is_err();
         answer
     }
 

@@ -1,4 +1,4 @@
-//! Logs the warnings of the store: a line a minute while one lasts, and a line when it is over.
+//! Logs the warnings of the store: a line a minute while one lasts, and a line when it is over. One that comes back at once lasts.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use crate::store::StoreWarning;
 use crate::telemetry::events;
 
 const LINE_EVERY: Duration = Duration::from_secs(60);
+const OVER_AFTER: Duration = Duration::from_secs(15);
 
 #[derive(Default)]
 pub(super) struct WarningLog(Mutex<Vec<Lasting>>);
@@ -17,6 +18,7 @@ struct Lasting {
     reason: &'static str,
     since: Instant,
     written_at: Instant,
+    last_noted: Instant,
 }
 
 impl WarningLog {
@@ -25,26 +27,23 @@ impl WarningLog {
         let now = Instant::now();
         for warning in warnings {
             let reason = warning.as_str();
-            let since = match lasting.iter_mut().find(|lasting| lasting.reason == reason) {
-                None => {
-                    lasting.push(Lasting { reason, since: now, written_at: now });
-                    now
-                }
-                Some(line) if warning.is_repeated() && now - line.written_at >= LINE_EVERY => {
-                    line.written_at = now;
-                    line.since
-                }
-                Some(_) => {
-                    events::store_warning_value(reason, warning.value());
-                    continue;
-                }
+            let Some(line) = lasting.iter_mut().find(|lasting| lasting.reason == reason) else {
+                lasting.push(Lasting { reason, since: now, written_at: now, last_noted: now });
+                events::store_warning(reason, warning, warning.value(), 0);
+                continue;
             };
-            events::store_warning(reason, warning, warning.value(), (now - since).as_secs());
+            line.last_noted = now;
+            if warning.is_repeated() && now - line.written_at >= LINE_EVERY {
+                line.written_at = now;
+                events::store_warning(reason, warning, warning.value(), (now - line.since).as_secs());
+            } else {
+                events::store_warning_value(reason, warning.value());
+            }
         }
         lasting.retain(|line| {
-            let lasts = warnings.iter().any(|warning| warning.as_str() == line.reason);
+            let lasts = now - line.last_noted < OVER_AFTER;
             if !lasts {
-                events::store_warning_over(line.reason, (now - line.since).as_secs());
+                events::store_warning_over(line.reason, (line.last_noted - line.since).as_secs());
             }
             lasts
         });
@@ -70,6 +69,14 @@ mod tests {
             tokio::time::advance(Duration::from_millis(250)).await;
         }
         assert_eq!(lines(&log), [("sentinels_silent", minute(1)), ("cluster_node", began)]);
+        for _ in 0..4 {
+            log.note(&both[1..]);
+            tokio::time::advance(Duration::from_secs(3)).await;
+            log.note(&both);
+        }
+        assert_eq!(lines(&log)[0].0, "sentinels_silent", "one that comes and goes lasts");
+        log.note(&both[1..]);
+        tokio::time::advance(OVER_AFTER).await;
         log.note(&both[1..]);
         assert_eq!(lines(&log), [("cluster_node", began)], "over");
         log.note(&both);

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::domain::channel::Channel;
+use crate::domain::circuit_breaker::BreakerState;
 use crate::domain::reached_limit::ReachedLimit;
-use crate::telemetry::metrics::{ChannelLabel, ChannelLimit, METRICS, OperationLabel, observe, queues};
+use crate::telemetry::metrics::{
+    ChannelLabel, ChannelLimit, ChannelReason, METRICS, OperationLabel, observe, queues, words,
+};
 
 /// `waited` is the time since the request was made, by its caller.
 pub fn request_taken_up(channel: Channel, waited: Duration) {
@@ -36,6 +39,11 @@ pub fn provider_configured(provider: &'static str) {
     METRICS.create_series_of_provider(provider);
 }
 
+/// The cap over all sends; 0: none.
+pub fn hourly_cap_configured(channel: Channel, sends: u32) {
+    METRICS.sends_per_hour_max.get_or_create(&ChannelLabel { channel: channel.as_str() }).set(sends.into());
+}
+
 /// The state of a send gate, once a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateUse {
@@ -57,9 +65,26 @@ pub fn gate_measured(channel: Channel, gate: GateUse) {
 }
 
 /// A half-open breaker counts as open.
-pub fn circuit_breaker_changed(channel: Channel, is_open: bool) {
-    let label = ChannelLabel { channel: channel.as_str() };
-    METRICS.circuit_breaker_open.get_or_create(&label).set(i64::from(is_open));
+pub fn circuit_breaker_changed(channel: Channel, state: BreakerState) {
+    let opened_by = match state {
+        BreakerState::Closed => None,
+        BreakerState::Open(cause) | BreakerState::HalfOpen(cause) => Some(cause.as_str()),
+    };
+    for reason in words::BREAKER_CAUSES {
+        let labels = ChannelReason { channel: channel.as_str(), reason };
+        METRICS.circuit_breaker_open.get_or_create(&labels).set(i64::from(opened_by == Some(reason)));
+    }
+}
+
+/// The kill switch, as a heartbeat brought it: it may be on while something else closes the gate.
+pub fn kill_switch_read(channel: Channel, is_on: bool) {
+    let labels = ChannelReason { channel: channel.as_str(), reason: words::KILL_SWITCH };
+    METRICS.sending_paused.get_or_create(&labels).set(i64::from(is_on));
+}
+
+/// Its alerts find the first failed answer only if the series was there before.
+pub fn http_route_served(route: &str) {
+    METRICS.create_series_of_route(route);
 }
 
 pub fn prefetch_set(channel: Channel, prefetch: u16) {

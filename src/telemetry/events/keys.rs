@@ -1,5 +1,7 @@
 //! Events of key check values. A fingerprint reveals no key.
 
+use std::fmt::Display;
+
 use tracing::{error, info};
 
 use crate::domain::key_check::{KeyCheck, KeyUse};
@@ -17,6 +19,11 @@ pub fn key_in_use(key: &KeyCheck) {
 pub fn key_mismatch(key_use: KeyUse, differs: bool) {
     let labels = KeyUseLabel { r#use: key_use.as_str() };
     METRICS.key_mismatch.get_or_create(&labels).set(i64::from(differs));
+}
+
+/// Whether the keys agree is not known.
+pub fn keys_not_compared(error: &impl Display) {
+    error!(%error, "keys could not be compared with the recorded ones");
 }
 
 pub fn key_differs(key: &KeyCheck) {

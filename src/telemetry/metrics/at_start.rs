@@ -2,8 +2,8 @@
 
 use super::labels::{
     ActionLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult, CodeLabel,
-    OperationLabel, ProviderCode, ProviderLabel, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    VerdictLabel,
+    HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels,
+    RequestLabels, ResultLabel, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
@@ -83,7 +83,9 @@ impl Metrics {
         for limit in ReachedLimit::ALL {
             create(&self.limit_refusals, &ChannelLimit { channel, limit: limit.as_str() });
         }
-        create(&self.circuit_breaker_open, &ChannelLabel { channel });
+        for reason in words::BREAKER_CAUSES {
+            create(&self.circuit_breaker_open, &ChannelReason { channel, reason });
+        }
         create(&self.senders_suspended, &ChannelLabel { channel });
     }
 
@@ -91,8 +93,18 @@ impl Metrics {
     pub(in crate::telemetry) fn create_series_of_provider(&self, provider: &'static str) {
         create(&self.sender_suspensions, &ProviderLabel { provider });
         create(&self.message_segments, &ProviderLabel { provider });
+        for result in words::ANSWERS {
+            create(&self.provider_request_duration, &ProviderResult { provider, result });
+        }
         for code in provider_codes::codes_of(provider) {
             create(&self.provider_refusals, &ProviderCode { provider, code });
+        }
+    }
+
+    /// Of a route that this process serves.
+    pub(in crate::telemetry) fn create_series_of_route(&self, route: &str) {
+        for status in [500, 503].map(words::http_status) {
+            create(&self.http_requests, &HttpLabels { route: route.to_owned(), status });
         }
     }
 }

@@ -39,7 +39,7 @@ label_sets! {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(in crate::telemetry) struct HttpLabels {
     pub(in crate::telemetry) route: String,
-    pub(in crate::telemetry) status: u16,
+    pub(in crate::telemetry) status: Word,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

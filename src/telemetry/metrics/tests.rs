@@ -17,7 +17,7 @@ fn add_http(metrics: &Metrics, routes: usize) {
             &metrics.http_request_duration.get_or_create(&RouteLabel { route: route.clone() }),
             Duration::ZERO,
         );
-        for status in [200, 401, 422, 429, 503] {
+        for status in (100..600).map(words::http_status) {
             create(&metrics.http_requests, &HttpLabels { route: route.clone(), status });
         }
     }
@@ -41,7 +41,12 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
             );
         }
         observe(&metrics.request_queue_time.get_or_create(&label), Duration::ZERO);
-        for gauge in [&metrics.concurrency_limit, &metrics.concurrency_in_use, &metrics.prefetch] {
+        for gauge in [
+            &metrics.concurrency_limit,
+            &metrics.concurrency_in_use,
+            &metrics.prefetch,
+            &metrics.sends_per_hour_max,
+        ] {
             create(gauge, &label);
         }
     }
@@ -96,12 +101,90 @@ fn samples(rendered: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn a_process_has_at_most_1500_series() {
+fn a_worker_has_at_most_1500_series_and_a_process_that_is_both_2000() {
     // The paths of the API, two webhooks, and `(none)`.
     let paths = include_str!("../../http/router.rs").matches(".route(\"").count() + 3;
     let fresh = samples(&Metrics::new().render()).count();
-    let worst = samples(&worst_case(&["twilio", "sendgrid"], paths).render()).count();
-    assert!(fresh < worst && worst <= 1_500, "{fresh} at the start, {worst} in the worst case");
+    let providers = ["twilio", "sendgrid"];
+    let [worker, both] = [0, paths].map(|paths| samples(&worst_case(&providers, paths).render()).count());
+    assert!(
+        fresh < worker && worker <= 1_500 && both <= 2_000,
+        "{fresh} at the start; in the worst case {worker} of a worker, {both} of both"
+    );
+}
+
+/// A process of both roles that has just started.
+fn at_the_start() -> Metrics {
+    let metrics = Metrics::new();
+    words::PROVIDERS.into_iter().for_each(|provider| metrics.create_series_of_provider(provider));
+    metrics.create_series_of_route("/livez");
+    metrics
+}
+
+fn alert_rules() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/prometheus/rules.yml");
+    std::fs::read_to_string(path).expect("a file of text")
+}
+
+/// The series whose growth an alert reads, each with its matchers of one value.
+fn growing_series(rules: &str) -> BTreeSet<(String, Vec<String>)> {
+    let calls = rules.split("increase(").chain(rules.split("rate(")).skip(1);
+    let series = calls.filter_map(|call| call.strip_prefix("otpost_").and_then(|call| call.split_once('[')));
+    let read = |series: &str| {
+        let (name, matchers) = series.split_once('{').unwrap_or((series, ""));
+        let exact = matchers
+            .trim_end_matches('}')
+            .split("\",")
+            .filter(|matcher| matcher.contains("=\"") && !matcher.contains("!="));
+        let exact = exact.map(|matcher| format!("{}\"", matcher.trim_end_matches('"'))).collect();
+        (format!("otpost_{name}"), exact)
+    };
+    series.map(|(series, _)| read(series)).collect()
+}
+
+#[test]
+fn what_an_alert_reads_exists_at_zero_from_the_start() {
+    // Their growth from nothing is none, and rightly so: a histogram of what came, and connections that were opened once.
+    let later = [
+        "otpost_request_queue_time_seconds_bucket",
+        "otpost_store_operation_duration_seconds_bucket",
+        "otpost_broker_reconnects_total",
+    ];
+    let rendered = Format::Text.of(at_the_start().render());
+    let read = growing_series(&alert_rules());
+    assert!(read.len() > 30, "{read:?}");
+    for (name, matchers) in read.iter().filter(|(name, _)| !later.contains(&name.as_str())) {
+        let is_it = |line: &str| {
+            let rest = line.strip_prefix(name.as_str()).filter(|rest| rest.starts_with(['{', ' ']));
+            rest.is_some_and(|rest| {
+                rest.ends_with(" 0") && matchers.iter().all(|matcher| rest.contains(matcher))
+            })
+        };
+        assert!(samples(&rendered).any(is_it), "{name} {matchers:?}");
+    }
+}
+
+/// An alert that compares with more than its last bucket never fires.
+#[test]
+fn the_tests_of_alerts_know_the_buckets() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/prometheus/rules_test.yml");
+    let tests = std::fs::read_to_string(path).expect("a file of text");
+    let rendered = Format::Text.of(worst_case(&words::PROVIDERS, 1).render());
+    let buckets = |text: &str| -> BTreeSet<(String, String)> {
+        let series = text.split("otpost_").skip(1).filter_map(|part| part.split_once("_bucket{"));
+        series
+            .filter(|(name, _)| {
+                name.chars().all(|character| character.is_ascii_lowercase() || character == '_')
+            })
+            .filter_map(|(name, labels)| {
+                let (le, _) = labels.split_once("le=\"")?.1.split_once('"')?;
+                Some((name.to_owned(), le.trim_end_matches(".0").to_owned()))
+            })
+            .collect()
+    };
+    let (known, used) = (buckets(&rendered), buckets(&tests));
+    assert!(used.len() > 6, "{used:?}");
+    assert_eq!(used.difference(&known).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
 }
 
 #[test]
@@ -114,7 +197,7 @@ fn what_can_alert_exists_at_zero_from_the_start() {
         "otpost_dead_lettered_total{reason=\"crash\"}",
         "otpost_handler_panics_total",
         "otpost_sending_paused{channel=\"email\",reason=\"kill_switch\"}",
-        "otpost_circuit_breaker_open{channel=\"sms\"}",
+        "otpost_circuit_breaker_open{channel=\"sms\",reason=\"provider_misconfigured\"}",
         "otpost_provider_refusals_total{provider=\"twilio\",code=\"20003\"}",
         "otpost_delivery_reports_total{status=\"undelivered\",result=\"news\"}",
         "otpost_delivery_report_codes_total{code=\"30003\"}",

@@ -41,17 +41,21 @@ impl TraceMetrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::telemetry) enum ExportResult {
     Exported,
+    /// Some of the spans.
+    Partial,
     /// The collector answered with an error.
     Refused,
     Unanswered,
 }
 
 impl ExportResult {
-    const ALL: [ExportResult; 3] = [ExportResult::Exported, ExportResult::Refused, ExportResult::Unanswered];
+    const ALL: [ExportResult; 4] =
+        [ExportResult::Exported, ExportResult::Partial, ExportResult::Refused, ExportResult::Unanswered];
 
     pub(in crate::telemetry) fn as_str(self) -> &'static str {
         match self {
             ExportResult::Exported => "exported",
+            ExportResult::Partial => "partial",
             ExportResult::Refused => "refused",
             ExportResult::Unanswered => "unanswered",
         }

@@ -1,5 +1,6 @@
 //! The closed sets of label values that no type of `domain` has. Tests compare them with the types of other layers.
 
+use crate::domain::circuit_breaker::Cause;
 use crate::domain::history::PoisonCause;
 use crate::domain::outcome::{ErrorCode, Status};
 
@@ -39,7 +40,10 @@ pub const REASONS: [(Status, &[&str]); 4] = [
     (Status::Unknown, &[ErrorCode::InDoubt.as_str(), ErrorCode::Internal.as_str()]),
 ];
 
-pub const PAUSES: [&str; 4] = ["kill_switch", "store_silent", "store_damaged", "breaker"];
+pub const KILL_SWITCH: &str = "kill_switch";
+pub const PAUSES: [&str; 4] = [KILL_SWITCH, "store_silent", "store_damaged", "breaker"];
+/// What opens a circuit breaker.
+pub const BREAKER_CAUSES: [&str; 2] = [Cause::Account.as_str(), Cause::Failures.as_str()];
 pub const WAITS: [&str; 5] = ["kill_switch", "store_silent", "store_damaged", "breaker", "senders_rest"];
 /// The failures after which a send is repeated.
 pub const RETRIED: [&str; 3] = ["throttled", "deferred", "unreachable"];
@@ -61,6 +65,38 @@ pub const OPERATOR_ACTIONS: [&str; 5] = ["status", "rate_limit", "validate", "re
 pub const STORE_WARNINGS: [&str; 3] = ["cluster_node", "sentinels_silent", "shards_silent"];
 pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
 pub const PROVIDERS: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];
+
+/// The HTTP statuses that have a series of their own.
+const HTTP_STATUSES: [(u16, &str); 13] = [
+    (200, "200"),
+    (202, "202"),
+    (400, "400"),
+    (401, "401"),
+    (403, "403"),
+    (404, "404"),
+    (405, "405"),
+    (413, "413"),
+    (415, "415"),
+    (422, "422"),
+    (429, "429"),
+    (500, "500"),
+    (503, "503"),
+];
+
+/// All others are counted by their class.
+pub fn http_status(status: u16) -> &'static str {
+    let own = HTTP_STATUSES.iter().find(|(known, _)| *known == status);
+    own.map_or_else(|| http_class(status), |(_, word)| word)
+}
+
+fn http_class(status: u16) -> &'static str {
+    match status {
+        ..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
 
 /// The operations of the store.
 pub const OPERATIONS: [&str; 36] = [

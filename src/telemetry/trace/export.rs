@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url};
+use reqwest::{Client, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -22,6 +22,8 @@ const BATCH_MAX: usize = 512;
 const GATHER: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3);
 const FLUSH_MAX: Duration = Duration::from_secs(2);
+/// The words of a partial success may be long.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The collector. The headers may hold a secret, hence no `Debug`.
@@ -148,16 +150,26 @@ impl Exporter {
         self.take_new_certificates();
         let request = self.client.post(self.url.clone()).headers(self.headers.clone());
         let answer = request.body(otlp::request(&self.resource, batch)).send().await;
-        let (result, problem) = match answer.map(|answer| answer.status()) {
-            Ok(status) if status.is_success() => return events::spans_exported(),
-            Ok(status) => (ExportResult::Refused, format!("answered with HTTP {}", status.as_u16())),
-            Err(error) => (ExportResult::Unanswered, words(&error).to_owned()),
+        let (result, problem, dropped) = match answer {
+            Ok(answer) if answer.status().is_success() => {
+                let rejected = rejected_by(answer).await.min(batch.len());
+                if rejected == 0 {
+                    return events::spans_exported();
+                }
+                (ExportResult::Partial, "refused some of the spans".to_owned(), rejected)
+            }
+            Ok(answer) => (
+                ExportResult::Refused,
+                format!("answered with HTTP {}", answer.status().as_u16()),
+                batch.len(),
+            ),
+            Err(error) => (ExportResult::Unanswered, words(&error).to_owned(), batch.len()),
         };
         let warns = self.warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL);
         if warns {
             self.warned = Some(Instant::now());
         }
-        events::spans_not_exported(result, batch.len(), &problem, warns);
+        events::spans_not_exported(result, dropped, &problem, warns);
     }
 
     fn take_new_certificates(&mut self) {
@@ -168,6 +180,18 @@ impl Exporter {
             (self.client, self.generation) = (client, generation);
         }
     }
+}
+
+/// The spans that a collector which took the request did not take. An answer that is too long or breaks off tells of none.
+async fn rejected_by(mut answer: Response) -> usize {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return 0;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    usize::try_from(otlp::spans_rejected(&body)).unwrap_or(usize::MAX)
 }
 
 fn client(

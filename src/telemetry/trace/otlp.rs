@@ -82,6 +82,61 @@ fn flags(context: &TraceContext, is_remote: bool) -> u32 {
     u32::from(context.sampled) | KNOWS_IF_REMOTE | if is_remote { IS_REMOTE } else { 0 }
 }
 
+/// The spans that the collector refused, by the `ExportTraceServiceResponse` of a success. What cannot be read is taken for none.
+pub(super) fn spans_rejected(response: &[u8]) -> u64 {
+    let partial_success = field(response, 1).and_then(|value| value.bytes());
+    partial_success.and_then(|message| field(message, 1)?.number()).unwrap_or(0)
+}
+
+enum Read<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// A fixed number.
+    Other,
+}
+
+impl<'a> Read<'a> {
+    fn number(self) -> Option<u64> {
+        if let Read::Number(number) = self { Some(number) } else { None }
+    }
+
+    fn bytes(self) -> Option<&'a [u8]> {
+        if let Read::Bytes(bytes) = self { Some(bytes) } else { None }
+    }
+}
+
+/// The first field of this number.
+fn field(mut message: &[u8], wanted: u64) -> Option<Read<'_>> {
+    loop {
+        let tag = read_varint(&mut message)?;
+        let value = match tag & 7 {
+            0 => Read::Number(read_varint(&mut message)?),
+            1 => message.split_off(..8).map(|_| Read::Other)?,
+            2 => {
+                let length = usize::try_from(read_varint(&mut message)?).ok()?;
+                Read::Bytes(message.split_off(..length)?)
+            }
+            5 => message.split_off(..4).map(|_| Read::Other)?,
+            _ => return None,
+        };
+        if tag >> 3 == wanted {
+            return Some(value);
+        }
+    }
+}
+
+fn read_varint(message: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *message.split_off_first()?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
 /// A message under construction.
 #[derive(Default)]
 struct Message(Vec<u8>);
@@ -128,5 +183,27 @@ impl Message {
         let mut inner = Message::default();
         write(&mut inner);
         self.bytes(field, &inner.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rejected_spans_of_a_partial_success_are_read() {
+        let mut response = Message::default();
+        response.fixed32(9, 7);
+        response.message(1, |partial| {
+            partial.text(2, "too old");
+            partial.number(1, 300);
+        });
+        assert_eq!(spans_rejected(&response.0), 300);
+        for end in 0..response.0.len() {
+            assert_eq!(spans_rejected(&response.0[..end]), 0, "cut after {end} bytes");
+        }
+        for odd in [&[][..], b"{}", &[0xff; 64], &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]] {
+            assert_eq!(spans_rejected(odd), 0);
+        }
     }
 }
