@@ -339,6 +339,30 @@ async fn a_wrong_key_is_an_error_at_the_start_and_in_the_status_until_it_is_acce
     .await;
 }
 
+/// Redis answers all other questions, so nothing else would show it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_missing_is_an_error() {
+    in_world(async |world| {
+        let (redis, amqp, store) = (Redis::fresh(), url(), redis_url());
+        let base = settings(world, &redis, &amqp, &store);
+        let damaged = [("states", "the reports of processes"), ("keys", "key check values")];
+        for (key, _) in damaged {
+            let key = format!("{{{}}}:{key}", redis.prefix);
+            let () = redis.run(redis::cmd("SET").arg(&key).arg("damaged"));
+        }
+        let row = rows(&otpost(&base, &["status", "--json"]), 3).remove(0);
+        let [reports, keys] = damaged.map(|(_, what)| what);
+        let unread = format!("Redis answers, but not to these questions: {reports}, {keys}");
+        assert_eq!(detail(&row, "unread"), unread, "{row}");
+        assert!(problems(&row).iter().all(|(_, what)| *what != "no_consumers"), "pauses are unknown: {row}");
+
+        let mut http = Running::with_servers("http", world, &redis, &[]);
+        let line = http.says("keys could not be compared with the recorded ones").await;
+        assert_eq!(line["level"], "ERROR", "{line}");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn production_without_consumers_exits_with_3_and_says_how_many_requests_wait() {
     in_world(async |world| {

@@ -92,7 +92,7 @@ impl Inspector {
     }
 }
 
-/// What a server that answers did not tell: no problem can be seen there.
+/// An answer that a working server did not give: no problem can be seen there.
 fn unread(health: &Health, server: &str, what: &[(&str, bool)]) -> Option<Problem> {
     let missing: Vec<&str> = what.iter().filter(|(_, is_read)| !is_read).map(|(what, _)| *what).collect();
     let answers = !matches!(health.state, HealthState::Down | HealthState::Refused);

@@ -51,10 +51,11 @@ function shards.note_server(primary_key, known_run_id, lost_writes_for, now)
   local recorded_run_id, since = string.match(text, '^(%S+) (%d+)$')
   -- A value that cannot be read counts as that of another server.
   local is_changed = recorded_primary and recorded_run_id ~= run_id
-  -- A failover can lose this key. A worker that has just started then writes it with a `since` of 0, so a 0 beside a run id that we
-  -- do not know also means that the server changed.
-  local is_key_lost = known_run_id ~= '-' and (not recorded_run_id or since == '0' and known_run_id ~= run_id)
-  if is_changed or is_key_lost then since = decimal(now) end
+  -- A failover can lose this key, or what another server wrote to it. So a worker that knows another server also means a change,
+  -- unless the key tells of one just now. A worker that has just started may have written a `since` of 0.
+  local is_recent = recorded_run_id and now - tonumber(since) < tonumber(lost_writes_for)
+  local is_unrecorded = known_run_id ~= '-' and (not recorded_run_id or known_run_id ~= run_id and not is_recent)
+  if is_changed or is_unrecorded then since = decimal(now) end
   call('SET', primary_key, run_id .. ' ' .. (since or '0'), 'PX', decimal(DAY))
   return max(0, tonumber(since or 0) + lost_writes_for - now), run_id, mode
 end

@@ -21,7 +21,7 @@ pub fn key_mismatch(key_use: KeyUse, differs: bool) {
     METRICS.key_mismatch.get_or_create(&labels).set(i64::from(differs));
 }
 
-/// Whether the keys agree is not known.
+/// The keys may differ.
 pub fn keys_not_compared(error: &impl Display) {
     error!(%error, "keys could not be compared with the recorded ones");
 }

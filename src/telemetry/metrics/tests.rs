@@ -41,14 +41,9 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
             );
         }
         observe(&metrics.request_queue_time.get_or_create(&label), Duration::ZERO);
-        for gauge in [
-            &metrics.concurrency_limit,
-            &metrics.concurrency_in_use,
-            &metrics.prefetch,
-            &metrics.sends_per_hour_max,
-        ] {
-            create(gauge, &label);
-        }
+        let gauges = [&metrics.concurrency_limit, &metrics.concurrency_in_use, &metrics.prefetch];
+        gauges.into_iter().for_each(|gauge| create(gauge, &label));
+        create(&metrics.sends_per_hour_max, &label);
     }
     for n in 0..=countries::COUNTRIES_MAX {
         let letter = |n: usize| b'A' + u8::try_from(n).expect("a letter");

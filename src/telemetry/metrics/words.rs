@@ -42,7 +42,7 @@ pub const REASONS: [(Status, &[&str]); 4] = [
 
 pub const KILL_SWITCH: &str = "kill_switch";
 pub const PAUSES: [&str; 4] = [KILL_SWITCH, "store_silent", "store_damaged", "breaker"];
-/// What opens a circuit breaker.
+/// The causes that open a circuit breaker.
 pub const BREAKER_CAUSES: [&str; 2] = [Cause::Account.as_str(), Cause::Failures.as_str()];
 pub const WAITS: [&str; 5] = ["kill_switch", "store_silent", "store_damaged", "breaker", "senders_rest"];
 /// The failures after which a send is repeated.

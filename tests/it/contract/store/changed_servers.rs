@@ -8,7 +8,7 @@ use otpost::store::{Store as _, StoreError, StoreWarning};
 use tokio::time::{Instant, sleep};
 
 use super::rights::{RIGHTS_OF_SHARDS, of_the_page};
-use super::{START, TimedStore as _, admit, granted, keeps_its_promises, request_to};
+use super::{START, TimedStore as _, admit, granted, keeps_its_promises, named, request_to};
 use crate::inspect::otpost;
 use crate::real;
 use crate::redis_nodes::{Cluster, Node, Persistence, Sentinel, is_installed, until};
@@ -116,6 +116,31 @@ async fn a_node_that_comes_back_empty_gets_functions_or_scripts_again() {
         granted(answered(async || store.admit(&request_to(nth, "after").admit()).await).await);
         answered(async || store.heartbeat(1, false).await).await;
     }
+}
+
+/// A master died before its replica, an earlier master, knew that it led.
+#[tokio::test]
+async fn a_server_that_leads_again_may_have_lost_writes() {
+    if !can_run() {
+        return;
+    }
+    let cluster = Cluster::start(1, 0, Persistence::Nothing).await.expect("a Cluster");
+    let (node, store) = (&cluster.nodes[0], store(&cluster.url()));
+    answered(async || store.heartbeat(1, false).await).await;
+    node.restart().await.expect("it comes back");
+    let run_id = node.info("server", "run_id").await.expect("it answers");
+    let record = format!("{run_id} {}", START.0);
+    let key = format!("{{{PREFIX}}}:primary");
+    until("a node that serves", WITHIN, async || node.ask::<()>(&["SET", &key, &record]).await)
+        .await
+        .expect("it is set");
+    let hour = Duration::from_secs(3_600);
+    store.at(START.plus(hour));
+    answered(async || store.heartbeat(1, false).await).await;
+    assert!(store.may_have_lost_writes(&named(1)).await, "it knew another server");
+    store.at(START.plus(2 * hour));
+    answered(async || store.heartbeat(1, false).await).await;
+    assert!(!store.may_have_lost_writes(&named(1)).await, "an hour later");
 }
 
 #[tokio::test]
