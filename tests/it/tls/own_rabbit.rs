@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,23 @@ use super::pki::Pki;
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
 
-fn script() -> PathBuf {
+fn script(name: &str) -> PathBuf {
     let folder = std::env::var_os("OTPOST_TEST_RABBITMQ_SCRIPTS");
-    folder.map_or_else(|| PathBuf::from(SCRIPTS), PathBuf::from).join("rabbitmq-server")
+    folder.map_or_else(|| PathBuf::from(SCRIPTS), PathBuf::from).join(name)
+}
+
+/// With what the server and its tool need.
+fn command(script: &Path, folder: &Path, names_port: &str) -> Command {
+    let mut command = Command::new(script);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder)
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("ERL_EPMD_PORT", names_port)
+        .env("ERL_CRASH_DUMP", folder.join("crash"))
+        .env("RABBITMQ_CONF_ENV_FILE", folder.join("none"));
+    command
 }
 
 /// Ended, with its name server, when dropped.
@@ -22,7 +36,8 @@ pub struct OwnRabbit {
     server: Child,
     names: Child,
     pub port: u16,
-    log: PathBuf,
+    names_port: String,
+    folder: PathBuf,
 }
 
 impl OwnRabbit {
@@ -30,9 +45,10 @@ impl OwnRabbit {
     /// `None` if a program is not installed.
     pub async fn start(pki: &Pki) -> Option<OwnRabbit> {
         let [port, names_port, distribution] = free_ports();
-        let epmd = ["-address", "127.0.0.1", "-port", &names_port.to_string()];
+        let names_port = names_port.to_string();
+        let epmd = ["-address", "127.0.0.1", "-port", &names_port];
         let names = Command::new("epmd").args(epmd).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let script = script();
+        let script = script("rabbitmq-server");
         let (true, Ok(names)) = (script.exists(), names) else {
             eprintln!("not tried: RabbitMQ is not installed");
             return None;
@@ -40,18 +56,11 @@ impl OwnRabbit {
         write_settings(pki, port);
         let none = pki.path("none");
         let log = fs::File::create(pki.path("rabbit.log")).expect("a file can be made");
-        let server = Command::new(script)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", &pki.folder)
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("ERL_EPMD_PORT", names_port.to_string())
-            .env("ERL_CRASH_DUMP", pki.path("crash"))
+        let server = command(&script, &pki.folder, &names_port)
             // The script becomes the server.
             .env("RUNNING_UNDER_SYSTEMD", "true")
-            .env("RABBITMQ_NODENAME", format!("tls-{port}@localhost"))
+            .env("RABBITMQ_NODENAME", node(port))
             .env("RABBITMQ_DIST_PORT", distribution.to_string())
-            .env("RABBITMQ_CONF_ENV_FILE", &none)
             .env("RABBITMQ_CONFIG_FILE", pki.path("rabbitmq.conf"))
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", &none)
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", pki.path("enabled_plugins"))
@@ -66,13 +75,23 @@ impl OwnRabbit {
             .stderr(Stdio::null())
             .spawn()
             .expect("it is installed");
-        let mut started = OwnRabbit { server, names, port, log: pki.folder.join("rabbit.log") };
+        let mut started = OwnRabbit { server, names, port, names_port, folder: pki.folder.clone() };
         started.wait().await;
         Some(started)
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("it is there")
+        fs::read_to_string(self.folder.join("rabbit.log")).expect("it is there")
+    }
+
+    /// Begins or ends an alarm of memory, during which the server takes no messages.
+    pub async fn set_alarm(&self, is_on: bool) {
+        let watermark = if is_on { "0.00001" } else { "0.6" };
+        let mut run = command(&script("rabbitmqctl"), &self.folder, &self.names_port);
+        run.args(["-n", &node(self.port), "set_vm_memory_high_watermark", watermark]).stdin(Stdio::null());
+        let run = tokio::task::spawn_blocking(move || run.output().expect("it is installed"));
+        let output = run.await.expect("no panic");
+        assert!(output.status.success(), "{output:?}");
     }
 
     /// So far.
@@ -92,6 +111,10 @@ impl OwnRabbit {
     pub fn url(&self) -> String {
         format!("amqps://127.0.0.1:{}/%2f?auth_mechanism=external", self.port)
     }
+}
+
+fn node(port: u16) -> String {
+    format!("tls-{port}@localhost")
 }
 
 fn write_settings(pki: &Pki, port: u16) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use otpost::broker::rabbit::RabbitSettings;
@@ -17,6 +18,8 @@ use otpost::broker::{Settlement, Target};
 use otpost::domain::channel::Channel;
 use otpost::domain::time::UnixMillis;
 use otpost::tls::{Look, TlsClient};
+
+use tokio::sync::watch;
 
 use super::own_rabbit::OwnRabbit;
 use super::pki::Pki;
@@ -62,6 +65,7 @@ async fn rabbitmq_takes_the_user_from_the_certificate_and_renewals_lose_nothing(
     log_ins(&pki, &rabbit).await;
     worker(&pki, &rabbit).await;
     renewals(&pki, &rabbit).await;
+    renewal_during_an_alarm(&pki, &rabbit).await;
 }
 
 /// The real binary: it is ready, and where it trusts another authority the log and the probe name the fault.
@@ -196,6 +200,48 @@ async fn renewals(pki: &Pki, rabbit: &OwnRabbit) {
     patiently(drained).await;
     // At a cancellation RabbitMQ takes back what it has not written yet: redelivered, although it never arrived.
     assert_eq!(twice, 0, "no connection was lost with deliveries");
+    Box::new(consumer).close().await;
+    publisher.close().await;
+}
+
+/// A message is on its way while the server takes none: the connection stays, although the certificate is a new one.
+async fn renewal_during_an_alarm(pki: &Pki, rabbit: &OwnRabbit) {
+    let tls = pki.client("private", Some("client"));
+    let settings = settings(rabbit, tls.clone());
+    let publisher = Arc::new(RabbitPublisher::start("results", settings.clone()));
+    let blocked = publisher.blocked();
+    let until = async |mut watched: watch::Receiver<bool>, wanted| {
+        patiently(watched.wait_for(|now| *now == wanted)).await.expect("the publisher lives");
+    };
+    until(publisher.connected(), true).await;
+    rabbit.set_alarm(true).await;
+    // RabbitMQ tells of the alarm at the first message.
+    let sent = Arc::clone(&publisher);
+    let waiting = tokio::spawn(async move { sent.publish(request("during")).await });
+    until(blocked.clone(), true).await;
+    let opened = rabbit.opened_connections();
+    pki.issue("private", "during", "otpost");
+    pki.replace("client", "during");
+    assert_eq!(tls.look().await, Look::Reloaded);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(rabbit.opened_connections(), opened, "a server under an alarm declares nothing");
+    assert!(*blocked.borrow() && !waiting.is_finished());
+    rabbit.set_alarm(false).await;
+    patiently(waiting).await.expect("no panic").expect("confirmed");
+    until(blocked, false).await;
+    patiently(async {
+        while rabbit.opened_connections() == opened {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    publisher.publish(request("after")).await.expect("confirmed");
+    let mut consumer = RabbitConsumer::start(settings, Channel::Sms);
+    for id in ["during", "after"] {
+        let delivery = patiently(consumer.next()).await.expect("a delivery");
+        assert_eq!(delivery.properties.correlation_id.as_deref(), Some(id));
+        delivery.settle(Settlement::Ack);
+    }
     Box::new(consumer).close().await;
     publisher.close().await;
 }
