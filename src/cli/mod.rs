@@ -89,15 +89,19 @@ enum Command {
     /// A request that HTTP refuses before queueing (429) leaves no record: `otpost rate-limit` shows how much of its
     /// limits a recipient has used.
     #[command(override_usage = "otpost why [OPTIONS] <REQUEST_ID> [--to <RECIPIENT>]
-       otpost why [OPTIONS] --to <RECIPIENT>")]
+       otpost why [OPTIONS] --to <RECIPIENT>
+       otpost why [OPTIONS] --user <USER_ID>")]
     Why {
         /// The id of the request.
-        #[arg(required_unless_present = "to")]
+        #[arg(required_unless_present_any = ["to", "user"])]
         request_id: Option<String>,
         /// The recipient, to select one request of a shared id or to list the last requests: a number in E.164, a national
         /// number of DEFAULT_REGION, or an e-mail address.
         #[arg(long, value_name = "RECIPIENT", allow_hyphen_values = true)]
         to: Option<String>,
+        /// The user_id of requests, to list those that are recorded. It reads all records, which takes seconds where there are many.
+        #[arg(long, value_name = "USER_ID", conflicts_with_all = ["request_id", "to"])]
+        user: Option<String>,
     },
     /// List, add or remove suppressed recipients.
     Suppressions {
@@ -232,7 +236,10 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { to } => rate_limit::run(&settings, &to, json).await,
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
-        Command::Why { request_id, to } => {
+        Command::Why { request_id: None, to: None, user: Some(user) } => {
+            why::list_of_user(&settings, &user, json).await
+        }
+        Command::Why { request_id, to, .. } => {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
         }
         Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,

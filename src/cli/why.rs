@@ -86,6 +86,37 @@ async fn show_recipient(store: &impl Store, recipient: Digest16, json: bool) -> 
     Ok(if requests.is_empty() { Exit::No } else { Exit::Done })
 }
 
+/// A user with more requests is no person.
+const OF_USER_MAX: usize = 100;
+
+pub(super) async fn list_of_user(settings: &Settings, user_id: &str, json: bool) -> Exit {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::read_only_store(settings)) else {
+        return invalid_redis_url();
+    };
+    let listed = explain::requests_of_user(&store, recipients.user(user_id), OF_USER_MAX).await;
+    warn_if_empty(store.found_nothing());
+    match listed {
+        Ok(requests) if requests.is_empty() => {
+            eprintln!("otpost: no request of this user is recorded; compare the user_id with the caller's");
+            if json {
+                print_json(&requests);
+            }
+            Exit::No
+        }
+        Ok(requests) => {
+            if requests.len() == OF_USER_MAX {
+                eprintln!("otpost: the user has more requests than these {OF_USER_MAX}");
+            }
+            match json {
+                true => print_json(&requests),
+                false => requests.iter().for_each(print_recent),
+            }
+            Exit::Done
+        }
+        Err(error) => store_failed(&error),
+    }
+}
+
 fn print_explanation(explanation: &RequestExplanation) {
     let RequestExplanation { request_id, to, purpose, text, attempts, .. } = explanation;
     let message = explanation.provider_message_id.as_deref().unwrap_or("none");
@@ -107,7 +138,8 @@ fn print_explanation(explanation: &RequestExplanation) {
 fn print_recent(request: &RecentRequest) {
     let state = request.status.map_or(request.state, |status| status.as_str());
     let reason = request.reason.map(|reason| reason.as_str());
-    let more: Vec<&str> = [reason, request.receipt, request.text.as_deref()].into_iter().flatten().collect();
+    let more = [request.to.as_deref(), reason, request.receipt, request.text.as_deref()];
+    let more: Vec<&str> = more.into_iter().flatten().collect();
     let line = format!("{}  {:<36}  {state:<9} {}", request.at, request.request_id, more.join(", "));
     say(line.trim_end());
 }

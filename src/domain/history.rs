@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::keyed_digest::Digest16;
 use super::send_failure::{Scope, SendFailure};
 use super::time::UnixMillis;
 use super::trace_context::TraceContext;
@@ -21,6 +22,9 @@ pub struct RequestHistory {
     /// The trace of delivery events and verified events.
     #[serde(skip)]
     pub trace: Option<TraceContext>,
+    /// The caller's user: operators search by it.
+    #[serde(skip)]
+    pub user: Option<Digest16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

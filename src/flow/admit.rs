@@ -69,7 +69,8 @@ impl ChannelGateway {
         let (request, proposed) = (valid.request, self.propose_code(valid));
         let correlation_id = handler.delivery.properties.correlation_id.clone();
         let (to, trace) = (valid.to.masked(), handler.trace.clone());
-        let history = RequestHistory { to, correlation_id, trace, ..RequestHistory::default() };
+        let history =
+            RequestHistory { to, correlation_id, trace, user: valid.user, ..RequestHistory::default() };
         let country = valid.to.country();
         let mut input = AdmissionInput {
             lease: valid.lease(handler),

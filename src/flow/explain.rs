@@ -16,7 +16,7 @@ use crate::domain::send_result::ResultError;
 use crate::domain::time::optional_rfc3339;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
 use crate::store::{
-    CodeState, RecordedReceipt, RequestRecord, RequestState, RequestSummary, Store, StoreError,
+    CodeState, RecordedReceipt, RequestOfUser, RequestRecord, RequestState, RequestSummary, Store, StoreError,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -91,6 +91,9 @@ pub struct RecentRequest {
     #[serde(serialize_with = "serialize_rfc3339")]
     pub at: UnixMillis,
     pub request_id: String,
+    /// Masked. Only of a user's requests, which may have several recipients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     pub state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
@@ -170,6 +173,29 @@ pub async fn recent_requests(
     Ok(requests)
 }
 
+/// Newest first. A record that ends meanwhile is left out.
+pub async fn requests_of_user(
+    store: &dyn Store,
+    user: Digest16,
+    count_max: usize,
+) -> Result<Vec<RecentRequest>, StoreError> {
+    let mut requests = Vec::new();
+    for RequestOfUser { recipient, request_id } in store.requests_of_user(user, count_max).await? {
+        let Some(record) = store.request_record(&request_id, Some(recipient)).await? else { continue };
+        let history = history(&record.state);
+        let admitted = history.entries.first().map(|entry| entry.at);
+        let at = match &record.state {
+            RequestState::Completed(outcome) => admitted.unwrap_or(outcome.at),
+            RequestState::InProgress { deadline, .. } => admitted.unwrap_or(*deadline),
+        };
+        let to = Some(history.to.clone());
+        let request = recent_request(&RequestSummary { at, request_id }, Some(&record));
+        requests.push(RecentRequest { to, ..request });
+    }
+    requests.sort_by(|a, b| (b.at, &b.request_id).cmp(&(a.at, &a.request_id)));
+    Ok(requests)
+}
+
 fn recent_request(summary: &RequestSummary, record: Option<&RequestRecord>) -> RecentRequest {
     let outcome = record.and_then(|record| match &record.state {
         RequestState::Completed(outcome) => Some(outcome),
@@ -178,6 +204,7 @@ fn recent_request(summary: &RequestSummary, record: Option<&RequestRecord>) -> R
     RecentRequest {
         at: summary.at,
         request_id: summary.request_id.to_string(),
+        to: None,
         state: record.map_or("forgotten", |record| state_word(&record.state)),
         status: outcome.map(|outcome| outcome.status),
         reason: outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.code),

@@ -43,7 +43,7 @@ pub use self::limit_subject::LimitSubject;
 pub use self::panic_count::{PanicCount, PanicInput};
 pub use self::progress::{Progress, ProgressAnswer};
 pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
-pub use self::request_record::{CodeState, RequestRecord, RequestState, RequestSummary};
+pub use self::request_record::{CodeState, RequestOfUser, RequestRecord, RequestState, RequestSummary};
 pub use self::shared_state::{KillSwitch, SharedState};
 pub use self::shown_key::{KeyName, ShownKey};
 pub use self::usage::Usage;
@@ -199,6 +199,13 @@ pub trait Store: Send + Sync {
 
     /// Rejected ones included, newest first: at most [`retention::RECENT_MAX`].
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError>;
+
+    /// Those whose records name the user, in no order, at most `count_max`. It reads every record.
+    async fn requests_of_user(
+        &self,
+        user: Digest16,
+        count_max: usize,
+    ) -> Result<Vec<RequestOfUser>, StoreError>;
 
     /// First those without an end, then those with the latest end.
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError>;

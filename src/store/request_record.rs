@@ -2,6 +2,7 @@
 
 use super::receipt::RecordedReceipt;
 use crate::domain::history::RequestHistory;
+use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
@@ -36,6 +37,12 @@ pub struct CodeState {
     /// Checks of typed codes, the right one included.
     pub checks: u32,
     pub used: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestOfUser {
+    pub recipient: Digest16,
+    pub request_id: RequestId,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,8 +41,8 @@ use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
-    ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
-    Usage,
+    ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store,
+    StoreError, StoreFault, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -266,6 +266,13 @@ impl Store for FlakyStore {
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
         self.reach()?.request_record(request, recipient).await
+    }
+    async fn requests_of_user(
+        &self,
+        user: Digest16,
+        count_max: usize,
+    ) -> Result<Vec<RequestOfUser>, StoreError> {
+        self.reach()?.requests_of_user(user, count_max).await
     }
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
         self.reach()?.recent_requests(recipient).await

@@ -233,6 +233,7 @@ impl Copy {
     fn history(&self) -> RequestHistory {
         RequestHistory {
             trace: None,
+            user: (self.user > 0).then(|| named(200 + self.user)),
             to: format!("+5{}", self.recipient),
             correlation_id: (self.user == 0).then(|| format!("\"challenge\":\"{}\" ", self.request)),
             challenge: (self.owner > 0).then(|| named(100 + self.challenge).to_string()),

@@ -371,7 +371,8 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     let request = RequestId::parse(id).expect("an id");
     let limits = Limits { cooldown: Duration::ZERO, ..limits() };
     let shown = Address::parse(to, region()).expect("a recipient").to_string();
-    let mut history = RequestHistory { to: shown, ..RequestHistory::default() };
+    let user = Some(RecipientKeyring::new(&RECIPIENT_KEY).user("ana"));
+    let mut history = RequestHistory { to: shown, user, ..RequestHistory::default() };
     let subject = LimitSubject { recipient, purpose: "login", user: None, ip: None, network: None };
     let lease = Lease { subject, request_id: &request, token: 1 };
     let digest = Digest16::from_bytes([7; 16]);
@@ -498,6 +499,25 @@ async fn the_command_explains_a_request_by_its_id_with_or_without_its_number() {
     let (_, err) = said(&otpost(&redis, &["why", "unknown"]), 3);
     assert!(err.starts_with("otpost: no record of this request is kept"), "{err}");
     assert!(rows(&otpost(&redis, &["why", "unknown", "--json"]), 3).is_empty());
+}
+
+#[tokio::test]
+async fn the_command_lists_the_requests_of_a_user() {
+    let redis = Redis::fresh();
+    let store = redis.store();
+    seed(&store, ALICE, "r1", Status::Sent, None).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    seed(&store, BOB, "r2", Status::Sent, None).await;
+    let (out, _) = said(&otpost(&redis, &["why", "--user", "ana"]), 0);
+    let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().skip(1).collect()).collect();
+    assert_eq!(lines[1], ["r1", "sent", MASKED], "{out}");
+    assert_eq!((lines.len(), lines[0][0]), (2, "r2"), "the newest first: {out}");
+    let printed = rows(&otpost(&redis, &["why", "--user", "ana", "--json"]), 0);
+    assert_eq!((printed.len(), &printed[1]["to"]), (2, &json!(MASKED)));
+    let (out, err) = said(&otpost(&redis, &["why", "--user", "berta"]), 3);
+    assert!(out.is_empty() && err.starts_with("otpost: no request of this user is recorded"), "{err}");
+    assert!(rows(&otpost(&redis, &["why", "--user", "berta", "--json"]), 3).is_empty());
+    said(&otpost(&redis, &["why", "r1", "--user", "ana"]), 2);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckS
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
-    ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
+    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
@@ -258,6 +258,14 @@ impl Store for MemoryStore {
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
         Ok(self.step(|state, now| state.request_record(request_id, recipient, now)))
+    }
+
+    async fn requests_of_user(
+        &self,
+        user: Digest16,
+        count_max: usize,
+    ) -> Result<Vec<RequestOfUser>, StoreError> {
+        Ok(self.step(|state, now| state.requests_of_user(user, count_max, now)))
     }
 
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {

@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::record::{Phase, Stage};
-use super::state::{DAY, State};
+use super::record::{Phase, Record, Stage};
+use super::state::{DAY, RecordKey, State};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::RECENT_MAX;
-use crate::store::{CodeState, RequestRecord, RequestState, RequestSummary};
+use crate::store::{CodeState, RequestOfUser, RequestRecord, RequestState, RequestSummary};
 
 const COUNT_MAX: usize = RECENT_MAX as usize;
 
@@ -70,6 +70,27 @@ impl State {
         let mut recent = self.requests_of_both_logs(recipient, now);
         recent.truncate(COUNT_MAX);
         recent
+    }
+
+    pub(super) fn requests_of_user(
+        &self,
+        user: Digest16,
+        count_max: usize,
+        now: UnixMillis,
+    ) -> Vec<RequestOfUser> {
+        let is_of_user = |record: &&Record| {
+            let history = match &record.stage {
+                Stage::InProgress(request) => &request.history,
+                Stage::Completed(outcome) => &outcome.history,
+            };
+            history.user == Some(user) && record.kept_until > now
+        };
+        let of_user = self.records.iter().filter(|(_, record)| is_of_user(record));
+        let request = |(recipient, request_id): &RecordKey| RequestOfUser {
+            recipient: *recipient,
+            request_id: request_id.clone(),
+        };
+        of_user.map(|(key, _)| request(key)).take(count_max).collect()
     }
 
     /// Of sent and of unsent requests each as many as are listed, newest first.

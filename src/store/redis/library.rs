@@ -87,6 +87,7 @@ pub(super) enum Step {
     KillSwitch,
     RequestRecord,
     RecentRequests,
+    RequestsOfUser,
     Suppress,
     Suppressions,
     ReadWhetherOpen,
@@ -118,7 +119,7 @@ pub(super) enum Step {
     RecordedKeys,
 }
 
-const STEPS: [Step; 51] = [
+const STEPS: [Step; 52] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -141,6 +142,7 @@ const STEPS: [Step; 51] = [
     Step::KillSwitch,
     Step::RequestRecord,
     Step::RecentRequests,
+    Step::RequestsOfUser,
     Step::Suppress,
     Step::Suppressions,
     Step::ReadWhetherOpen,
@@ -185,6 +187,7 @@ impl Step {
                 | Step::CheckWritable
                 | Step::ReadKillSwitch
                 | Step::KillSwitch
+                | Step::RequestsOfUser
                 | Step::Suppressions
                 | Step::ReadWhetherOpen
                 | Step::OpenStore
@@ -225,6 +228,7 @@ impl Step {
                 | Step::ReadKillSwitch
                 | Step::RequestRecord
                 | Step::RecentRequests
+                | Step::RequestsOfUser
                 | Step::Suppressions
                 | Step::ReadWhetherOpen
                 | Step::FreePlaces
@@ -264,6 +268,7 @@ impl Step {
             Step::KillSwitch => "kill_switch",
             Step::RequestRecord => "request_record",
             Step::RecentRequests => "recent_requests",
+            Step::RequestsOfUser => "shards.requests_of_user",
             Step::Suppress => "suppress",
             Step::Suppressions => "suppressions",
             Step::ReadWhetherOpen => "reshard.read_whether_open",

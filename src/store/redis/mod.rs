@@ -38,6 +38,7 @@ mod shard_state;
 mod show;
 mod step_call;
 mod tls;
+mod user_requests;
 mod values;
 mod warning_log;
 
@@ -66,8 +67,8 @@ use super::retention::{
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
-    ProgressAnswer, ReceiptAnswer, Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store,
-    StoreError, StoreWarning, Usage,
+    ProgressAnswer, ReceiptAnswer, Refund, RequestOfUser, RequestRecord, RequestSummary, SharedState,
+    ShownKey, Store, StoreError, StoreWarning, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
@@ -443,6 +444,14 @@ impl Store for RedisStore {
         let call =
             self.call(Step::RecentRequests, &[self.keys.recipient(&recipient)]).arg(self.settings().pack());
         self.run("recent_requests", &call, replies::recent_requests).await
+    }
+
+    async fn requests_of_user(
+        &self,
+        user: Digest16,
+        count_max: usize,
+    ) -> Result<Vec<RequestOfUser>, StoreError> {
+        self.find_requests_of_user(&user, count_max).await
     }
 
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {

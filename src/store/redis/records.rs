@@ -1,7 +1,7 @@
 //! Packs the parts of a record that the scripts do not read: the history, and the outcome.
 //!
 //! The first byte is the form: 1 an outcome or a history, 2 a rejection that `admit.lua` wrote. JSON, which begins with `{`, is
-//! of an older version. A trace may follow the history, or the outcome: versions that do not know it leave it unread.
+//! of an older version. A trace and the user may follow the history, or the outcome: versions that do not know them leave them unread.
 
 use std::sync::Arc;
 
@@ -19,8 +19,9 @@ use crate::store::retention::{NO_PROVIDER_CODE, is_word};
 const PACKED: u8 = 1;
 const REJECTION: u8 = 2;
 const JSON: u8 = b'{';
-/// Begins a part behind a history or an outcome.
+/// Each begins a part behind a history or an outcome, in this order.
 const TRACE: u8 = 1;
+const USER: u8 = 2;
 
 const STATUSES: [Status; 4] = [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown];
 
@@ -127,27 +128,54 @@ fn packed<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![PACKED]).expect("it is plain data")
 }
 
-/// A trace, behind everything else: most records have none.
-fn with_trace(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
-    let Some(trace) = &history.trace else { return packed };
-    packed.push(TRACE);
-    let trace = PackedTrace {
-        trace_id: trace.trace_id,
-        span_id: trace.span_id,
-        sampled: trace.sampled,
-        state: trace.state.as_deref(),
-    };
-    postcard::to_extend(&trace, packed).expect("it is plain data")
+/// Trace and user, behind everything else: many records have none.
+fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
+    if let Some(trace) = &history.trace {
+        packed.push(TRACE);
+        let trace = PackedTrace {
+            trace_id: trace.trace_id,
+            span_id: trace.span_id,
+            sampled: trace.sampled,
+            state: trace.state.as_deref(),
+        };
+        packed = postcard::to_extend(&trace, packed).expect("it is plain data");
+    }
+    if let Some(user) = &history.user {
+        packed.push(USER);
+        packed.extend(user.bytes());
+    }
+    packed
 }
 
-fn read_trace(bytes: &[u8]) -> Option<TraceContext> {
-    let (&TRACE, rest) = bytes.split_first()? else { return None };
-    let PackedTrace { trace_id, span_id, sampled, state } = postcard::from_bytes(rest).ok()?;
-    Some(TraceContext { trace_id, span_id, sampled, state: state.map(Arc::from) })
+/// A part that cannot be read is left out, with those behind it.
+fn read_parts(history: RequestHistory, bytes: &[u8]) -> RequestHistory {
+    let (trace, rest) = match bytes.split_first() {
+        Some((&TRACE, rest)) => match postcard::take_from_bytes::<PackedTrace<'_>>(rest) {
+            Ok((trace, rest)) => (Some(trace), rest),
+            Err(_) => return history,
+        },
+        _ => (None, bytes),
+    };
+    let trace = trace.map(|PackedTrace { trace_id, span_id, sampled, state }| TraceContext {
+        trace_id,
+        span_id,
+        sampled,
+        state: state.map(Arc::from),
+    });
+    let user = match rest.split_first() {
+        Some((&USER, rest)) => rest.first_chunk().map(|digest| Digest16::from_bytes(*digest)),
+        _ => None,
+    };
+    RequestHistory { trace, user, ..history }
+}
+
+/// The bytes by which a script finds the records of a user.
+pub(super) fn user_part(user: &Digest16) -> Vec<u8> {
+    [&[USER], user.bytes().as_slice()].concat()
 }
 
 pub(super) fn pack_history(history: &RequestHistory) -> Vec<u8> {
-    with_trace(packed(&PackedHistory::of(history)), history)
+    with_parts(packed(&PackedHistory::of(history)), history)
 }
 
 pub(super) fn pack_outcome(outcome: &Outcome) -> Vec<u8> {
@@ -169,7 +197,7 @@ pub(super) fn pack_outcome(outcome: &Outcome) -> Vec<u8> {
         resend_after: outcome.resend_after,
         history: PackedHistory::of(&outcome.history),
     });
-    with_trace(packed, &outcome.history)
+    with_parts(packed, &outcome.history)
 }
 
 pub(super) fn pack_error(error: &OutcomeError) -> Vec<u8> {
@@ -180,7 +208,7 @@ pub(super) fn read_history(bytes: &[u8]) -> Option<RequestHistory> {
     match bytes.split_first()? {
         (&PACKED, rest) => {
             let (history, rest) = postcard::take_from_bytes::<PackedHistory<'_>>(rest).ok()?;
-            Some(RequestHistory { trace: read_trace(rest), ..history.read() })
+            Some(read_parts(history.read(), rest))
         }
         (&JSON, _) => serde_json::from_slice(bytes).ok(),
         _ => None,
@@ -196,7 +224,7 @@ pub(super) fn read_completion(bytes: &[u8]) -> Option<Outcome> {
         (&PACKED, rest) => {
             let (outcome, rest) = postcard::take_from_bytes::<PackedOutcome<'_>>(rest).ok()?;
             let mut outcome = outcome.read(message_id)?;
-            outcome.history.trace = read_trace(rest);
+            outcome.history = read_parts(std::mem::take(&mut outcome.history), rest);
             Some(outcome)
         }
         (&REJECTION, rest) => read_rejection(rest),
@@ -261,6 +289,7 @@ impl<'a> PackedHistory<'a> {
             to: self.to.to_owned(),
             correlation_id: self.correlation_id.map(str::to_owned),
             trace: None,
+            user: None,
             challenge: match self.challenge {
                 PackedDigest::None => None,
                 PackedDigest::Digest(bytes) => Some(hex::encode(bytes)),

@@ -70,3 +70,28 @@ function shards.check_shard_data(keys)
   for _, key in ipairs(keys) do call('ZCARD', key) end
   return 'r'
 end
+
+-- Requests of a user: those that one SCAN call finds among the records of a shard. Nothing lists them, which would cost each request more.
+-- KEYS     suppressed recipients, for the shard alone
+-- ARGV     settings; cursor, the part of a record that names the user
+-- Answers  Bc0 cursor of the next call, `0` after the last; then of each c16 recipient, c17 request, Bc0 text of its id
+function shards.requests_of_user(keys, args)
+  local c, cursor, user = settings_of(args[1]), args[2], args[3]
+  local now, prefix = clock(c.test_time), sub(keys[1], 1, -1 - #'suppressed')
+  local pattern = string.gsub(prefix, '[]*?[^\\]', '\\%0') .. 'q*'
+  local next_cursor, found = unpack(server_call('SCAN', cursor, 'MATCH', pattern, 'COUNT', 1000))
+  local requests = {}
+  for _, key in ipairs(found) do
+    local record = redis.pcall('GET', key)
+    -- One that cannot be read is none of these; it is found by its request.
+    if type(record) == 'string' and find(record, user, 1, true) then
+      local is_read, _, _, kept_until = pcall(read_common, record)
+      local request = sub(key, #prefix + 2, #prefix + 18)
+      local id_text = is_read and kept_until > now and find_id_text(prefix, request)
+      if id_text then
+        requests[#requests + 1] = sub(record, BODY_AT, BODY_AT + 15) .. request .. pack('>Bc0', #id_text, id_text)
+      end
+    end
+  end
+  return pack('>Bc0', #next_cursor, next_cursor) .. table.concat(requests)
+end

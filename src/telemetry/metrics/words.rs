@@ -99,7 +99,7 @@ fn http_class(status: u16) -> &'static str {
 }
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 36] = [
+pub const OPERATIONS: [&str; 37] = [
     "admit",
     "begin_provider_check",
     "charge",
@@ -129,6 +129,7 @@ pub const OPERATIONS: [&str; 36] = [
     "report_worker",
     "reported_workers",
     "request_record",
+    "requests_of_user",
     "suppress",
     "suppress_country",
     "suppressed_countries",

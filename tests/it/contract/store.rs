@@ -27,6 +27,7 @@ mod shard_nodes;
 mod shards;
 mod shared;
 mod suppressions;
+mod user_requests;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -285,6 +286,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     receipts::keeps_its_promises(store).await;
     shared::keeps_its_promises(store).await;
     suppressions::keeps_its_promises(store).await;
+    user_requests::keeps_its_promises(store).await;
 }
 
 async fn a_repeated_admission_gets_the_same_answer_and_one_charge(store: &dyn TimedStore) {

@@ -20,7 +20,8 @@ use otpost::store::redis::RedisStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
-    ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
+    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
+    Usage,
 };
 use tokio::runtime::Runtime;
 
@@ -223,6 +224,13 @@ impl Store for SeamStore {
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
         self.step(self.server.store().request_record(request, recipient)).await
+    }
+    async fn requests_of_user(
+        &self,
+        user: Digest16,
+        count_max: usize,
+    ) -> Result<Vec<RequestOfUser>, StoreError> {
+        self.step(self.server.store().requests_of_user(user, count_max)).await
     }
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
         self.step(self.server.store().recent_requests(recipient)).await

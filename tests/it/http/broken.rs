@@ -16,7 +16,8 @@ use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, Provid
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
-    ReceiptAnswer, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault, Usage,
+    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
+    Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -183,6 +184,10 @@ impl Store for Broken {
         _: &RequestId,
         _: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
+        self.fail().await
+    }
+
+    async fn requests_of_user(&self, _: Digest16, _: usize) -> Result<Vec<RequestOfUser>, StoreError> {
         self.fail().await
     }
 

@@ -230,6 +230,7 @@ fn queued_receipt(recipient: u8, request: &TestRequest) -> NewReceipt<'_> {
 fn history_of(word: &str) -> RequestHistory {
     RequestHistory {
         trace: None,
+        user: None,
         to: "+57******4567".to_owned(),
         correlation_id: Some(word.to_owned()),
         challenge: None,
