@@ -9,6 +9,7 @@ use otpost::broker::memory::{MemoryBroker, OwnedMessage, StoredDeadLetter};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher, RequestConsumer};
 use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
+use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::email::EmailAddress;
@@ -29,6 +30,7 @@ use otpost::domain::time_zone::Zone;
 use otpost::domain::verdict::Verdict;
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::flow::consumer_loop::ConsumerLoop;
+use otpost::flow::conversion::ConversionCounter;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
@@ -245,6 +247,16 @@ impl Store for FlakyStore {
     async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
         self.reach()?.recorded_keys().await
     }
+    async fn add_conversion(&self, batch: &ConversionBatch) -> Result<(), StoreError> {
+        self.reach()?.add_conversion(batch).await
+    }
+    async fn conversion(
+        &self,
+        dimension: Dimension,
+        buckets: &[Bucket],
+    ) -> Result<Vec<StoredCounts>, StoreError> {
+        self.reach()?.conversion(dimension, buckets).await
+    }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.reach()?.kill_switch().await
     }
@@ -400,6 +412,7 @@ pub struct Embedded {
     pub world: World,
     results: mpsc::Receiver<OwnedMessage>,
     pub verifier: Verifier,
+    pub conversion: Arc<ConversionCounter>,
     pub tracker: Arc<ReceiptProcessor>,
     shutdown: CancellationToken,
     maintenance: DropGuard,
@@ -424,11 +437,13 @@ impl Embedded {
             let consumer = world.broker.consumer(options.channel, options.concurrency + 2);
             (Box::new(consumer), Arc::new(world.broker.publisher()))
         });
+        let conversion = Arc::new(ConversionCounter::new(store.clone(), world.clock));
         let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
             provider: world.provider.clone(),
             publisher,
+            conversion: conversion.clone(),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             activity: Arc::default(),
             gate: SendGate::new(
@@ -483,9 +498,11 @@ impl Embedded {
                 recipient_keyring: recipients,
                 limits: options.limits,
                 provider_verifier: options.code_verifier,
+                conversion: conversion.clone(),
                 in_flight: TaskTracker::new(),
                 clock: world.clock,
             },
+            conversion,
             worker: tokio::spawn(worker.run(consumer)),
             maintenance: maintenance.drop_guard(),
             tracker,
