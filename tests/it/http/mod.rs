@@ -3,6 +3,7 @@
 mod bodies;
 pub mod broken;
 mod connections;
+mod conversion;
 mod crowds;
 mod damaged;
 mod email;
