@@ -87,7 +87,9 @@ fn print_report(report: &ConversionReport, by: Dimension) {
     let rows: Vec<Vec<String>> = [headings].into_iter().chain(rows).collect();
     table(&rows).iter().for_each(|line| say(line));
     match by {
-        Dimension::Prefix => say("prefixes are of the numbering plan: a number may be ported to another network"),
+        Dimension::Prefix => {
+            say("prefixes are of the numbering plan: a number may be ported to another network")
+        }
         Dimension::Block => say(&format!(
             "a block is a number without its last three digits; those with fewer than {BLOCK_SENDS_SHOWN_MIN} codes are among `other`"
         )),

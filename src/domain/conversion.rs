@@ -21,7 +21,7 @@ pub const OTHER: &str = "";
 /// The country of numbers that belong to no country, such as those of satellites.
 const NO_COUNTRY: &str = "none";
 
-/// What codes are counted by.
+/// A property by which codes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dimension {
     Channel,
@@ -253,10 +253,10 @@ impl CodeSend {
             HistoryEvent::Attempted(attempt) => Some(attempt.sender.unwrap_or(1)),
             _ => None,
         });
-        let route = outcome.provider.as_deref().map(|provider| Route {
-            provider: ProviderWord::new(provider),
-            sender: sender.unwrap_or(1),
-        });
+        let route = outcome
+            .provider
+            .as_deref()
+            .map(|provider| Route { provider: ProviderWord::new(provider), sender: sender.unwrap_or(1) });
         Some(CodeSend { at: first_step(&outcome.history).or(Some(outcome.at)), route })
     }
 

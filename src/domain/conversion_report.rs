@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::conversion::{Bucket, BucketWidth, CodeCounts, Dimension, OTHER, StoredCounts};
-use super::time::{UnixMillis, millis};
+use super::time::{UnixMillis, millis, serialize_rfc3339};
 
 pub const SINCE_RULE: &str = "must be a number of minutes (5m), hours (2h) or days (15d), from 5m to 15d";
 pub const SINCE_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
@@ -14,6 +14,8 @@ const SINCE_MIN: Duration = Duration::from_secs(300);
 const SINCE_MAX: Duration = BucketWidth::Hour.kept();
 pub const ROWS_DEFAULT: u32 = 100;
 pub const ROWS_MAX: u32 = 5_000;
+/// Names that are summed, of all those in the time that is asked for.
+const NAMES_SUMMED_MAX: usize = 100_000;
 /// A block with fewer sends is not shown: its few people have numbers that differ in three digits.
 pub const BLOCK_SENDS_SHOWN_MIN: u32 = 5;
 /// The name of the row for all that have no row.
@@ -22,12 +24,15 @@ const OTHER_ROW: &str = "other";
 /// Reads `90m`, `2h` or `7d`.
 pub fn parse_since(text: &str) -> Option<Duration> {
     let (at, unit) = text.char_indices().last()?;
-    let (number, unit) = (&text[..at], match unit {
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return None,
-    });
+    let (number, unit) = (
+        &text[..at],
+        match unit {
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return None,
+        },
+    );
     let is_number = (1..=5).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
     let seconds = is_number.then(|| number.parse::<u64>().ok())?? * unit;
     let since = Duration::from_secs(seconds);
@@ -43,7 +48,7 @@ pub struct ConversionQuery {
 
 impl ConversionQuery {
     /// The buckets from `now - since` on: of five minutes for two hours; for longer whole hours, and of five minutes only since the
-    /// beginning of the last hour, so that codes whose life is not over are told from others. The first bucket may begin earlier.
+    /// beginning of the last hour, so that codes whose life is not over are kept apart. The first bucket may begin earlier.
     pub fn buckets(&self, now: UnixMillis) -> Vec<Bucket> {
         let from = UnixMillis(now.0.saturating_sub(millis(self.since)));
         let hour = BucketWidth::Hour;
@@ -83,7 +88,9 @@ pub struct ConversionRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ConversionReport {
     pub by: &'static str,
+    #[serde(serialize_with = "serialize_rfc3339")]
     pub from: UnixMillis,
+    #[serde(serialize_with = "serialize_rfc3339")]
     pub until: UnixMillis,
     /// Seconds after which a code that is not verified counts as unverified.
     pub code_life: u64,
@@ -129,38 +136,53 @@ impl Sums {
     }
 }
 
-/// Sums what the store has of these buckets.
-pub fn conversion_report(
+/// The sums of what the store has, bucket by bucket: all of them at once would take much memory.
+pub struct ConversionSums {
     query: ConversionQuery,
-    buckets: &[Bucket],
-    stored: impl IntoIterator<Item = StoredCounts>,
     code_life: Duration,
     now: UnixMillis,
-) -> ConversionReport {
-    let mut sums: HashMap<String, Sums> = HashMap::new();
-    for StoredCounts { bucket, name, counts } in stored {
-        sums.entry(name).or_default().count(counts, bucket.end().plus(code_life) <= now);
+    sums: HashMap<String, Sums>,
+}
+
+impl ConversionSums {
+    pub fn new(query: ConversionQuery, code_life: Duration, now: UnixMillis) -> ConversionSums {
+        ConversionSums { query, code_life, now, sums: HashMap::new() }
     }
-    let mut total = Sums::default();
-    sums.values().for_each(|sum| total.add(*sum));
-    let mut other = sums.remove(OTHER);
-    let is_shown = |sum: &Sums| query.by != Dimension::Block || sum.sent >= BLOCK_SENDS_SHOWN_MIN;
-    let (mut shown, hidden): (Vec<_>, Vec<_>) = sums.into_iter().partition(|(_, sum)| is_shown(sum));
-    shown.sort_by(|(a_name, a), (b_name, b)| b.sent.cmp(&a.sent).then_with(|| a_name.cmp(b_name)));
-    let rows_max = usize::try_from(query.rows_max).unwrap_or(usize::MAX).min(shown.len());
-    let left_out = shown.split_off(rows_max);
-    for (_, sum) in hidden.into_iter().chain(left_out) {
-        other.get_or_insert_default().add(sum);
+
+    /// A new name beyond the most is one of the others, so the newest buckets come first.
+    pub fn add(&mut self, stored: StoredCounts) {
+        let StoredCounts { bucket, mut name, counts } = stored;
+        if self.sums.len() >= NAMES_SUMMED_MAX && !self.sums.contains_key(&name) {
+            OTHER.clone_into(&mut name);
+        }
+        let is_settled = bucket.end().plus(self.code_life) <= self.now;
+        self.sums.entry(name).or_default().count(counts, is_settled);
     }
-    let mut rows: Vec<ConversionRow> = shown.iter().map(|(name, sum)| sum.row(name)).collect();
-    rows.extend(other.map(|sum| sum.row(OTHER_ROW)));
-    ConversionReport {
-        by: query.by.as_str(),
-        from: buckets.first().map_or(now, |bucket| bucket.start()),
-        until: now,
-        code_life: code_life.as_secs(),
-        rows,
-        total: total.row("total"),
+
+    /// `from` is the beginning of the first bucket.
+    pub fn report(self, from: UnixMillis) -> ConversionReport {
+        let ConversionSums { query, code_life, now, mut sums } = self;
+        let mut total = Sums::default();
+        sums.values().for_each(|sum| total.add(*sum));
+        let mut other = sums.remove(OTHER);
+        let is_shown = |sum: &Sums| query.by != Dimension::Block || sum.sent >= BLOCK_SENDS_SHOWN_MIN;
+        let (mut shown, hidden): (Vec<_>, Vec<_>) = sums.into_iter().partition(|(_, sum)| is_shown(sum));
+        shown.sort_by(|(a_name, a), (b_name, b)| b.sent.cmp(&a.sent).then_with(|| a_name.cmp(b_name)));
+        let rows_max = usize::try_from(query.rows_max).unwrap_or(usize::MAX).min(shown.len());
+        let left_out = shown.split_off(rows_max);
+        for (_, sum) in hidden.into_iter().chain(left_out) {
+            other.get_or_insert_default().add(sum);
+        }
+        let mut rows: Vec<ConversionRow> = shown.iter().map(|(name, sum)| sum.row(name)).collect();
+        rows.extend(other.map(|sum| sum.row(OTHER_ROW)));
+        ConversionReport {
+            by: query.by.as_str(),
+            from,
+            until: now,
+            code_life: code_life.as_secs(),
+            rows,
+            total: total.row("total"),
+        }
     }
 }
 
@@ -178,6 +200,16 @@ mod tests {
 
     fn query(by: Dimension, since: Duration) -> ConversionQuery {
         ConversionQuery { by, since, rows_max: ROWS_DEFAULT }
+    }
+
+    fn report(
+        query: ConversionQuery,
+        counts: impl IntoIterator<Item = StoredCounts>,
+        now: UnixMillis,
+    ) -> ConversionReport {
+        let mut sums = ConversionSums::new(query, LIFE, now);
+        counts.into_iter().for_each(|stored| sums.add(stored));
+        sums.report(query.buckets(now)[0].start())
     }
 
     fn stored(bucket: Bucket, name: &str, sent: u32, verified: u32) -> StoredCounts {
@@ -208,7 +240,7 @@ mod tests {
                 let last = buckets.last().expect("there is one");
                 assert!(last.start() <= now && now < last.end(), "{since:?} {past}");
                 assert!(buckets.iter().all(|bucket| bucket.kept_until() > now), "{since:?} {past}");
-                // Each code whose life is over, and none whose is not, can be told from the others.
+                // Each code whose life is over, and none whose is not, stands apart.
                 let young = buckets.iter().filter(|bucket| bucket.end().plus(LIFE) > now);
                 assert!(young.clone().all(|bucket| bucket.width == BucketWidth::FiveMinutes));
                 assert!(young.count() <= 3, "{since:?} {past}");
@@ -223,7 +255,7 @@ mod tests {
         let (old, young) = (bucket(20), bucket(3));
         let query = query(Dimension::Country, minutes(60));
         let counts = [stored(old, "CO", 10, 7), stored(young, "CO", 5, 1), stored(young, "MX", 4, 4)];
-        let report = conversion_report(query, &query.buckets(now), counts, LIFE, now);
+        let report = report(query, counts, now);
         let row = |name: &str, sent, verified, unverified, pending, rate| ConversionRow {
             name: name.to_owned(),
             sent,
@@ -248,10 +280,22 @@ mod tests {
             stored(bucket, "+573001237", 7, 2),
             stored(bucket, OTHER, 3, 3),
         ];
-        let report = conversion_report(query, &query.buckets(now), counts, LIFE, now);
+        let report = report(query, counts, now);
         let shown: Vec<(&str, u32, u32)> =
             report.rows.iter().map(|row| (row.name.as_str(), row.sent, row.verified)).collect();
         assert_eq!(shown, [("+573001236", 9, 0), ("+573001237", 7, 2), ("other", 12, 8)]);
         assert_eq!((report.total.sent, report.total.verified), (28, 10));
+    }
+
+    #[test]
+    fn the_names_that_are_summed_are_bounded_and_no_code_is_left_out() {
+        let bucket = Bucket::of(BucketWidth::FiveMinutes, HOUR_AT);
+        let names = NAMES_SUMMED_MAX + 10;
+        let counts = (0..names).map(|name| stored(bucket, &format!("+57{name:010}"), 5, 1));
+        let again = stored(bucket, &format!("+57{:010}", 0), 5, 1);
+        let query = ConversionQuery { rows_max: 1, ..query(Dimension::Block, minutes(60)) };
+        let report = report(query, counts.chain([again]), HOUR_AT.plus(minutes(30)));
+        assert_eq!((report.rows[0].sent, report.rows.len()), (10, 2));
+        assert_eq!(report.total.sent, 5 * (u32::try_from(names).expect("small") + 1));
     }
 }

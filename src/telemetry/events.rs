@@ -27,12 +27,14 @@ pub use self::certificates::{
 };
 pub use self::counted::{
     GateUse, InFlightGuard, circuit_breaker_changed, code_sent, code_verified, gate_measured,
-    handler_started, limit_refused, prefetch_set, provider_configured, queue_read, request_taken_up, store_operation_ended,
+    handler_started, limit_refused, prefetch_set, provider_configured, queue_read, request_taken_up,
+    store_operation_ended,
 };
 pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch};
 pub use self::store::{
-    conversion_not_counted, shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
-    store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,
+    conversion_not_counted, shared_key_damaged, store_available, store_call_unanswered, store_failed,
+    store_not_replaced, store_unavailable, store_warning, store_warning_over, store_warning_value,
+    worker_not_reported,
 };
 pub use self::tokens::token_refused;
 use super::metrics::provider_codes::{code_label, receipt_code_label};

@@ -26,10 +26,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub(super) use self::countries::country_label;
 pub(super) use self::labels::{
-    ActionLabel, BlockedLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
-    ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel, OperationLabel,
-    ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    RoleLabel, RouteLabel, VerdictLabel,
+    ActionLabel, BlockedLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason,
+    ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel,
+    OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels,
+    ResultLabel, RoleLabel, RouteLabel, VerdictLabel,
 };
 pub use self::text_format::Format;
 

@@ -178,7 +178,13 @@ fn steps() -> impl Strategy<Value = Step> {
 fn counted() -> impl Strategy<Value = Counted> {
     let names = mostly(3, 120);
     (0..2_000_u64, 0..Dimension::ALL.len(), names, 0..3_u32, 0..3_u32).prop_map(
-        |(minutes_ago, dimension, name, sent, verified)| Counted { minutes_ago, dimension, name, sent, verified },
+        |(minutes_ago, dimension, name, sent, verified)| Counted {
+            minutes_ago,
+            dimension,
+            name,
+            sent,
+            verified,
+        },
     )
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::conversion::Dimension;
-use crate::domain::conversion_report::{ConversionQuery, ConversionReport, conversion_report};
+use crate::domain::conversion_report::{ConversionQuery, ConversionReport, ConversionSums};
 use crate::domain::time::UnixMillis;
 use crate::store::retention::BUCKETS_READ_MAX;
 use crate::store::{Store, StoreError};
@@ -18,9 +18,9 @@ pub async fn conversion(
     let buckets = query.buckets(now);
     // A bucket has thousands of blocks, so that Redis would stand still for long if it read several at once.
     let at_once = if query.by == Dimension::Block { 1 } else { BUCKETS_READ_MAX };
-    let mut stored = Vec::new();
-    for some in buckets.chunks(at_once) {
-        stored.extend(store.conversion(query.by, some).await?);
+    let mut sums = ConversionSums::new(query, code_life, now);
+    for some in buckets.rchunks(at_once) {
+        store.conversion(query.by, some).await?.into_iter().for_each(|stored| sums.add(stored));
     }
-    Ok(conversion_report(query, &buckets, stored, code_life, now))
+    Ok(sums.report(buckets.first().map_or(now, |bucket| bucket.start())))
 }

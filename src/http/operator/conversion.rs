@@ -56,12 +56,7 @@ fn parse_limit(text: &str) -> Option<u32> {
     is_number.then(|| text.parse().ok())?.filter(|limit| (1..=ROWS_MAX).contains(limit))
 }
 
-fn read<T>(
-    value: &str,
-    name: &str,
-    rule: &str,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, Problem> {
+fn read<T>(value: &str, name: &str, rule: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Problem> {
     let problem = || {
         let shape = Shape::Text(value.chars().count());
         Problem::invalid(format!("`{name}` {rule}; got {shape}"))

@@ -64,7 +64,12 @@ impl Conversion {
         true
     }
 
-    pub(super) fn read(&self, dimension: Dimension, buckets: &[Bucket], now: UnixMillis) -> Vec<StoredCounts> {
+    pub(super) fn read(
+        &self,
+        dimension: Dimension,
+        buckets: &[Bucket],
+        now: UnixMillis,
+    ) -> Vec<StoredCounts> {
         let mut sums: BTreeMap<(Bucket, &str), CodeCounts> = BTreeMap::new();
         for bucket in buckets.iter().filter(|bucket| bucket.kept_until() > now) {
             for part in 0..dimension.parts() {

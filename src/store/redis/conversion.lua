@@ -5,7 +5,7 @@
 -- {P}:x<bucket><dimension><part>, a hash: name → I4 sent, I4 verified. The empty name has those for which there was no room. A bucket is
 -- `m` and its number of five minutes since 1970, or `h` and its number of hours; the dimension is a letter, the part a number. A name
 -- of digits is an I6.
-local conversion = {
+reports.conversion = {
   NAMES_MAX = 100,
   COUNTS = '>I4I4', COUNT_MAX = 4294967295,
   WRITER_KEPT = DAY,
@@ -14,48 +14,48 @@ local conversion = {
   HOURS = {letter = 'h', width = HOUR, kept = 15 * DAY},
 }
 
-function conversion.key(prefix, letter, number, dimension, part)
+function reports.conversion.key(prefix, letter, number, dimension, part)
   return prefix .. 'x' .. letter .. decimal(number) .. dimension .. decimal(part)
 end
 
 -- The end of the time in which a bucket counts.
-function conversion.kept_until(span, number) return (number + 1) * span.width + span.kept end
+function reports.conversion.kept_until(span, number) return (number + 1) * span.width + span.kept end
 
 -- Is the batch newer than the last one of its writer? Remembers it. A new writer removes those that have fallen silent.
-function conversion.is_new(key, writer, sequence, now)
+function reports.conversion.is_new(key, writer, sequence, now)
   local last = call('HMGET', key, writer)[1]
   if last then
     local at, last_sequence = read('>I6I4', last)
-    if at + conversion.WRITER_KEPT > now and sequence <= last_sequence then return false end
+    if at + reports.conversion.WRITER_KEPT > now and sequence <= last_sequence then return false end
   end
   call('HSET', key, writer, pack('>I6I4', now, sequence))
-  call('PEXPIRE', key, decimal(conversion.WRITER_KEPT))
+  call('PEXPIRE', key, decimal(reports.conversion.WRITER_KEPT))
   if not last then
     local entries = call('HGETALL', key)
     for i = 1, #entries, 2 do
-      if read('>I6', entries[i + 1]) + conversion.WRITER_KEPT <= now then call('HDEL', key, entries[i]) end
+      if read('>I6', entries[i + 1]) + reports.conversion.WRITER_KEPT <= now then call('HDEL', key, entries[i]) end
     end
   end
   return true
 end
 
-function conversion.sum(a, b)
-  return {sent = min(a.sent + b.sent, conversion.COUNT_MAX), verified = min(a.verified + b.verified, conversion.COUNT_MAX)}
+function reports.conversion.sum(a, b)
+  return {sent = min(a.sent + b.sent, reports.conversion.COUNT_MAX), verified = min(a.verified + b.verified, reports.conversion.COUNT_MAX)}
 end
 
-function conversion.counts(value)
+function reports.conversion.counts(value)
   if not value then return nil end
-  local sent, verified = read(conversion.COUNTS, value)
+  local sent, verified = read(reports.conversion.COUNTS, value)
   return {sent = sent, verified = verified}
 end
 
 -- Removes the names with the fewest sends, of these the oldest; not those that are added to. Answers their number and sum.
-function conversion.evict(key, count, added)
+function reports.conversion.evict(key, count, added)
   local entries, candidates, sum = call('HGETALL', key), {}, nil
   for i = 1, #entries, 2 do
     local name = entries[i]
     if name ~= '' and not added[name] then
-      candidates[#candidates + 1] = {name = name, place = i, counts = conversion.counts(entries[i + 1])}
+      candidates[#candidates + 1] = {name = name, place = i, counts = reports.conversion.counts(entries[i + 1])}
     end
   end
   table.sort(candidates, function(a, b)
@@ -65,45 +65,45 @@ function conversion.evict(key, count, added)
   count = min(count, #candidates)
   for i = 1, count do
     call('HDEL', key, candidates[i].name)
-    sum = sum and conversion.sum(sum, candidates[i].counts) or candidates[i].counts
+    sum = sum and reports.conversion.sum(sum, candidates[i].counts) or candidates[i].counts
   end
   return count, sum
 end
 
 -- Adds to the names of one part of a bucket: `names` in order, and `added` their counts.
-function conversion.add_to(key, names, added, lives_for)
+function reports.conversion.add_to(key, names, added, lives_for)
   local stored = call('HMGET', key, '', unpack(names))
-  local other, other_changed, new, changes = conversion.counts(stored[1]), false, 0, {}
-  local function add_to_other(counts) other, other_changed = other and conversion.sum(other, counts) or counts, true end
+  local other, other_changed, new, changes = reports.conversion.counts(stored[1]), false, 0, {}
+  local function add_to_other(counts) other, other_changed = other and reports.conversion.sum(other, counts) or counts, true end
   for i, name in ipairs(names) do
     if name ~= '' and not stored[i + 1] then new = new + 1 end
   end
   local room = 0
   if new > 0 then
-    room = conversion.NAMES_MAX - call('HLEN', key) + (stored[1] and 1 or 0)
+    room = reports.conversion.NAMES_MAX - call('HLEN', key) + (stored[1] and 1 or 0)
     if new > room then
-      local freed, sum = conversion.evict(key, new - room, added)
+      local freed, sum = reports.conversion.evict(key, new - room, added)
       if sum then add_to_other(sum) end
       room = room + freed
     end
   end
   for i, name in ipairs(names) do
-    local counts = conversion.counts(name ~= '' and stored[i + 1])
+    local counts = reports.conversion.counts(name ~= '' and stored[i + 1])
     if counts then
-      counts = conversion.sum(counts, added[name])
+      counts = reports.conversion.sum(counts, added[name])
     elseif name ~= '' and room > 0 then
       counts, room = added[name], room - 1
     end
     if counts then
       changes[#changes + 1] = name
-      changes[#changes + 1] = pack(conversion.COUNTS, counts.sent, counts.verified)
+      changes[#changes + 1] = pack(reports.conversion.COUNTS, counts.sent, counts.verified)
     else
       add_to_other(added[name])
     end
   end
   if other_changed then
     changes[#changes + 1] = ''
-    changes[#changes + 1] = pack(conversion.COUNTS, other.sent, other.verified)
+    changes[#changes + 1] = pack(reports.conversion.COUNTS, other.sent, other.verified)
   end
   call('HSET', key, unpack(changes))
   call('PEXPIRE', key, decimal(lives_for))
@@ -114,11 +114,11 @@ end
 -- ARGV     settings; c8 writer, I4 sequence, then of each entry I4 number of its five minutes, c1 dimension, B part, Bc0 name, I4 sent,
 --          I4 verified
 -- Answers  a: added, by this call or an earlier one
-function conversion.add(keys, args)
+function reports.conversion.add(keys, args)
   local now, prefix = clock(settings_of(args[1]).test_time), sub(keys[1], 1, -1 - #'xw')
   local writer, sequence, at = read('>c8I4', args[2])
-  if not conversion.is_new(keys[1], writer, sequence, now) then return 'a' end
-  local narrow, hours = conversion.FIVE_MINUTES, conversion.HOURS
+  if not reports.conversion.is_new(keys[1], writer, sequence, now) then return 'a' end
+  local narrow, hours = reports.conversion.FIVE_MINUTES, reports.conversion.HOURS
   local parts, by_key = {}, {}
   while at <= #args[2] do
     local number, dimension, part, name, sent, verified
@@ -126,9 +126,9 @@ function conversion.add(keys, args)
     -- A clock that is ahead counts now.
     number = min(number, floor(now / narrow.width))
     for span, of_span in pairs({[narrow] = number, [hours] = floor(number * narrow.width / hours.width)}) do
-      local kept_until = conversion.kept_until(span, of_span)
+      local kept_until = reports.conversion.kept_until(span, of_span)
       if kept_until > now then
-        local key = conversion.key(prefix, span.letter, of_span, dimension, part)
+        local key = reports.conversion.key(prefix, span.letter, of_span, dimension, part)
         local group = by_key[key]
         if not group then
           group = {key = key, names = {}, added = {}, lives_for = kept_until - now}
@@ -137,7 +137,7 @@ function conversion.add(keys, args)
         end
         local counts = {sent = sent, verified = verified}
         if group.added[name] then
-          group.added[name] = conversion.sum(group.added[name], counts)
+          group.added[name] = reports.conversion.sum(group.added[name], counts)
         else
           group.names[#group.names + 1] = name
           group.added[name] = counts
@@ -145,7 +145,7 @@ function conversion.add(keys, args)
       end
     end
   end
-  for _, group in ipairs(parts) do conversion.add_to(group.key, group.names, group.added, group.lives_for) end
+  for _, group in ipairs(parts) do reports.conversion.add_to(group.key, group.names, group.added, group.lives_for) end
   return 'a'
 end
 
@@ -153,17 +153,17 @@ end
 -- KEYS     writers
 -- ARGV     settings; c1 dimension, B number of its parts, then of each bucket: c1 letter, I4 number
 -- Answers  of each name in each part: B place of the bucket, Bc0 name, I4 sent, I4 verified
-function conversion.read(keys, args)
+function reports.conversion.read(keys, args)
   local now, prefix = clock(settings_of(args[1]).test_time), sub(keys[1], 1, -1 - #'xw')
   local dimension, parts, at = read('>c1B', args[2])
   local answer, place = {}, 0
   while at <= #args[2] do
     local letter, number
     letter, number, at = read('>c1I4', args[2], at)
-    local span = letter == 'm' and conversion.FIVE_MINUTES or conversion.HOURS
-    if conversion.kept_until(span, number) > now then
+    local span = letter == 'm' and reports.conversion.FIVE_MINUTES or reports.conversion.HOURS
+    if reports.conversion.kept_until(span, number) > now then
       for part = 0, parts - 1 do
-        local entries = call('HGETALL', conversion.key(prefix, letter, number, dimension, part))
+        local entries = call('HGETALL', reports.conversion.key(prefix, letter, number, dimension, part))
         for i = 1, #entries, 2 do
           if #entries[i + 1] ~= 8 then error('counts cannot be read') end
           answer[#answer + 1] = pack('>BBc0', place, #entries[i], entries[i]) .. entries[i + 1]

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::RedisStore;
+use super::counts::{pack_name, read_counts, read_name};
 use super::library::Step;
 use super::pack::{Packer, Unpacker};
-use crate::domain::conversion::{Bucket, CodeCounts, ConversionBatch, Dimension, OTHER, StoredCounts};
+use crate::domain::conversion::{Bucket, CodeCounts, ConversionBatch, Dimension, StoredCounts};
 use crate::store::StoreError;
 
 impl RedisStore {
@@ -34,9 +35,9 @@ impl RedisStore {
         buckets: &[Bucket],
     ) -> Result<Vec<StoredCounts>, StoreError> {
         let head = Packer::new().u8(letter(dimension.letter())).u8(dimension.parts());
-        let packed = buckets.iter().fold(head, |packed, bucket| {
-            packed.u8(letter(bucket.width.letter())).u32(bucket.number)
-        });
+        let packed = buckets
+            .iter()
+            .fold(head, |packed, bucket| packed.u8(letter(bucket.width.letter())).u32(bucket.number));
         let call = self
             .call(Step::Conversion, &[self.keys.conversion_writers()])
             .arg(self.settings().pack())
@@ -47,27 +48,6 @@ impl RedisStore {
 
 fn letter(letter: char) -> u8 {
     u8::try_from(letter).expect("it is ASCII")
-}
-
-/// Digits take six bytes. The empty name is that of all others.
-fn pack_name(dimension: Dimension, name: &str) -> Vec<u8> {
-    match name.strip_prefix('+').and_then(|digits| digits.parse().ok()) {
-        Some(digits) if dimension.has_digits() => Packer::new().u48(digits).done(),
-        _ => name.as_bytes().to_vec(),
-    }
-}
-
-pub(super) fn read_name(dimension: Dimension, name: &[u8]) -> Option<String> {
-    if dimension.has_digits() && name != OTHER.as_bytes() {
-        let mut words = Unpacker::new(name);
-        let digits = words.u48()?;
-        return words.is_empty().then(|| format!("+{digits}"));
-    }
-    Some(std::str::from_utf8(name).ok()?.to_owned())
-}
-
-pub(super) fn read_counts(words: &mut Unpacker<'_>) -> Option<CodeCounts> {
-    Some(CodeCounts { sent: words.u32()?, verified: words.u32()? })
 }
 
 fn counts(answer: &[u8], dimension: Dimension, buckets: &[Bucket]) -> Option<Vec<StoredCounts>> {

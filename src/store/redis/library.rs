@@ -301,8 +301,8 @@ impl Step {
             Step::SetLogFilter => "reports.set_log_filter",
             Step::CheckKeys => "reports.check_keys",
             Step::RecordedKeys => "reports.recorded_keys",
-            Step::AddConversion => "conversion.add",
-            Step::Conversion => "conversion.read",
+            Step::AddConversion => "reports.conversion.add",
+            Step::Conversion => "reports.conversion.read",
         }
     }
 }

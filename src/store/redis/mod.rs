@@ -9,6 +9,7 @@ mod cluster;
 mod connection;
 mod conversion;
 mod countries;
+mod counts;
 mod failure;
 mod fault_log;
 mod heartbeat;

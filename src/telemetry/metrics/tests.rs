@@ -23,6 +23,19 @@ fn add_http(metrics: &Metrics, routes: usize) {
     }
 }
 
+/// Of the countries that have series.
+fn create_conversion(metrics: &Metrics) {
+    for family in [&metrics.conversion_sent, &metrics.conversion_verified] {
+        let letter = |n: usize| b'A' + u8::try_from(n).expect("a letter");
+        let codes = (0..countries::COUNTRIES_MAX).map(|n| [letter(n / 26), letter(n % 26)]);
+        let countries = codes.map(countries::Country::Code);
+        for country in countries.chain([countries::Country::Other, countries::Country::Unknown]) {
+            create(family, &ChannelCountry { channel: "sms", country });
+        }
+        create(family, &ChannelCountry { channel: "email", country: countries::Country::Unknown });
+    }
+}
+
 /// A process that has met everything, with these providers and HTTP routes.
 fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
     let metrics = Metrics::new();
@@ -58,6 +71,7 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
             }
         }
     }
+    create_conversion(&metrics);
     for &provider in providers {
         metrics.create_series_of_provider(provider);
         for result in words::ANSWERS {
@@ -96,12 +110,12 @@ fn samples(rendered: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn a_process_has_at_most_1500_series() {
+fn a_process_has_at_most_1700_series() {
     // The paths of the API, two webhooks, and `(none)`.
     let paths = include_str!("../../http/router.rs").matches(".route(\"").count() + 3;
     let fresh = samples(&Metrics::new().render()).count();
     let worst = samples(&worst_case(&["twilio", "sendgrid"], paths).render()).count();
-    assert!(fresh < worst && worst <= 1_500, "{fresh} at the start, {worst} in the worst case");
+    assert!(fresh < worst && worst <= 1_700, "{fresh} at the start, {worst} in the worst case");
 }
 
 #[test]

@@ -164,11 +164,7 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn conversion(
-        &self,
-        _: Dimension,
-        _: &[Bucket],
-    ) -> Result<Vec<StoredCounts>, StoreError> {
+    async fn conversion(&self, _: Dimension, _: &[Bucket]) -> Result<Vec<StoredCounts>, StoreError> {
         self.fail().await
     }
 

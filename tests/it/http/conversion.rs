@@ -1,6 +1,5 @@
 //! `GET /api/v1/sms/conversion`: for operators only, within bounds.
 
-
 use axum::body::Body;
 use axum::http::{Request, header};
 use otpost::clock::Clock;
@@ -36,7 +35,8 @@ async fn plant(server: &TestServer) {
         entry(START, Dimension::Channel, "sms", 3, 1),
         entry(START, Dimension::Channel, "email", 2, 0),
     ];
-    entries.extend((0..8).map(|block| entry(old, Dimension::Block, &format!("+5730012{block}"), 2 + block, 1)));
+    entries
+        .extend((0..8).map(|block| entry(old, Dimension::Block, &format!("+5730012{block}"), 2 + block, 1)));
     let batch = ConversionBatch { writer: 1, sequence: 1, entries };
     server.store.add_conversion(&batch).await.expect("answers");
 }
@@ -51,7 +51,10 @@ async fn an_operator_sees_sent_and_verified_codes() {
         {"name": "email", "sent": 2, "verified": 0, "unverified": 0, "pending": 2},
     ]);
     assert_eq!(body["rows"], expected);
-    assert_eq!((&body["by"], &body["code_life"], &body["total"]["sent"]), (&json!("channel"), &json!(600), &json!(15)));
+    assert_eq!(
+        (&body["by"], &body["code_life"], &body["total"]["sent"]),
+        (&json!("channel"), &json!(600), &json!(15))
+    );
     let recent = ask(&server, "?since=30m", Some(&service())).await.expect(200);
     assert_eq!(recent["total"]["sent"], 5);
 }
@@ -82,8 +85,14 @@ async fn only_an_operator_may_ask() {
 async fn a_bad_query_is_refused_by_name_rule_and_shape() {
     let server = server();
     for (query, said) in [
-        ("?by=number", "`by` must be channel, country, prefix, block, provider or sender; got a string of 6 characters"),
-        ("?since=16d", "`since` must be a number of minutes (5m), hours (2h) or days (15d), from 5m to 15d; got a string of 3 characters"),
+        (
+            "?by=number",
+            "`by` must be channel, country, prefix, block, provider or sender; got a string of 6 characters",
+        ),
+        (
+            "?since=16d",
+            "`since` must be a number of minutes (5m), hours (2h) or days (15d), from 5m to 15d; got a string of 3 characters",
+        ),
         ("?limit=0", "`limit` must be a number from 1 to 5000; got a string of 1 character"),
         ("?limit=5001", "`limit` must be a number from 1 to 5000; got a string of 4 characters"),
         ("?limit=1&limit=2", "`limit` must be given once; got it twice"),

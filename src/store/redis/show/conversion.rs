@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::stored::{Fields, Stored};
 use super::times::time;
 use crate::domain::conversion::{Bucket, BucketWidth, Dimension};
-use crate::store::redis::conversion::{read_counts, read_name};
+use crate::store::redis::counts::{read_counts, read_name};
 use crate::store::redis::pack::Unpacker;
 
 pub(super) fn writers(_name: &[u8], stored: &Stored) -> Option<Fields> {

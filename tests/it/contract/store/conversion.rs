@@ -37,11 +37,7 @@ async fn add(store: &dyn TimedStore, writer: u64, sequence: u32, entries: Vec<Co
 }
 
 /// The counts of the narrow and of the wide bucket of a time.
-async fn read(
-    store: &dyn TimedStore,
-    at: UnixMillis,
-    dimension: Dimension,
-) -> [Vec<(String, u32, u32)>; 2] {
+async fn read(store: &dyn TimedStore, at: UnixMillis, dimension: Dimension) -> [Vec<(String, u32, u32)>; 2] {
     let mut read = [Vec::new(), Vec::new()];
     for (counts, width) in read.iter_mut().zip(BucketWidth::ALL) {
         let stored = store.conversion(dimension, &[Bucket::of(width, at)]).await.expect("answers");
@@ -58,12 +54,17 @@ async fn a_batch_counts_in_its_five_minutes_and_in_its_hour(store: &dyn TimedSto
     let (first, second) = (START, START.plus(FIVE_MINUTES));
     store.at(second);
     let (country, prefix) = (Dimension::Country, Dimension::Prefix);
-    add(store, 1, 1, vec![
-        entry(first, country, "CO", 3, 1),
-        entry(second, country, "CO", 2, 0),
-        entry(second, country, "MX", 1, 1),
-        entry(second, prefix, "+57300", 2, 1),
-    ])
+    add(
+        store,
+        1,
+        1,
+        vec![
+            entry(first, country, "CO", 3, 1),
+            entry(second, country, "CO", 2, 0),
+            entry(second, country, "MX", 1, 1),
+            entry(second, prefix, "+57300", 2, 1),
+        ],
+    )
     .await;
     add(store, 2, 1, vec![entry(first, country, "CO", 0, 1)]).await;
     let hour = rows(&[("CO", 5, 2), ("MX", 1, 1)]);
@@ -142,7 +143,8 @@ async fn the_names_of_a_part_are_bounded_and_those_with_most_sends_stay(store: &
     for counts in read(store, at, block).await {
         let of = |name: &str| counts.iter().find(|(known, ..)| known == name).map(|(_, sent, _)| *sent);
         assert_eq!(counts.len(), NAMES_MAX + 1);
-        let expected = [(OTHER, 2), (&*known[2], 9), (&*known[1], 1), (&*new[0], 1), (&*new[1], 4), (&*known[4], 1)];
+        let expected =
+            [(OTHER, 2), (&*known[2], 9), (&*known[1], 1), (&*new[0], 1), (&*new[1], 4), (&*known[4], 1)];
         for (name, sent) in expected {
             assert_eq!(of(name), Some(sent), "{name}");
         }
@@ -185,7 +187,13 @@ fn blocks(batch: u32, at: UnixMillis) -> ConversionBatch {
 fn memory(connection: &mut redis::Connection, pattern: &str) -> (u64, usize) {
     let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(pattern).query(connection).expect("Redis answers");
     let usage = |key: &Vec<u8>| -> u64 {
-        redis::cmd("MEMORY").arg("USAGE").arg(key).arg("SAMPLES").arg(0).query(connection).expect("Redis answers")
+        redis::cmd("MEMORY")
+            .arg("USAGE")
+            .arg(key)
+            .arg("SAMPLES")
+            .arg(0)
+            .query(connection)
+            .expect("Redis answers")
     };
     (keys.iter().map(usage).sum(), keys.len())
 }
@@ -251,22 +259,34 @@ async fn a_damaged_count_is_named_and_stops_no_request() {
     let redis = Redis::fresh();
     let store = redis.store();
     let at = now();
-    let batch =
-        |sequence| ConversionBatch { writer: 1, sequence, entries: vec![entry(at, Dimension::Channel, "sms", 1, 0)] };
+    let batch = |sequence| ConversionBatch {
+        writer: 1,
+        sequence,
+        entries: vec![entry(at, Dimension::Channel, "sms", 1, 0)],
+    };
     store.add_conversion(&batch(1)).await.expect("answers");
     let hour = Bucket::of(BucketWidth::Hour, at);
     let key = format!("xh{}c0", hour.number);
-    let unreadable =
-        |step| Err(StoreError::Unreadable { damaged: Damaged::Subject("conversion"), step });
+    let unreadable = |step| Err(StoreError::Unreadable { damaged: Damaged::Subject("conversion"), step });
     for damage in ["a string", "a short count"] {
         match damage {
             "a string" => redis.replace(&key, "SET", &[b"x"]),
             _ => redis.replace(&key, "HSET", &[b"sms", b"1234567"]),
         }
-        assert_eq!(store.conversion(Dimension::Channel, &[hour]).await.map(drop), unreadable("conversion"), "{damage}");
+        assert_eq!(
+            store.conversion(Dimension::Channel, &[hour]).await.map(drop),
+            unreadable("conversion"),
+            "{damage}"
+        );
         assert_eq!(store.add_conversion(&batch(2)).await, unreadable("add_conversion"), "{damage}");
         store.heartbeat(1, true).await.expect("answers");
-        super::granted(super::admit(&store, &super::request_to(if damage == "a string" { 1 } else { 2 }, &damage.replace(" ", "-"))).await);
+        super::granted(
+            super::admit(
+                &store,
+                &super::request_to(if damage == "a string" { 1 } else { 2 }, &damage.replace(" ", "-")),
+            )
+            .await,
+        );
         redis.delete(&key);
         redis.delete("xw");
     }
@@ -277,7 +297,11 @@ async fn a_damaged_count_is_named_and_stops_no_request() {
 async fn a_process_that_fell_silent_is_forgotten() {
     let redis = Redis::fresh();
     let store = redis.store();
-    let batch = |writer, at| ConversionBatch { writer, sequence: 1, entries: vec![entry(at, Dimension::Channel, "sms", 1, 0)] };
+    let batch = |writer, at| ConversionBatch {
+        writer,
+        sequence: 1,
+        entries: vec![entry(at, Dimension::Channel, "sms", 1, 0)],
+    };
     store.at(START);
     for writer in 0..30 {
         store.add_conversion(&batch(writer, START)).await.expect("answers");
