@@ -100,6 +100,8 @@ pub struct FlakyStore {
     pub poison: Mutex<Option<Digest16>>,
     /// So many counts of a panic panic.
     pub panics_of_counts: AtomicUsize,
+    /// So many batches of counts are added, and their answers lost.
+    pub lost_answers_of_counts: AtomicUsize,
     /// So many reports of progress panic.
     pub panics_of_progress: AtomicUsize,
     pub calls: AtomicUsize,
@@ -248,7 +250,11 @@ impl Store for FlakyStore {
         self.reach()?.recorded_keys().await
     }
     async fn add_conversion(&self, batch: &ConversionBatch) -> Result<(), StoreError> {
-        self.reach()?.add_conversion(batch).await
+        self.reach()?.add_conversion(batch).await?;
+        let lost = &self.lost_answers_of_counts;
+        let is_lost =
+            lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_lost { Err(StoreError::Unavailable(StoreFault::NoAnswer)) } else { Ok(()) }
     }
     async fn conversion(
         &self,
@@ -383,6 +389,7 @@ impl World {
                 panics: AtomicUsize::new(0),
                 poison: Mutex::default(),
                 panics_of_counts: AtomicUsize::new(0),
+                lost_answers_of_counts: AtomicUsize::new(0),
                 panics_of_progress: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),

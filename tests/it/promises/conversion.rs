@@ -175,6 +175,19 @@ async fn counts_wait_while_the_store_is_away_and_are_added_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_whose_answer_was_lost_counts_once_and_later_codes_wait_for_it() {
+    let mut gateway = Embedded::start();
+    gateway.request("r1", ALICE).await.expect_sent();
+    gateway.world.store.lost_answers_of_counts.store(2, Ordering::SeqCst);
+    assert!(!gateway.conversion.flush().await);
+    gateway.request("r2", BOB).await.expect_sent();
+    assert!(!gateway.conversion.flush().await);
+    assert_eq!(report(&gateway, Dimension::Channel).await.total.sent, 1);
+    assert!(gateway.conversion.flush().await);
+    assert_eq!(total(&gateway).await, [2, 0, 0, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_count_holds_a_number_and_few_codes_show_no_block() {
     let world = World::new();
     let mut gateway = Embedded::in_world(world, Options::default());

@@ -183,6 +183,65 @@ fn blocks(batch: u32, at: UnixMillis) -> ConversionBatch {
     ConversionBatch { writer: 1, sequence: batch + 1, entries }
 }
 
+/// A thousand codes over 60,000 blocks of 100 prefixes, in a fixed order without a pattern.
+fn thousand(batch: u32, at: UnixMillis) -> ConversionBatch {
+    let block = |code: u32| (batch * 1_000 + code).wrapping_mul(2_654_435_761) % 60_000;
+    let mut entries = vec![
+        entry(at, Dimension::Channel, "sms", 1_000, 700),
+        entry(at, Dimension::Country, "CO", 990, 690),
+        entry(at, Dimension::Country, "MX", 10, 10),
+        entry(at, Dimension::Provider, "twilio", 1_000, 700),
+        entry(at, Dimension::Sender, "twilio 1", 500, 350),
+        entry(at, Dimension::Sender, "twilio 2", 500, 350),
+    ];
+    entries
+        .extend((0..100).map(|prefix| entry(at, Dimension::Prefix, &format!("+57{}", 300 + prefix), 10, 7)));
+    let of_block = |code| {
+        let block = block(code);
+        entry(
+            at,
+            Dimension::Block,
+            &format!("+57{}{:04}", 300 + block / 600, block % 600),
+            1,
+            u32::from(code % 10 < 7),
+        )
+    };
+    entries.extend((0..1_000).map(of_block));
+    ConversionBatch { writer: 1, sequence: batch + 1, entries }
+}
+
+/// A million codes a day are 42,000 in an hour.
+#[tokio::test]
+async fn an_hour_of_a_million_codes_a_day_stays_within_its_bars() {
+    let Some(server) = Server::start() else {
+        eprintln!("not measured: redis-server is not installed");
+        return;
+    };
+    let mut connection = server.connection();
+    let store = RedisStore::connect(&server.url, "otpost", Shards::ONE).expect("a URL");
+    let at = |batch: u64| START.plus(Duration::from_secs(batch * 3_600 / 42));
+    for batch in 0..42 {
+        store.at(at(batch.into()));
+        store.add_conversion(&thousand(batch, at(batch.into()))).await.expect("answers");
+    }
+    let (hour, hour_keys) = memory(&mut connection, "*:xh*");
+    let (narrow, narrow_keys) = memory(&mut connection, "*:xm*");
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut connection).expect("Redis answers");
+    let calls = stats.lines().find(|line| line.starts_with("cmdstat_fcall:"));
+    println!(
+        "the hour: {hour} bytes in {hour_keys} keys; its narrow buckets: {narrow} bytes in {narrow_keys} keys; {calls:?}"
+    );
+    assert!((50_000..=160_000).contains(&hour), "{hour} bytes");
+    assert!((50_000..=1_600_000).contains(&narrow), "{narrow} bytes");
+    let wide = Bucket::of(BucketWidth::Hour, START);
+    for dimension in Dimension::ALL {
+        let stored = store.conversion(dimension, &[wide]).await.expect("answers");
+        let sum = |of: fn(&CodeCounts) -> u32| stored.iter().map(|stored| of(&stored.counts)).sum::<u32>();
+        let sums = (sum(|counts| counts.sent), sum(|counts| counts.verified));
+        assert_eq!(sums, (42_000, 29_400), "{dimension:?}: no code is lost");
+    }
+}
+
 /// The bytes of all keys of counts, and their number.
 fn memory(connection: &mut redis::Connection, pattern: &str) -> (u64, usize) {
     let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(pattern).query(connection).expect("Redis answers");
