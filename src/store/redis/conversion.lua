@@ -49,24 +49,39 @@ function reports.conversion.counts(value)
   return {sent = sent, verified = verified}
 end
 
--- Removes the names with the fewest sends, of these the oldest; not those that are added to. Answers their number and sum.
+-- Removes the names with the fewest sends, of these the oldest; not those that are added to. Answers their number and sum. Most names have
+-- one send, so that counting how many names have how many sends costs less than sorting them.
 function reports.conversion.evict(key, count, added)
-  local entries, candidates, sum = call('HGETALL', key), {}, nil
+  local entries, candidates, sends, names_with, distinct = call('HGETALL', key), {}, {}, {}, {}
   for i = 1, #entries, 2 do
     local name = entries[i]
     if name ~= '' and not added[name] then
-      candidates[#candidates + 1] = {name = name, place = i, counts = reports.conversion.counts(entries[i + 1])}
+      local sent = read('>I4', entries[i + 1])
+      candidates[#candidates + 1], sends[#sends + 1] = i, sent
+      if not names_with[sent] then names_with[sent], distinct[#distinct + 1] = 0, sent end
+      names_with[sent] = names_with[sent] + 1
     end
   end
-  table.sort(candidates, function(a, b)
-    if a.counts.sent ~= b.counts.sent then return a.counts.sent < b.counts.sent end
-    return a.place < b.place
-  end)
   count = min(count, #candidates)
-  for i = 1, count do
-    call('HDEL', key, candidates[i].name)
-    sum = sum and reports.conversion.sum(sum, candidates[i].counts) or candidates[i].counts
+  table.sort(distinct)
+  -- Of those with fewer than `last` sends all go, and the first of those with so many.
+  local left, last, of_last = count, -1, 0
+  for _, sent in ipairs(distinct) do
+    if left == 0 then break end
+    last, of_last = sent, min(left, names_with[sent])
+    left = left - of_last
   end
+  local gone, sum = {}, nil
+  for place, i in ipairs(candidates) do
+    local sent = sends[place]
+    if sent < last or sent == last and of_last > 0 then
+      if sent == last then of_last = of_last - 1 end
+      gone[#gone + 1] = entries[i]
+      local counts = reports.conversion.counts(entries[i + 1])
+      sum = sum and reports.conversion.sum(sum, counts) or counts
+    end
+  end
+  if #gone > 0 then call('HDEL', key, unpack(gone)) end
   return count, sum
 end
 
