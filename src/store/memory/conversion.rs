@@ -6,7 +6,7 @@ use crate::domain::conversion::{
     Bucket, BucketWidth, CodeCounts, ConversionBatch, Dimension, NAMES_MAX, OTHER, StoredCounts,
 };
 use crate::domain::time::UnixMillis;
-use crate::store::retention::CONVERSION_WRITER_KEPT;
+use crate::store::retention::{CONVERSION_WRITER_KEPT, CONVERSION_WRITERS_MAX};
 
 type PartKey = (Bucket, Dimension, u8);
 
@@ -60,8 +60,19 @@ impl Conversion {
         }
         if self.writers.insert(batch.writer, (now, batch.sequence)).is_none() {
             self.writers.retain(|_, (at, _)| is_kept(*at));
+            self.forget_oldest_writers(batch.writer);
         }
         true
+    }
+
+    fn forget_oldest_writers(&mut self, new: u64) {
+        let excess = self.writers.len().saturating_sub(CONVERSION_WRITERS_MAX);
+        let others = self.writers.iter().filter(|(writer, _)| **writer != new);
+        let mut others: Vec<(UnixMillis, u64)> = others.map(|(writer, (at, _))| (*at, *writer)).collect();
+        others.sort_unstable();
+        for (_, writer) in others.into_iter().take(excess) {
+            self.writers.remove(&writer);
+        }
     }
 
     pub(super) fn read(

@@ -8,7 +8,7 @@
 reports.conversion = {
   NAMES_MAX = 100,
   COUNTS = '>I4I4', COUNT_MAX = 4294967295,
-  WRITER_KEPT = DAY,
+  WRITER_KEPT = DAY, WRITERS_MAX = 2000,
   -- The width of a bucket, and the time that it is kept after its end.
   FIVE_MINUTES = {letter = 'm', width = 300000, kept = 8100000},
   HOURS = {letter = 'h', width = HOUR, kept = 15 * DAY},
@@ -21,7 +21,27 @@ end
 -- The end of the time in which a bucket counts.
 function reports.conversion.kept_until(span, number) return (number + 1) * span.width + span.kept end
 
--- Is the batch newer than the last one of its writer? Remembers it. A new writer removes those that have fallen silent.
+-- Forgets the writers that have fallen silent; of more than the most the oldest, as of a process that starts again and again.
+function reports.conversion.forget_writers(key, new, now)
+  local entries, others = call('HGETALL', key), {}
+  for i = 1, #entries, 2 do
+    local at = read('>I6', entries[i + 1])
+    if at + reports.conversion.WRITER_KEPT <= now then
+      call('HDEL', key, entries[i])
+    elseif entries[i] ~= new then
+      others[#others + 1] = {writer = entries[i], at = at}
+    end
+  end
+  local excess = #others + 1 - reports.conversion.WRITERS_MAX
+  if excess <= 0 then return end
+  table.sort(others, function(a, b)
+    if a.at ~= b.at then return a.at < b.at end
+    return a.writer < b.writer
+  end)
+  for i = 1, excess do call('HDEL', key, others[i].writer) end
+end
+
+-- Is the batch newer than the last one of its writer? Remembers it.
 function reports.conversion.is_new(key, writer, sequence, now)
   local last = call('HMGET', key, writer)[1]
   if last then
@@ -30,12 +50,7 @@ function reports.conversion.is_new(key, writer, sequence, now)
   end
   call('HSET', key, writer, pack('>I6I4', now, sequence))
   call('PEXPIRE', key, decimal(reports.conversion.WRITER_KEPT))
-  if not last then
-    local entries = call('HGETALL', key)
-    for i = 1, #entries, 2 do
-      if read('>I6', entries[i + 1]) + reports.conversion.WRITER_KEPT <= now then call('HDEL', key, entries[i]) end
-    end
-  end
+  if not last then reports.conversion.forget_writers(key, writer, now) end
   return true
 end
 
@@ -133,35 +148,52 @@ function reports.conversion.add(keys, args)
   local now, prefix = clock(settings_of(args[1]).test_time), sub(keys[1], 1, -1 - #'xw')
   local writer, sequence, at = read('>c8I4', args[2])
   if not reports.conversion.is_new(keys[1], writer, sequence, now) then return 'a' end
-  local narrow, hours = reports.conversion.FIVE_MINUTES, reports.conversion.HOURS
-  local parts, by_key = {}, {}
+  local groups, by_head = {}, {}
   while at <= #args[2] do
-    local number, dimension, part, name, sent, verified
-    number, dimension, part, name, sent, verified, at = read('>I4c1BBc0I4I4', args[2], at)
-    -- A clock that is ahead counts now.
-    number = min(number, floor(now / narrow.width))
-    for span, of_span in pairs({[narrow] = number, [hours] = floor(number * narrow.width / hours.width)}) do
-      local kept_until = reports.conversion.kept_until(span, of_span)
-      if kept_until > now then
-        local key = reports.conversion.key(prefix, span.letter, of_span, dimension, part)
-        local group = by_key[key]
-        if not group then
-          group = {key = key, names = {}, added = {}, lives_for = kept_until - now}
-          by_key[key] = group
-          parts[#parts + 1] = group
-        end
-        local counts = {sent = sent, verified = verified}
-        if group.added[name] then
-          group.added[name] = reports.conversion.sum(group.added[name], counts)
-        else
-          group.names[#group.names + 1] = name
-          group.added[name] = counts
-        end
+    -- Entries with the same beginning count in the same two parts.
+    local head = sub(args[2], at, at + 5)
+    local its_groups = by_head[head]
+    if not its_groups then
+      its_groups = reports.conversion.groups_of(prefix, head, groups, now)
+      by_head[head] = its_groups
+    end
+    local name, sent, verified
+    name, sent, verified, at = read('>Bc0I4I4', args[2], at + 6)
+    for _, group in ipairs(its_groups) do
+      local counts = group.added[name]
+      if not counts then
+        group.names[#group.names + 1], group.added[name] = name, {sent = sent, verified = verified}
+      else
+        group.added[name] = reports.conversion.sum(counts, {sent = sent, verified = verified})
       end
     end
   end
-  for _, group in ipairs(parts) do reports.conversion.add_to(group.key, group.names, group.added, group.lives_for) end
+  for _, group in ipairs(groups) do reports.conversion.add_to(group.key, group.names, group.added, group.lives_for) end
   return 'a'
+end
+
+-- The parts, one of five minutes and one of an hour, in which the entries with a beginning count, if their time is not over. Each has
+-- names and counts to add.
+function reports.conversion.groups_of(prefix, head, groups, now)
+  local number, dimension, part = read('>I4c1B', head)
+  local narrow, hours, found = reports.conversion.FIVE_MINUTES, reports.conversion.HOURS, {}
+  -- A clock that is ahead counts now.
+  number = min(number, floor(now / narrow.width))
+  for _, of in ipairs({{narrow, number}, {hours, floor(number * narrow.width / hours.width)}}) do
+    local span, of_span = of[1], of[2]
+    local lives_for = reports.conversion.kept_until(span, of_span) - now
+    if lives_for > 0 then
+      local key = reports.conversion.key(prefix, span.letter, of_span, dimension, part)
+      local group = groups[key]
+      if not group then
+        group = {key = key, names = {}, added = {}, lives_for = lives_for}
+        groups[key] = group
+        groups[#groups + 1] = group
+      end
+      found[#found + 1] = group
+    end
+  end
+  return found
 end
 
 -- Reads the counts of some buckets.
