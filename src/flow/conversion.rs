@@ -27,12 +27,14 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 const REPEATED_FOR: Duration = Duration::from_secs(12 * 3_600);
 /// Kinds of codes, such as those of one block in one bucket, that wait for the store. Further numbers count without their digits.
 const KINDS_MAX: usize = 20_000;
-/// Kinds in one batch.
-const KINDS_IN_BATCH: usize = 1_000;
+/// Kinds in one batch. Redis answers nothing else for milliseconds while it adds them.
+const KINDS_IN_BATCH: usize = 250;
+/// Batches in a second: more than one only while each of them is full.
+const BATCHES_MAX: usize = 4;
 /// So many batches in a row that fail are logged, once.
 const FAILURES_LOGGED: u32 = 3;
 /// At shutdown so many batches are tried.
-const LAST_BATCHES: usize = 25;
+const LAST_BATCHES: usize = 100;
 
 pub struct ConversionCounter {
     store: Arc<dyn Store>,
@@ -89,7 +91,15 @@ impl ConversionCounter {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.flush().await;
+            self.flush_full_batches().await;
+        }
+    }
+
+    async fn flush_full_batches(&self) {
+        for _ in 0..BATCHES_MAX {
+            if !self.flush().await || self.lock().len() < KINDS_IN_BATCH {
+                return;
+            }
         }
     }
 
@@ -221,11 +231,13 @@ mod tests {
         for block in 0..2_500 {
             counter.count(&to(block * 1_000), send(), CodeCounts::SENT);
         }
+        counter.flush_full_batches().await;
+        assert_eq!((counter.outbox().sequence, counter.lock().len()), (4, 1_500), "as many as a second has");
         counter.end().await;
         let bucket = crate::domain::conversion::Bucket::of(crate::domain::conversion::BucketWidth::Hour, AT);
         let channel = counter.store.conversion(Dimension::Channel, &[bucket]).await.expect("answers");
         assert_eq!(channel.iter().map(|stored| stored.counts.sent).collect::<Vec<_>>(), [2_500]);
-        assert_eq!(counter.outbox().sequence, 3);
+        assert_eq!(counter.outbox().sequence, 10);
         assert!(!counter.flush().await, "nothing waits");
     }
 }
