@@ -33,8 +33,8 @@ const KINDS_IN_BATCH: usize = 250;
 const BATCHES_MAX: usize = 4;
 /// So many batches in a row that fail are logged, once.
 const FAILURES_LOGGED: u32 = 3;
-/// At shutdown so many batches are tried.
-const LAST_BATCHES: usize = 100;
+/// At shutdown batches are added for so long.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub struct ConversionCounter {
     store: Arc<dyn Store>,
@@ -105,11 +105,7 @@ impl ConversionCounter {
 
     /// At shutdown, when nothing more is counted.
     pub async fn end(&self) {
-        for _ in 0..LAST_BATCHES {
-            if !self.flush().await {
-                return;
-            }
-        }
+        let _ = timeout(END_TIMEOUT, async { while self.flush().await {} }).await;
     }
 
     /// Adds one batch to the store. True if there was one, and it was answered. A process that counts nothing asks nothing.
