@@ -148,11 +148,11 @@ async fn send_by(store: &dyn TimedStore, request: &TestRequest, provider: &str) 
 }
 
 async fn the_first_send_of_a_code_is_that_of_its_oldest_request(store: &dyn TimedStore) {
-    let first = request_to(156, "first-send");
+    let first = request_to(113, "first-send");
     store.at(START);
     send_by(store, &first, "twilio").await;
     store.at(START.plus(MINUTE));
-    send_by(store, &request_to(156, "second-send"), "smtp").await;
+    send_by(store, &request_to(113, "second-send"), "smtp").await;
     let request = check(store, &first).await.expect("it has a record");
     assert_eq!(request.id.as_str(), "second-send");
     let route = Some(Route { provider: ProviderWord::new("twilio"), sender: 1 });
@@ -160,17 +160,17 @@ async fn the_first_send_of_a_code_is_that_of_its_oldest_request(store: &dyn Time
 }
 
 async fn a_code_whose_oldest_request_sent_nothing_has_no_first_send(store: &dyn TimedStore) {
-    let first = request_to(157, "failed-first");
+    let first = request_to(114, "failed-first");
     store.at(START);
     fail(store, &first).await;
     store.at(START.plus(MINUTE));
-    send_by(store, &request_to(157, "sent-second"), "twilio").await;
+    send_by(store, &request_to(114, "sent-second"), "twilio").await;
     let request = check(store, &first).await.expect("it has a record");
     assert_eq!((request.id.as_str(), request.first_send), ("sent-second", None));
 }
 
 async fn the_first_send_of_a_request_in_progress_has_no_provider_yet(store: &dyn TimedStore) {
-    let current = request_to(158, "still-sending");
+    let current = request_to(115, "still-sending");
     store.at(START);
     granted(admit(store, &current).await);
     let request = check(store, &current).await.expect("it has a record");
