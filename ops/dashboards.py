@@ -23,6 +23,11 @@ def quantiles(metric, labels="", by=""):
     ]
 
 
+def share_of_hour(offset, legend):
+    verified, sent = (f"sum(increase(otpost_conversion_{kind}_total{{}}[1h]{offset}))" for kind in ("verified", "sent"))
+    return f"{verified} / {sent}", legend
+
+
 def rate(metric, by, labels=""):
     return f"sum by ({by}) (rate({metric}{{{labels}}}[r]))", "{{" + by.replace(", ", "}} {{") + "}}"
 
@@ -117,6 +122,11 @@ LIMITS = [
         ("Verdicts", STACK, "reqps", 12, "Checks of typed codes.", [rate("otpost_verifications_total", "verdict")]),
         ("Wrong codes", LINES, "percentunit", 12, "Share of wrong codes and of locked ones.",
          [share('otpost_verifications_total{verdict=~"wrong_code|too_many_attempts"}', "otpost_verifications_total{}", "wrong")], (0.3, 0.5)),
+        ("Codes verified, by country", LINES, "percentunit", 12, "Share of the codes sent in an hour. For blocks, prefixes and senders: otpost conversion.",
+         [("sum by (channel, country) (increase(otpost_conversion_verified_total{}[1h]))"
+           " / sum by (channel, country) (increase(otpost_conversion_sent_total{}[1h]))", "{{channel}} {{country}}")]),
+        ("Codes verified, this week and last", LINES, "percentunit", 12, "Share of the codes sent in an hour, and the same a week before.",
+         [share_of_hour("", "now"), share_of_hour(" offset 1w", "a week ago")]),
     ]),
     ("Callers", [
         ("Tokens refused", STACK, "reqps", 12, "By the check that failed.", [rate("otpost_tokens_refused_total", "reason")]),

@@ -103,6 +103,11 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     // After that line: a fault of the store is then logged once, in the order that operators know.
     let key_watch = process.wiring.key_watch();
     background.spawn(async move { key_watch.run().await });
+    let conversion = process.wiring.conversion.clone();
+    background.spawn({
+        let conversion = conversion.clone();
+        async move { conversion.run().await }
+    });
     let drain = HTTP_DRAIN.min(process.settings.shutdown_grace);
     let http = run_http(http, &process.wiring.checks, drain, &process.stop);
     tokio::select! {
@@ -111,6 +116,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
             if let Some(watch) = watch {
                 watch.end().await;
             }
+            conversion.end().await;
             process.wiring.close().await;
             events::stopped(worked?);
             answered

@@ -22,6 +22,7 @@ use crate::domain::channel::Channel;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::limit::Limit;
 use crate::domain::worker_state::ProcessRole;
+use crate::flow::conversion::ConversionCounter;
 use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::key_watch::KeyWatch;
@@ -51,6 +52,7 @@ pub(super) struct Wiring {
     /// Requests that the HTTP API refused.
     limit_counter: Arc<LimitCounter>,
     keys: Vec<KeyCheck>,
+    pub(super) conversion: Arc<ConversionCounter>,
     pub(super) clock: Clock,
     pub(super) broker_in_memory: bool,
     pub(super) store_in_memory: bool,
@@ -61,16 +63,18 @@ pub(super) struct Wiring {
 impl Wiring {
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Wiring> {
         let broker = Broker::new(settings)?;
+        let (store, clock) = (store(settings)?, Clock::System);
         Ok(Wiring {
             names: Names::new(&settings.amqp_prefix),
-            store: store(settings)?,
+            conversion: Arc::new(ConversionCounter::new(store.clone(), clock)),
+            store,
             broker_in_memory: broker.is_in_memory(),
             store_in_memory: settings.redis_url.is_none(),
             queues: broker.request_queues(),
             limit_counter: Arc::default(),
             keys: process_keys(settings),
             broker,
-            clock: Clock::System,
+            clock,
             checks: TaskTracker::new(),
         })
     }
@@ -102,6 +106,7 @@ impl Wiring {
             activity: Arc::new(WorkerActivity::of_process(process_role(role))),
             provider,
             publisher: self.publisher(),
+            conversion: self.conversion.clone(),
             replies: Replies::new(replies),
             texts: texts(settings, channel)?,
             code_keyring: settings.code_keyring.clone().context("OTP_SECRET_KEYS must be set")?,
@@ -161,6 +166,7 @@ impl Wiring {
                 recipient_keyring: recipients.clone(),
                 limits: settings.limits,
                 provider_verifier: code_verifier(settings).await?,
+                conversion: self.conversion.clone(),
                 in_flight: self.checks.clone(),
                 clock: self.clock,
             },
@@ -173,6 +179,7 @@ impl Wiring {
             rules: rules(settings),
             limits: settings.limits,
             code_length: settings.code_length.get(),
+            code_life: settings.code_life,
             trusted_proxies: settings.trusted_proxies.clone(),
             clock: self.clock,
             inspector,

@@ -5,6 +5,7 @@
 
 mod check_number;
 mod config;
+mod conversion;
 mod dead_letters;
 mod health;
 mod keys;
@@ -79,6 +80,8 @@ enum Command {
         #[arg(value_name = "RECIPIENT", allow_hyphen_values = true)]
         to: String,
     },
+    /// Show how many of the codes that were sent were verified.
+    Conversion(conversion::ConversionArguments),
     /// List, show, replay or drop dead letters.
     DeadLetters {
         #[command(subcommand)]
@@ -235,6 +238,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Status => status::run(&settings, json).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { to } => rate_limit::run(&settings, &to, json).await,
+        Command::Conversion(arguments) => conversion::run(&settings, &arguments, json).await,
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
         Command::Why { request_id: None, to: None, user: Some(user) } => {
             why::list_of_user(&settings, &user, json).await
@@ -275,6 +279,7 @@ fn role(command: &Command) -> Role {
         | Command::Store { .. }
         | Command::KillSwitch { .. }
         | Command::Keys { .. }
+        | Command::Conversion(_)
         | Command::LogLevel { .. } => Role::Store,
         // Dead letters also need the broker. The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,

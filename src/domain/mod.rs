@@ -9,6 +9,8 @@ pub mod channel;
 pub mod circuit_breaker;
 pub mod code;
 pub mod concurrency_limiter;
+pub mod conversion;
+pub mod conversion_report;
 pub mod dead_letter;
 pub mod decimal_digit;
 pub mod delivery_event;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::conversion::ConversionCounter;
 use super::reply::Replies;
 use super::send_gate::SendGate;
 use super::worker_activity::WorkerActivity;
@@ -28,6 +29,7 @@ pub struct ChannelGateway {
     pub publisher: Arc<dyn Publisher>,
     pub gate: SendGate,
     pub activity: Arc<WorkerActivity>,
+    pub conversion: Arc<ConversionCounter>,
     pub replies: Replies,
     pub texts: Texts,
     pub code_keyring: Arc<CodeKeyring>,

@@ -16,6 +16,7 @@
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts.
 //! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
+//! - [`conversion`]: counts sent and verified codes.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost.
 //!
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
@@ -29,6 +30,7 @@ pub mod after_panic;
 pub mod complete;
 pub mod consumer_loop;
 pub mod context;
+pub mod conversion;
 pub mod dead_letter;
 pub mod dispatch;
 pub mod explain;

@@ -86,7 +86,13 @@ impl ChannelGateway {
         loop {
             let completion = self.dispatch(&mut ctx).await?;
             match self.complete(ctx.handler, ctx.valid, completion).await? {
-                AfterCompletion::Completed(recorded) => return Ok(recorded),
+                AfterCompletion::Completed(recorded) => {
+                    if !recorded.replayed {
+                        let (to, grant) = (&ctx.valid.to, &ctx.state.grant);
+                        self.conversion.completed(to, grant, self.policy.code_life, &recorded.outcome);
+                    }
+                    return Ok(recorded);
+                }
                 // The attempt is still in doubt, so `dispatch` looks it up again.
                 AfterCompletion::MessageClaimed => {}
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use super::conversion::ConversionCounter;
 use super::random::random_id;
 use super::retry_once::retry_once;
 use super::verified_event::publish_verified;
@@ -34,6 +35,7 @@ pub struct Verifier {
     pub recipient_keyring: Arc<RecipientKeyring>,
     pub limits: Limits,
     pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
+    pub conversion: Arc<ConversionCounter>,
     /// Shutdown waits for these checks.
     pub in_flight: TaskTracker,
     pub clock: Clock,
@@ -105,6 +107,7 @@ impl Verifier {
         };
         let at = self.clock.now();
         let Err(error) = publish_verified(&*self.publisher, request, check.purpose, to, at).await else {
+            self.conversion.verified(to, request.first_send);
             return Ok(Verdict::Verified);
         };
         events::publish_failed(&error, error.is_blocked(), None);

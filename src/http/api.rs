@@ -39,6 +39,8 @@ pub struct Api {
     pub rules: RecipientRules,
     pub limits: Limits,
     pub code_length: usize,
+    /// A code that is not verified within it counts as unverified.
+    pub code_life: Duration,
     /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub clock: Clock,

@@ -2,10 +2,10 @@
 
 use super::error::StoreError;
 use super::request_record::RequestState;
+use crate::domain::conversion::CodeSend;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
-use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
 use crate::domain::trace_context::TraceContext;
 use crate::domain::verdict::Verdict;
@@ -38,6 +38,8 @@ pub struct CodeRequest {
     pub id: RequestId,
     pub correlation_id: Option<String>,
     pub trace: Option<TraceContext>,
+    /// The send by the oldest request that has the code, which began its life; `None` if that one sent nothing.
+    pub first_send: Option<CodeSend>,
 }
 
 impl CodeRequest {
@@ -47,26 +49,28 @@ impl CodeRequest {
         requests: impl IntoIterator<Item = (RequestId, RequestState)>,
         purpose: &str,
     ) -> Option<CodeRequest> {
-        let mut unsent = None;
+        let (mut sent, mut unsent, mut first_send) = (None, None, None);
         for (id, state) in requests {
-            let (recorded_purpose, history, may_have_been_sent) = match state {
-                RequestState::InProgress { purpose, history, .. } => (purpose, history, true),
+            let (recorded_purpose, history, send) = match state {
+                RequestState::InProgress { purpose, history, .. } => {
+                    let send = CodeSend::of_request_in_progress(&history);
+                    (purpose, history, Some(send))
+                }
                 RequestState::Completed(outcome) => {
-                    let may_have_been_sent = matches!(outcome.status, Status::Sent | Status::Unknown);
-                    (outcome.purpose, outcome.history, may_have_been_sent)
+                    let send = CodeSend::of_outcome(&outcome);
+                    (outcome.purpose, outcome.history, send)
                 }
             };
             if recorded_purpose != purpose {
                 continue;
             }
+            // An older one replaces it.
+            first_send = send;
             let RequestHistory { correlation_id, trace, .. } = history;
-            let request = CodeRequest { id, correlation_id, trace };
-            if may_have_been_sent {
-                return Some(request);
-            }
-            unsent.get_or_insert(request);
+            let chosen = if send.is_some() { &mut sent } else { &mut unsent };
+            chosen.get_or_insert(CodeRequest { id, correlation_id, trace, first_send: None });
         }
-        unsent
+        sent.or(unsent).map(|request| CodeRequest { first_send, ..request })
     }
 }
 

@@ -49,6 +49,7 @@ pub use self::shown_key::{KeyName, ShownKey};
 pub use self::usage::Usage;
 pub use self::warning::StoreWarning;
 use crate::domain::challenge::ChallengeId;
+use crate::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use crate::domain::history::RequestHistory;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
@@ -175,6 +176,19 @@ pub trait Store: Send + Sync {
     fn warnings(&self) -> Vec<StoreWarning> {
         Vec::new()
     }
+
+    /// Adds the counts of a batch to their buckets, once: a batch whose sequence is no newer than the writer's last one adds nothing. A
+    /// name for which there is no room counts under [`OTHER`](crate::domain::conversion::OTHER), or takes the place of one with fewer
+    /// sends, whose counts go there.
+    async fn add_conversion(&self, batch: &ConversionBatch) -> Result<(), StoreError>;
+
+    /// The counts of these buckets, at most [`retention::BUCKETS_READ_MAX`], in the order of bucket and name. A bucket whose time is over
+    /// has none.
+    async fn conversion(
+        &self,
+        dimension: Dimension,
+        buckets: &[Bucket],
+    ) -> Result<Vec<StoredCounts>, StoreError>;
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError>;
 

@@ -26,6 +26,12 @@ pub(crate) const WORKER_STATE_KEPT: Duration = Duration::from_secs(60);
 pub const KEY_CHECK_KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// States that the store lists: two channels of 500 workers.
 pub const WORKERS_MAX: usize = 1_000;
+/// A writer's last batch of counts is remembered this long: a repeat after a lost answer comes earlier.
+pub(crate) const CONVERSION_WRITER_KEPT: Duration = Duration::from_secs(86_400);
+/// Writers that are remembered. Of more, as of a process that starts again and again, the oldest are forgotten.
+pub(crate) const CONVERSION_WRITERS_MAX: usize = 2_000;
+/// Buckets that the store reads at once. A bucket of blocks has thousands of names.
+pub const BUCKETS_READ_MAX: usize = 24;
 /// The shortest time between two polls for an overdue receipt.
 pub(crate) const RECEIPT_POLL_INTERVAL_MIN: Duration = Duration::from_secs(60);
 /// Requests that the store lists for a recipient.

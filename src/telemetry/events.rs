@@ -26,14 +26,15 @@ pub use self::certificates::{
     broker_replaced, certificates_refused, certificates_reloaded, client_certificate_expired, store_replaced,
 };
 pub use self::counted::{
-    GateUse, InFlightGuard, circuit_breaker_changed, gate_measured, handler_started, hourly_cap_configured,
-    http_route_served, kill_switch_read, limit_refused, prefetch_set, provider_configured, queue_read,
-    request_taken_up, store_operation_ended,
+    GateUse, InFlightGuard, circuit_breaker_changed, code_sent, code_verified, gate_measured,
+    handler_started, hourly_cap_configured, http_route_served, kill_switch_read, limit_refused, prefetch_set,
+    provider_configured, queue_read, request_taken_up, store_operation_ended,
 };
 pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch, keys_not_compared};
 pub use self::store::{
-    shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
-    store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,
+    conversion_not_counted, shared_key_damaged, store_available, store_call_unanswered, store_failed,
+    store_not_replaced, store_unavailable, store_warning, store_warning_over, store_warning_value,
+    worker_not_reported,
 };
 pub use self::tokens::token_refused;
 use super::metrics::provider_codes::{code_label, receipt_code_label};
@@ -435,15 +436,17 @@ pub enum AdminAction {
     Validate,
     Request,
     Requests,
+    Conversion,
 }
 
 impl AdminAction {
-    pub const ALL: [AdminAction; 5] = [
+    pub const ALL: [AdminAction; 6] = [
         AdminAction::Status,
         AdminAction::RateLimit,
         AdminAction::Validate,
         AdminAction::Request,
         AdminAction::Requests,
+        AdminAction::Conversion,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -453,6 +456,7 @@ impl AdminAction {
             AdminAction::Validate => "validate",
             AdminAction::Request => "request",
             AdminAction::Requests => "requests",
+            AdminAction::Conversion => "conversion",
         }
     }
 }

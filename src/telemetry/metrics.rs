@@ -26,10 +26,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub(super) use self::countries::country_label;
 pub(super) use self::labels::{
-    ActionLabel, BlockedLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
-    ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel, OperationLabel,
-    ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    RoleLabel, RouteLabel, VerdictLabel,
+    ActionLabel, BlockedLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason,
+    ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel,
+    OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels,
+    ResultLabel, RoleLabel, RouteLabel, VerdictLabel,
 };
 pub use self::text_format::Format;
 
@@ -70,6 +70,8 @@ pub(super) struct Metrics {
     of_process: Registry,
     pub(super) requests: Family<RequestLabels, Counter>,
     pub(super) requests_by_country: Family<CountryLabels, Counter>,
+    pub(super) conversion_sent: Family<ChannelCountry, Counter>,
+    pub(super) conversion_verified: Family<ChannelCountry, Counter>,
     pub(super) request_queue_time: Family<ChannelLabel, Histogram, Buckets>,
     pub(super) request_duration: Family<ChannelStatus, Histogram, Buckets>,
     pub(super) requests_in_flight: Gauge,
@@ -134,6 +136,8 @@ impl Metrics {
             of_process: Registry::default(),
             requests: Family::default(),
             requests_by_country: Family::default(),
+            conversion_sent: Family::default(),
+            conversion_verified: Family::default(),
             request_queue_time: Family::new_with_constructor(Buckets(&QUEUE_BUCKETS)),
             request_duration: Family::new_with_constructor(Buckets(&REQUEST_BUCKETS)),
             requests_in_flight: Gauge::default(),
@@ -199,6 +203,8 @@ impl Metrics {
         register!(self:
             requests "Requests ended, by channel, status and reason";
             requests_by_country "Requests for text messages ended, by country and status";
+            conversion_sent "Codes sent for the first time, by channel and country";
+            conversion_verified "Of these, codes verified";
             request_queue_time "Time from a request to its first handler" in Seconds;
             request_duration "Time from a delivery to its confirmed result" in Seconds;
             requests_in_flight "Deliveries in a handler";

@@ -11,6 +11,7 @@ use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
+use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use otpost::domain::email::EmailAddress;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
@@ -29,6 +30,7 @@ use otpost::domain::time_zone::Zone;
 use otpost::domain::verdict::Verdict;
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::flow::consumer_loop::ConsumerLoop;
+use otpost::flow::conversion::ConversionCounter;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
@@ -98,6 +100,8 @@ pub struct FlakyStore {
     pub poison: Mutex<Option<Digest16>>,
     /// So many counts of a panic panic.
     pub panics_of_counts: AtomicUsize,
+    /// So many batches of counts are added, and their answers lost.
+    pub lost_answers_of_counts: AtomicUsize,
     /// So many reports of progress panic.
     pub panics_of_progress: AtomicUsize,
     pub calls: AtomicUsize,
@@ -245,6 +249,20 @@ impl Store for FlakyStore {
     async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
         self.reach()?.recorded_keys().await
     }
+    async fn add_conversion(&self, batch: &ConversionBatch) -> Result<(), StoreError> {
+        self.reach()?.add_conversion(batch).await?;
+        let lost = &self.lost_answers_of_counts;
+        let is_lost =
+            lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_lost { Err(StoreError::Unavailable(StoreFault::NoAnswer)) } else { Ok(()) }
+    }
+    async fn conversion(
+        &self,
+        dimension: Dimension,
+        buckets: &[Bucket],
+    ) -> Result<Vec<StoredCounts>, StoreError> {
+        self.reach()?.conversion(dimension, buckets).await
+    }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.reach()?.kill_switch().await
     }
@@ -378,6 +396,7 @@ impl World {
                 panics: AtomicUsize::new(0),
                 poison: Mutex::default(),
                 panics_of_counts: AtomicUsize::new(0),
+                lost_answers_of_counts: AtomicUsize::new(0),
                 panics_of_progress: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),
@@ -407,6 +426,7 @@ pub struct Embedded {
     pub world: World,
     results: mpsc::Receiver<OwnedMessage>,
     pub verifier: Verifier,
+    pub conversion: Arc<ConversionCounter>,
     pub tracker: Arc<ReceiptProcessor>,
     shutdown: CancellationToken,
     maintenance: DropGuard,
@@ -431,11 +451,13 @@ impl Embedded {
             let consumer = world.broker.consumer(options.channel, options.concurrency + 2);
             (Box::new(consumer), Arc::new(world.broker.publisher()))
         });
+        let conversion = Arc::new(ConversionCounter::new(store.clone(), world.clock));
         let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
             provider: world.provider.clone(),
             publisher,
+            conversion: conversion.clone(),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             activity: Arc::default(),
             gate: SendGate::new(
@@ -490,9 +512,11 @@ impl Embedded {
                 recipient_keyring: recipients,
                 limits: options.limits,
                 provider_verifier: options.code_verifier,
+                conversion: conversion.clone(),
                 in_flight: TaskTracker::new(),
                 clock: world.clock,
             },
+            conversion,
             worker: tokio::spawn(worker.run(consumer)),
             maintenance: maintenance.drop_guard(),
             tracker,

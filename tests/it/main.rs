@@ -8,6 +8,7 @@ mod contract {
     pub mod store;
 }
 mod config;
+mod conversion;
 mod corpora;
 mod damaged;
 mod documents;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::challenge::{ChallengeId, PROVIDER_MADE};
+use otpost::domain::conversion::{Bucket, BucketWidth, ConversionBatch, ConversionEntry, Dimension};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, OutcomeError, Status};
@@ -21,6 +22,7 @@ use otpost::store::{
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use crate::contract::store::conversion;
 use crate::contract::store::shard_charges::expect_logs_agree_with_records;
 use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
 use crate::real;
@@ -50,6 +52,18 @@ enum Step {
     ReopenChallenge { recipient: u8, check_id: u64 },
     LinkVerification { copy: Copy, sid: u8 },
     IdempotencyKey { key: u8, request: Option<u8> },
+    AddConversion { writer: u64, sequence: u32, entries: Vec<Counted> },
+    Conversion { dimension: usize },
+}
+
+/// A count of some minutes ago.
+#[derive(Clone, Debug)]
+struct Counted {
+    minutes_ago: u64,
+    dimension: usize,
+    name: u8,
+    sent: u32,
+    verified: u32,
 }
 
 /// The completion of a request.
@@ -155,7 +169,23 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (mostly(1, 3), 0..12_u64).prop_map(|(recipient, check_id)| Step::ReopenChallenge { recipient, check_id }),
         2 => (copies(), 0..3_u8).prop_map(|(copy, sid)| Step::LinkVerification { copy, sid }),
         1 => (0..3_u8, prop::option::of(0..3_u8)).prop_map(|(key, request)| Step::IdempotencyKey { key, request }),
+        3 => (0..3_u64, 1..6_u32, prop::collection::vec(counted(), 1..4))
+            .prop_map(|(writer, sequence, entries)| Step::AddConversion { writer, sequence, entries }),
+        2 => (0..Dimension::ALL.len()).prop_map(|dimension| Step::Conversion { dimension }),
     ]
+}
+
+fn counted() -> impl Strategy<Value = Counted> {
+    let names = mostly(3, 120);
+    (0..2_000_u64, 0..Dimension::ALL.len(), names, 0..3_u32, 0..3_u32).prop_map(
+        |(minutes_ago, dimension, name, sent, verified)| Counted {
+            minutes_ago,
+            dimension,
+            name,
+            sent,
+            verified,
+        },
+    )
 }
 
 fn ends() -> impl Strategy<Value = End> {
@@ -193,6 +223,18 @@ impl Suppression {
             duration: self.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
             masked: "+57**",
         }
+    }
+}
+
+impl Counted {
+    fn entry(&self, now: UnixMillis) -> ConversionEntry {
+        let (at, dimension) = (UnixMillis(now.0 - 60_000 * self.minutes_ago), Dimension::ALL[self.dimension]);
+        let name = match (self.name, dimension.has_digits()) {
+            (0, _) => String::new(),
+            (name, true) => format!("+5730{name}"),
+            (name, false) => format!("n{name}"),
+        };
+        conversion::entry(at, dimension, &name, self.sent, self.verified)
     }
 }
 
@@ -311,6 +353,18 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         Step::Suppressions { count_max } => shown(store.suppressions(*count_max).await),
         Step::IdempotencyKey { key, request } => {
             shown(store.bind_idempotency_key(named(*key), request.map(named)).await)
+        }
+        Step::AddConversion { writer, sequence, entries } => {
+            let entries = entries.iter().map(|counted| counted.entry(now)).collect();
+            let batch = ConversionBatch { writer: *writer, sequence: *sequence, entries };
+            shown(store.add_conversion(&batch).await)
+        }
+        Step::Conversion { dimension } => {
+            let ago = |minutes: u64| UnixMillis(now.0 - 60_000 * minutes);
+            let narrow = [0, 5, 60, 140].map(|minutes| Bucket::of(BucketWidth::FiveMinutes, ago(minutes)));
+            let wide = [0, 60, 600].map(|minutes| Bucket::of(BucketWidth::Hour, ago(minutes)));
+            let buckets: Vec<Bucket> = narrow.into_iter().chain(wide).collect();
+            shown(store.conversion(Dimension::ALL[*dimension], &buckets).await)
         }
         Step::BeginProviderCheck { recipient, check_id }
         | Step::FinishProviderCheck { recipient, check_id, .. }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use otpost::clock::Clock;
+use otpost::domain::conversion::{Bucket, BucketWidth, CodeCounts, ConversionBatch, Dimension};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::outcome::Status;
@@ -20,6 +22,7 @@ use otpost::store::resharding::{ReshardAnswer, Resharding};
 use otpost::store::{CompletionInput, NewReceipt, Refund, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 
+use crate::contract::store::conversion::entry;
 use crate::contract::store::{named, request_to, sent};
 use crate::harness::{ALICE, RECIPIENT_KEY};
 use crate::real::{Redis, redis_url};
@@ -128,6 +131,9 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     suppress_country(&store).await;
     store.set_kill_switch(Some("a test")).await.expect("answers");
     seed(&store, ALICE, "orders/1", Status::Sent, None).await;
+    let at = Clock::System.now();
+    let entries = vec![entry(at, Dimension::Channel, "sms", 3, 2)];
+    store.add_conversion(&ConversionBatch { writer: 1, sequence: 1, entries }).await.expect("answers");
     let before = suppressions(&store).await;
     assert_eq!(before.len(), 7);
 
@@ -146,6 +152,9 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     let after = redis.store();
     assert_eq!(suppressions(&after).await, before, "with their notes and ends");
     assert_eq!(after.kill_switch().await.expect("answers").expect("on").reason, "a test");
+    let hour = [Bucket::of(BucketWidth::Hour, at)];
+    let counts = after.conversion(Dimension::Channel, &hour).await.expect("answers");
+    assert_eq!(counts[0].counts, CodeCounts { sent: 3, verified: 2 }, "counts stay");
     let country =
         rows(&otpost(&redis, &["store", "show", "--json", &format!("{{{}}}:cCO", redis.prefix)]), 0);
     assert_eq!(country[0]["fields"]["provider_code"], 30_007);

@@ -5,6 +5,7 @@
 mod admit;
 mod claim;
 mod complete;
+mod conversion;
 mod key_check;
 mod log;
 mod panic_count;
@@ -33,6 +34,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
+use crate::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use crate::domain::history::RequestHistory;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
@@ -231,6 +233,19 @@ impl Store for MemoryStore {
 
     async fn check_writable(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn add_conversion(&self, batch: &ConversionBatch) -> Result<(), StoreError> {
+        self.step(|state, now| state.conversion.add(batch, now));
+        Ok(())
+    }
+
+    async fn conversion(
+        &self,
+        dimension: Dimension,
+        buckets: &[Bucket],
+    ) -> Result<Vec<StoredCounts>, StoreError> {
+        Ok(self.step(|state, now| state.conversion.read(dimension, buckets, now)))
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {

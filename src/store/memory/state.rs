@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::conversion::Conversion;
 use super::log::{Logs, Source};
 use super::record::{Challenge, Record};
 use crate::domain::key_check::KeyCheck;
@@ -50,6 +51,7 @@ pub(super) struct State {
     pub(super) key_checks: BTreeMap<Vec<u8>, (KeyCheck, UnixMillis)>,
     /// The last report of each worker.
     pub(super) worker_states: HashMap<u64, (UnixMillis, WorkerState)>,
+    pub(super) conversion: Conversion,
 }
 
 pub(super) type RecordKey = (Digest16, RequestId);
@@ -193,6 +195,7 @@ impl State {
         self.claims.retain(|_, claim| claim.until > now);
         self.idempotency_keys.retain(|_, (_, until)| *until > now);
         self.expected_receipts.retain(|expected| expected.due.plus(KEPT) > now);
+        self.conversion.sweep(now);
     }
 }
 

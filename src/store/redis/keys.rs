@@ -103,6 +103,7 @@ pub(super) fn damaged(name: &str) -> Damaged {
         "n" => "suppression_note",
         "t" => "request_text",
         "p" => "panics",
+        name if name.starts_with('x') => "conversion",
         "q" | "" => return Damaged::Request,
         shared => return Damaged::Shared(shared.to_owned()),
     })
@@ -222,6 +223,11 @@ impl Keys {
 
     pub(super) fn key_checks(&self) -> Key {
         self.name(b"keys", b"")
+    }
+
+    /// The last batch of each process that counts codes. The keys of the counts follow from its name.
+    pub(super) fn conversion_writers(&self) -> Key {
+        self.name(b"x", b"w")
     }
 
     pub(super) fn kill_switch(&self) -> Key {
@@ -344,6 +350,7 @@ mod tests {
             ("U", Damaged::Subject("user")),
             ("A", Damaged::Shared("A".to_owned())),
             ("cCO", Damaged::Shared("cCO".to_owned())),
+            ("xh491234b7", Damaged::Subject("conversion")),
             ("suppressed", Damaged::Shared("suppressed".to_owned())),
         ] {
             assert_eq!(damaged(name), damage, "{name}");

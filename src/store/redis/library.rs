@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 21] = [
+const SOURCES: [&str; 22] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -26,6 +26,7 @@ const SOURCES: [&str; 21] = [
     include_str!("reports.lua"),
     include_str!("log_filter.lua"),
     include_str!("key_checks.lua"),
+    include_str!("conversion.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -117,9 +118,11 @@ pub(super) enum Step {
     SetLogFilter,
     CheckKeys,
     RecordedKeys,
+    AddConversion,
+    Conversion,
 }
 
-const STEPS: [Step; 52] = [
+const STEPS: [Step; 54] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -172,6 +175,8 @@ const STEPS: [Step; 52] = [
     Step::SetLogFilter,
     Step::CheckKeys,
     Step::RecordedKeys,
+    Step::AddConversion,
+    Step::Conversion,
 ];
 
 impl Step {
@@ -216,6 +221,8 @@ impl Step {
                 | Step::SetLogFilter
                 | Step::CheckKeys
                 | Step::RecordedKeys
+                | Step::AddConversion
+                | Step::Conversion
         )
     }
 
@@ -240,6 +247,7 @@ impl Step {
                 | Step::ReportedWorkers
                 | Step::ReadLogFilter
                 | Step::RecordedKeys
+                | Step::Conversion
         )
     }
 
@@ -298,6 +306,8 @@ impl Step {
             Step::SetLogFilter => "reports.set_log_filter",
             Step::CheckKeys => "reports.check_keys",
             Step::RecordedKeys => "reports.recorded_keys",
+            Step::AddConversion => "reports.conversion.add",
+            Step::Conversion => "reports.conversion.read",
         }
     }
 }

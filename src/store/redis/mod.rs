@@ -7,7 +7,9 @@ mod charge_steps;
 mod charges;
 mod cluster;
 mod connection;
+mod conversion;
 mod countries;
+mod counts;
 mod failure;
 mod fault_log;
 mod heartbeat;
@@ -71,6 +73,7 @@ use super::{
     ShownKey, Store, StoreError, StoreWarning, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
+use crate::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use crate::domain::history::RequestHistory;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
@@ -402,6 +405,18 @@ impl Store for RedisStore {
 
     fn warnings(&self) -> Vec<StoreWarning> {
         self.current_warnings()
+    }
+
+    async fn add_conversion(&self, batch: &ConversionBatch) -> Result<(), StoreError> {
+        self.write_conversion(batch).await
+    }
+
+    async fn conversion(
+        &self,
+        dimension: Dimension,
+        buckets: &[Bucket],
+    ) -> Result<Vec<StoredCounts>, StoreError> {
+        self.read_conversion(dimension, buckets).await
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {

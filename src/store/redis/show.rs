@@ -1,11 +1,13 @@
 //! One key for people: its kind and every field by its name, for `otpost store show`.
 
+mod conversion;
 mod shared;
 mod stored;
 mod times;
 
 use serde_json::{Value, json};
 
+use self::conversion::{counts, writers};
 use self::shared::{key_checks, kill_switch, log_filter};
 use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
@@ -78,6 +80,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"workers" => Some(("active workers", workers)),
         b"states" => Some(("states of workers", worker_states)),
         b"keys" => Some(("key check values", key_checks)),
+        b"xw" => Some(("last batches of counts", writers)),
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
@@ -105,6 +108,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         (b'a' | b'A', 0) => ("all sends", subject_log),
         (b'c', 1..=8) => ("suppression of a country", country),
         (b'n', 16) => ("note of a suppression", note),
+        (b'x', 4..=16) => ("counts of codes", counts),
         (b'r', 1..=12) => ("receipts due in a minute", due_receipts),
         _ => return None,
     };

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::domain::channel::Channel;
 use crate::domain::circuit_breaker::BreakerState;
+use crate::domain::phone::Region;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::telemetry::metrics::{
-    ChannelLabel, ChannelLimit, ChannelReason, METRICS, OperationLabel, observe, queues, words,
+    ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, METRICS, OperationLabel, country_label,
+    observe, queues, words,
 };
 
 /// `waited` is the time since the request was made, by its caller.
@@ -32,6 +34,19 @@ impl Drop for InFlightGuard {
 pub fn limit_refused(channel: Channel, limit: ReachedLimit) {
     let labels = ChannelLimit { channel: channel.as_str(), limit: limit.as_str() };
     METRICS.limit_refusals.get_or_create(&labels).inc();
+}
+
+/// A code was sent for the first time, or may have been.
+pub fn code_sent(channel: Channel, region: Option<Region>) {
+    METRICS.conversion_sent.get_or_create(&conversion_labels(channel, region)).inc();
+}
+
+pub fn code_verified(channel: Channel, region: Option<Region>) {
+    METRICS.conversion_verified.get_or_create(&conversion_labels(channel, region)).inc();
+}
+
+fn conversion_labels(channel: Channel, region: Option<Region>) -> ChannelCountry {
+    ChannelCountry { channel: channel.as_str(), country: country_label(region) }
 }
 
 /// This process sends with the provider.

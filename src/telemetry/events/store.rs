@@ -73,6 +73,11 @@ pub fn shared_key_damaged(channel: Channel, key: &str) {
     error!(channel, key, "shared key is damaged: sending pauses until it is mended or deleted (runbook)");
 }
 
+/// `is_lost`: they are given up. Else they are added later, once.
+pub fn conversion_not_counted(error: &impl Display, is_lost: bool) {
+    repeating!(warn, "conversion not counted", About::NOTHING; %error, is_lost,);
+}
+
 /// Sending goes on, but the scaler does not know of this worker.
 pub fn worker_not_reported(channel: Channel, error: &impl Display) {
     let channel = channel.as_str();

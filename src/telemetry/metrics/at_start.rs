@@ -1,9 +1,10 @@
 //! Creates the series that alerts read, at 0: an increase from nothing is none.
 
+use super::countries::Country;
 use super::labels::{
-    ActionLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult, CodeLabel,
-    HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels,
-    RequestLabels, ResultLabel, VerdictLabel,
+    ActionLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
+    CodeLabel, HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel,
+    ReportLabels, RequestLabels, ResultLabel, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
@@ -82,6 +83,9 @@ impl Metrics {
         }
         for limit in ReachedLimit::ALL {
             create(&self.limit_refusals, &ChannelLimit { channel, limit: limit.as_str() });
+        }
+        for family in [&self.conversion_sent, &self.conversion_verified] {
+            create(family, &ChannelCountry { channel, country: Country::Unknown });
         }
         for reason in words::BREAKER_CAUSES {
             create(&self.circuit_breaker_open, &ChannelReason { channel, reason });

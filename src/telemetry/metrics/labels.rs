@@ -66,6 +66,12 @@ pub(in crate::telemetry) struct CountryLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(in crate::telemetry) struct ChannelCountry {
+    pub(in crate::telemetry) channel: Word,
+    pub(in crate::telemetry) country: Country,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(in crate::telemetry) struct KeyLabels {
     pub(in crate::telemetry) r#use: Word,
     pub(in crate::telemetry) kid: String,

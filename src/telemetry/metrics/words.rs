@@ -61,7 +61,8 @@ pub const CONNECTIONS_CLOSED: [&str; 5] = ["head", "idle", "unread", "connection
 pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
 pub const JWKS_IGNORED: [&str; 6] =
     ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];
-pub const OPERATOR_ACTIONS: [&str; 5] = ["status", "rate_limit", "validate", "request", "requests"];
+pub const OPERATOR_ACTIONS: [&str; 6] =
+    ["status", "rate_limit", "validate", "request", "requests", "conversion"];
 pub const STORE_WARNINGS: [&str; 3] = ["cluster_node", "sentinels_silent", "shards_silent"];
 pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
 pub const PROVIDERS: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];
@@ -99,7 +100,8 @@ fn http_class(status: u16) -> &'static str {
 }
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 37] = [
+pub const OPERATIONS: [&str; 39] = [
+    "add_conversion",
     "admit",
     "begin_provider_check",
     "charge",
@@ -109,6 +111,7 @@ pub const OPERATIONS: [&str; 37] = [
     "check_writable",
     "claim_message",
     "complete",
+    "conversion",
     "correct_charge",
     "count_panic",
     "end_receipt_wait",

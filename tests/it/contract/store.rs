@@ -4,6 +4,7 @@ mod changed_servers;
 mod checks;
 mod claims;
 mod code_request;
+pub mod conversion;
 mod cost;
 mod damaged;
 mod damaged_shared;
@@ -279,6 +280,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     claims::keeps_its_promises(store).await;
     key_checks::keeps_its_promises(store).await;
     code_request::keeps_its_promises(store).await;
+    conversion::keeps_its_promises(store).await;
     log_filter::keeps_its_promises(store).await;
     panics::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;

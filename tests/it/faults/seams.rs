@@ -18,6 +18,7 @@ use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::time::UnixMillis;
 use otpost::flow::consumer_loop;
+use otpost::flow::conversion::ConversionCounter;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
@@ -169,6 +170,7 @@ impl World {
             publisher: publisher(),
             gate: SendGate::new(Channel::Sms, concurrency, SENDERS, None),
             activity: Arc::default(),
+            conversion: Arc::new(ConversionCounter::new(store.clone(), clock)),
             replies: Replies::new(publisher()),
             texts: texts(),
             code_keyring: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
+use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -202,6 +203,17 @@ impl Store for SeamStore {
     }
     async fn recorded_keys(&self) -> Result<Vec<KeyCheck>, StoreError> {
         self.server.run(self.server.store().recorded_keys()).await
+    }
+    /// Beside the weather: counts concern no request.
+    async fn add_conversion(&self, batch: &ConversionBatch) -> Result<(), StoreError> {
+        self.server.run(self.server.store().add_conversion(batch)).await
+    }
+    async fn conversion(
+        &self,
+        dimension: Dimension,
+        buckets: &[Bucket],
+    ) -> Result<Vec<StoredCounts>, StoreError> {
+        self.server.run(self.server.store().conversion(dimension, buckets)).await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.server.store().kill_switch()).await

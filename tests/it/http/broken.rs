@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::domain::challenge::ChallengeId;
+use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -157,6 +158,14 @@ impl Store for Broken {
     }
 
     async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
+        self.fail().await
+    }
+
+    async fn add_conversion(&self, _: &ConversionBatch) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
+    async fn conversion(&self, _: Dimension, _: &[Bucket]) -> Result<Vec<StoredCounts>, StoreError> {
         self.fail().await
     }
 

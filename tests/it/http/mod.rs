@@ -3,6 +3,7 @@
 mod bodies;
 pub mod broken;
 mod connections;
+mod conversion;
 mod crowds;
 mod damaged;
 mod email;
@@ -39,6 +40,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
+use otpost::flow::conversion::ConversionCounter;
 use otpost::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
@@ -116,6 +118,7 @@ impl TestServer {
                 recipient_keyring: recipients.clone(),
                 limits: limits(),
                 provider_verifier: None,
+                conversion: Arc::new(ConversionCounter::new(store.clone(), Clock::System)),
                 in_flight: TaskTracker::new(),
                 clock: Clock::System,
             },
@@ -135,6 +138,7 @@ impl TestServer {
             },
             limits: limits(),
             code_length: 6,
+            code_life: Duration::from_secs(600),
             trusted_proxies: Vec::new(),
             clock: Clock::System,
             inspector: Inspector {

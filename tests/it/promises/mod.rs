@@ -1,6 +1,7 @@
 //! The promises of otpost, as sentences: the real flow on the embedded gateway, with time paused.
 
 mod codes;
+mod conversion;
 mod delivery;
 mod email;
 mod gate;

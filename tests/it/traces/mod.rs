@@ -25,7 +25,7 @@ fn address() -> String {
 }
 
 /// A process that serves HTTP, and its base URL.
-async fn serving(
+pub async fn serving(
     command: &str,
     world: &RabbitWorld,
     redis: &Redis,
@@ -38,13 +38,13 @@ async fn serving(
     (process, format!("http://{http}"))
 }
 
-fn token() -> String {
+pub fn token() -> String {
     let made = otpost(&[("ENVIRONMENT", "development")], &["token", "--scope", "otp:send otp:verify"]);
     String::from_utf8(made.stdout).expect("text").trim().to_owned()
 }
 
 /// Posts as a back end that has a trace of its own.
-async fn post(base: &str, path: &str, token: &str, body: &Value) -> (u16, String) {
+pub async fn post(base: &str, path: &str, token: &str, body: &Value) -> (u16, String) {
     let request = reqwest::Client::new()
         .post(format!("{base}{path}"))
         .bearer_auth(token)
@@ -64,7 +64,7 @@ async fn send(base: &str, token: &str) -> Value {
 }
 
 /// The next result with this routing key.
-async fn result(results: &mut Box<dyn Reader>, routing_key: &str) -> Message {
+pub async fn result(results: &mut Box<dyn Reader>, routing_key: &str) -> Message {
     patiently(async {
         loop {
             let message = results.next().await;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use otpost::domain::conversion::{CodeSend, ProviderWord, Route};
+use otpost::domain::history::HistoryEvent;
 use otpost::domain::limit::Limits;
 use otpost::domain::outcome::{ErrorCode, Outcome, Status};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, CodeRequest, ProviderCheckEnd};
@@ -22,6 +24,9 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_request_of_another_code_or_purpose_is_not_meant(store).await;
     rejected_requests_hide_no_request(store).await;
     a_code_of_the_provider_belongs_to_its_request(store).await;
+    the_first_send_of_a_code_is_that_of_its_oldest_request(store).await;
+    a_code_whose_oldest_request_sent_nothing_has_no_first_send(store).await;
+    the_first_send_of_a_request_in_progress_has_no_provider_yet(store).await;
 }
 
 /// Completes a request with this outcome, its own challenge in its history.
@@ -132,6 +137,44 @@ async fn rejected_requests_hide_no_request(store: &dyn TimedStore) {
     let listed = store.recent_requests(named(154)).await.expect("the store answers");
     assert!(listed.iter().all(|listed| listed.request_id != request.request) && listed.len() == 20);
     expect(check(store, &request).await, "sent-before", Some("for sent-before"));
+}
+
+/// With the history of a worker, whose first step is the admission.
+async fn send_by(store: &dyn TimedStore, request: &TestRequest, provider: &str) {
+    let grant = granted(admit(store, request).await);
+    let mut outcome = Outcome { provider: Some(provider.to_owned()), ..sent(grant.now.plus(MINUTE / 6)) };
+    outcome.history.add(grant.now, HistoryEvent::Admitted(1));
+    complete(store, request, &grant, outcome).await;
+}
+
+async fn the_first_send_of_a_code_is_that_of_its_oldest_request(store: &dyn TimedStore) {
+    let first = request_to(113, "first-send");
+    store.at(START);
+    send_by(store, &first, "twilio").await;
+    store.at(START.plus(MINUTE));
+    send_by(store, &request_to(113, "second-send"), "smtp").await;
+    let request = check(store, &first).await.expect("it has a record");
+    assert_eq!(request.id.as_str(), "second-send");
+    let route = Some(Route { provider: ProviderWord::new("twilio"), sender: 1 });
+    assert_eq!(request.first_send, Some(CodeSend { at: Some(START), route }));
+}
+
+async fn a_code_whose_oldest_request_sent_nothing_has_no_first_send(store: &dyn TimedStore) {
+    let first = request_to(114, "failed-first");
+    store.at(START);
+    fail(store, &first).await;
+    store.at(START.plus(MINUTE));
+    send_by(store, &request_to(114, "sent-second"), "twilio").await;
+    let request = check(store, &first).await.expect("it has a record");
+    assert_eq!((request.id.as_str(), request.first_send), ("sent-second", None));
+}
+
+async fn the_first_send_of_a_request_in_progress_has_no_provider_yet(store: &dyn TimedStore) {
+    let current = request_to(115, "still-sending");
+    store.at(START);
+    granted(admit(store, &current).await);
+    let request = check(store, &current).await.expect("it has a record");
+    assert_eq!(request.first_send, Some(CodeSend { at: None, route: None }));
 }
 
 async fn a_code_of_the_provider_belongs_to_its_request(store: &dyn TimedStore) {
