@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::clock::Clock;
 use otpost::domain::conversion::{Bucket, BucketWidth, CodeCounts, ConversionBatch, Dimension};
+use otpost::domain::key_check::{KeyCheck, KeyFingerprint, KeyUse};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::outcome::Status;
@@ -134,6 +135,7 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     let at = Clock::System.now();
     let entries = vec![entry(at, Dimension::Channel, "sms", 3, 2)];
     store.add_conversion(&ConversionBatch { writer: 1, sequence: 1, entries }).await.expect("answers");
+    store.check_keys(&[key()]).await.expect("answers");
     let before = suppressions(&store).await;
     assert_eq!(before.len(), 7);
 
@@ -155,11 +157,16 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     let hour = [Bucket::of(BucketWidth::Hour, at)];
     let counts = after.conversion(Dimension::Channel, &hour).await.expect("answers");
     assert_eq!(counts[0].counts, CodeCounts { sent: 3, verified: 2 }, "counts stay");
+    assert_eq!(after.recorded_keys().await.expect("answers"), [key()], "a wrong key is still noticed");
     let country =
         rows(&otpost(&redis, &["store", "show", "--json", &format!("{{{}}}:cCO", redis.prefix)]), 0);
     assert_eq!(country[0]["fields"]["provider_code"], 30_007);
     let (_, err) = reshard(&redis, &["1"], 0);
     assert_eq!(err, "otpost: there is no data for another number of shards than 1\n");
+}
+
+fn key() -> KeyCheck {
+    KeyCheck { key_use: KeyUse::Recipient, kid: String::new(), fingerprint: KeyFingerprint([7; 8]) }
 }
 
 async fn suppress_country(store: &RedisStore) {
