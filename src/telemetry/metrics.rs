@@ -4,7 +4,7 @@ mod at_start;
 mod countries;
 mod labels;
 mod process;
-pub mod provider_codes;
+pub(in crate::telemetry) mod provider_codes;
 pub(super) mod queues;
 mod text_format;
 pub(super) mod traces;
