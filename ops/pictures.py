@@ -161,14 +161,7 @@ def instant(text):
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prometheus", default="http://127.0.0.1:9090")
-    parser.add_argument("--start", type=instant, required=True)
-    parser.add_argument("--end", type=instant, required=True)
-    parser.add_argument("--rate", default="1m", help="interval of rates")
-    chosen = parser.parse_args()
-    source = Prometheus(chosen.prometheus, chosen.start, chosen.end, chosen.rate)
+def draw(source):
     parts = []
     for at, title in enumerate(PANELS):
         x, y = LEFT + at % 2 * (WIDTH + LEFT + 10), TOP + 6 + at // 2 * (HEIGHT + GAP + 14)
@@ -177,6 +170,16 @@ def main():
     picture("overview.svg", "The dashboard overview", parts, 2 * (WIDTH + LEFT) + 30, rows * (HEIGHT + GAP + 14) + TOP)
     parts, height = alerts(source)
     picture("alerts.svg", "The alerts that fired", parts, WIDTH + LEFT + 20, height)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prometheus", default="http://127.0.0.1:9090")
+    parser.add_argument("--start", type=instant, required=True)
+    parser.add_argument("--end", type=instant, required=True)
+    parser.add_argument("--rate", default="1m", help="interval of rates")
+    chosen = parser.parse_args()
+    draw(Prometheus(chosen.prometheus, chosen.start, chosen.end, chosen.rate))
 
 
 if __name__ == "__main__":

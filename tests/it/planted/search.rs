@@ -39,16 +39,26 @@ impl Planted {
         let mut begin = 0;
         while begin < bytes.len() {
             let length = bytes[begin..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-            if length >= LAST {
-                let is_fraction = begin > 1 && bytes[begin - 1] == b'.' && bytes[begin - 2].is_ascii_digit();
-                if let Some(planted) = self.of_word(&bytes[begin..begin + length], is_fraction) {
-                    let around = &bytes[begin.saturating_sub(100)..bytes.len().min(begin + length + 100)];
-                    found.push(format!("{planted} in {}", String::from_utf8_lossy(around)));
-                }
+            let is_fraction = begin > 1 && bytes[begin - 1] == b'.' && bytes[begin - 2].is_ascii_digit();
+            let planted = match length {
+                3 => self.with_spaces(&bytes[begin..]),
+                LAST.. => self.of_word(&bytes[begin..begin + length], is_fraction),
+                _ => None,
+            };
+            if let Some(planted) = planted {
+                let around = &bytes[begin.saturating_sub(100)..bytes.len().min(begin + length + 100)];
+                found.push(format!("{planted} in {}", String::from_utf8_lossy(around)));
             }
             begin += length.max(1);
         }
         found
+    }
+
+    /// A number as people write it: `300 123 4567`.
+    fn with_spaces(&self, text: &[u8]) -> Option<&str> {
+        let text = text.get(..WHOLE + 2).filter(|text| text[3] == b' ' && text[7] == b' ')?;
+        let digits: Vec<u8> = text.iter().copied().filter(u8::is_ascii_digit).collect();
+        self.whole.get(&digits).map(String::as_str)
     }
 
     /// A number in any part of a run of digits, also behind the country code or beside letters.
@@ -80,6 +90,7 @@ fn a_number_or_code_is_found_in_every_form_and_chance_is_not() {
         "Body=codigo%204829130071",
         "a 4829130071.",
         "otp:4829130071",
+        "\"300 123 4567\"",
     ] {
         assert_eq!(planted.found_in(leak).len(), 1, "{leak}");
     }
