@@ -32,8 +32,8 @@ DIVISOR = 10
 INCIDENTS = [
     ("The provider refuses connections", 60, 230, {"OtpostCircuitBreakerOpen": (40, 60), "OtpostBacklogGrows": (170, 90), "OtpostBacklogAge": (260, 180)}),
     ("A message without a request id", 390, 430, {"OtpostDeadLetters": (20, 75)}),
-    ("No worker runs", 470, 580, {"OtpostDown": (25, 15), "OtpostNoWorkers": (25, 15), "OtpostBacklogAge": (170, 120)}),
-    ("A process with another code key", 660, 690, {"OtpostKeyMismatch": (20, 20)}),
+    ("No worker runs", 470, 580, {"OtpostDown": (35, 25), "OtpostNoWorkers": (35, 25), "OtpostBacklogAge": (170, 120)}),
+    ("A process with another code key", 660, 690, {"OtpostKeyMismatch": (30, 20)}),
 ]
 END = 720
 

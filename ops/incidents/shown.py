@@ -45,6 +45,18 @@ class Incidents:
     def stage(self, **settings):
         return Stage(self.binary, PROVIDER_TIMEOUT_SECONDS="4", **settings)
 
+    def _nothing(self):
+        """What is shown while all is well: no incident's words may be among it."""
+        with self.stage() as stage:
+            worker, http = stage.start("worker"), stage.start("http")
+            stage.twilio.api_port = http.http_port
+            request = stage.request()
+            shown = until(lambda: stage.run("why", request), ["the provider reports: delivered"])
+            shown += until(lambda: stage.run("status"), ["all is well"])
+            for command in (["dead-letters", "list"], ["suppressions", "list"], ["check-number", next(stage.numbers)]):
+                shown += stage.run(*command)
+            return shown + worker.log.read_text() + http.log.read_text()
+
     def over_a_limit(self, words):
         with self.stage() as stage:
             stage.start("worker")
@@ -224,6 +236,8 @@ def main():
     incidents, known = Incidents(chosen.binary.resolve()), dict(rows())
     there = {name for name in vars(Incidents) if not name.startswith("_")} - {"stage", "count"}
     failed = [f"the page and this script name different incidents: {sorted(odd)}" for odd in [there ^ {method(name) for name in known}] if odd]
+    well = incidents._nothing()
+    failed += [f"{name}: {word!r} is shown while all is well" for name, words in known.items() for word in words if word in well]
     for name, words in known.items():
         if chosen.names and not any(word in name.lower() for word in chosen.names):
             continue

@@ -12,8 +12,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 OPS = ROOT / "ops"
-sys.path.insert(0, str(OPS))
+sys.path[:0] = [str(OPS), str(OPS / "incidents")]
+import alerts as run_of_alerts  # noqa: E402
 import generate  # noqa: E402
+import shown  # noqa: E402
 
 RULES = OPS / "prometheus" / "rules.yml"
 TESTS = OPS / "prometheus" / "rules_test.yml"
@@ -92,6 +94,18 @@ def addressed():
             yield f"{file.name}: an address is left out"
         if generate.with_runbook(there, text.partition("runbook_url: ")[2].partition("#")[0]) != text:
             yield f"{file.name}: the old address does not give the old file"
+
+
+def incidents():
+    """The run of incidents names alerts that exist, and promtool accepts its rules; each cause in the runbook is made to happen."""
+    expected = {alert for _, _, _, alerts in run_of_alerts.INCIDENTS for alert in alerts}
+    yield from (f"{alert} is no alert" for alert in sorted(expected - rules().keys()))
+    yield from (f"no incident is made of: {name}" for name, _ in shown.rows() if not hasattr(shown.Incidents, shown.method(name)))
+    yield from (f"no words are shown of: {name}" for name, words in shown.rows() if not words)
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as scaled:
+        scaled.write(run_of_alerts.scaled(RULES.read_text()))
+        scaled.flush()
+        yield from promtool("check", "rules", scaled.name)
 
 
 def dashboards():
@@ -187,7 +201,7 @@ def served():
             yield f"{place}: otpost dev does not serve {name}"
 
 
-CHECKS = [current, tested, runbook, addressed, dashboards, documented, served, alerts]
+CHECKS = [current, tested, runbook, addressed, incidents, dashboards, documented, served, alerts]
 
 
 def run(check):
