@@ -63,8 +63,9 @@ impl Planted {
 
     /// A number in any part of a run of digits, also behind the country code or beside letters.
     fn of_word(&self, word: &[u8], is_fraction: bool) -> Option<&str> {
-        if word.len() >= ID && word.iter().all(u8::is_ascii_hexdigit) && !word.iter().all(u8::is_ascii_digit)
-        {
+        // A Message SID is "SM" and an id.
+        let id = word.strip_prefix(b"SM").unwrap_or(word);
+        if id.len() >= ID && id.iter().all(u8::is_ascii_hexdigit) && !word.iter().all(u8::is_ascii_digit) {
             return None;
         }
         word.split(|byte| !byte.is_ascii_digit()).find_map(|run| {
@@ -94,9 +95,15 @@ fn a_number_or_code_is_found_in_every_form_and_chance_is_not() {
     ] {
         assert_eq!(planted.found_in(leak).len(), 1, "{leak}");
     }
-    for chance in
-        ["+57******4567", "0.001234567", "4bf93001234567b34da6a3ce929d0e0e", "482913", "48291300", ""]
-    {
+    for chance in [
+        "+57******4567",
+        "0.001234567",
+        "SM00000000000000004829130071000000",
+        "4bf93001234567b34da6a3ce929d0e0e",
+        "482913",
+        "48291300",
+        "",
+    ] {
         assert_eq!(planted.found_in(chance), Vec::<String>::new(), "{chance}");
     }
     assert_eq!(planted.found_in("3001234567 and 4829130071").len(), 2);
