@@ -229,13 +229,13 @@ def main():
             out.mkdir(parents=True, exist_ok=True)
             (out / "alerts.md").write_text(table(rows) + "\n")
             print(table(rows))
+            for fault in faults:
+                print(f"FAIL  {fault}")
             if chosen.pictures:
                 pictures.draw(pictures.Prometheus(prometheus.address, run.begin, end, "30s"))
         finally:
             prometheus.child.terminate()
             prometheus.child.wait()
-        for fault in faults:
-            print(f"FAIL  {fault}")
         if faults:
             raise SystemExit(1)
         print("exactly the expected alerts fired and were resolved")
