@@ -39,7 +39,7 @@ const QUEUE_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 120.0, 300.0, 6
 /// Up to the longest time-out of a provider.
 const PROVIDER_BUCKETS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
 /// Slower answers are outages, which `store_unavailable` counts.
-const STORE_BUCKETS: [f64; 6] = [0.001, 0.0025, 0.01, 0.05, 0.1, 0.25];
+const STORE_BUCKETS: [f64; 5] = [0.001, 0.0025, 0.01, 0.1, 0.25];
 const HTTP_BUCKETS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 2.5, 10.0];
 
 #[derive(Clone)]
