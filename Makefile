@@ -87,6 +87,11 @@ k8s: ## Validate the manifests, the chart, the Compose file and the systemd unit
 ops: ## Check alerts, dashboards and runbook against each other and against the metrics (needs python3, promtool); ARGS="alerts" picks some
 	tests/ops/run $(ARGS)
 
+.PHONY: incidents
+incidents: ## Make every cause in the runbook happen, then run 12 minutes of incidents under a real Prometheus (needs python3, redis-server, prometheus); ARGS=--pictures draws them
+	cargo build --locked
+	$(SERVICES) sh -c 'status=0; ops/incidents/shown.py --binary target/debug/otpost || status=$$?; ops/incidents/alerts.py --binary target/debug/otpost $(ARGS) || status=$$?; exit $$status'
+
 .PHONY: model
 model: ## Check the life of a request exhaustively, with every crash and lost answer (model)
 	cargo run --locked --release --manifest-path model/Cargo.toml

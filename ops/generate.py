@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes what is made from ops/dashboards.py and ops/prometheus/rules.yml; with --check only compares.
 
-    ops/generate.py            write
-    ops/generate.py --check    exit with 1 if a file is not up to date
+    ops/generate.py                      write
+    ops/generate.py --check              exit with 1 if a file is not up to date
+    ops/generate.py --runbook ADDRESS    put the address of the runbook into all alerts, and write; docs/runbook.md is the default
 """
 
 import json
@@ -15,6 +16,7 @@ from dashboards import DASHBOARDS, LINES, STACK, STATES, STAT, TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "ops" / "prometheus" / "rules.yml"
+RULES_TEST = RULES.with_name("rules_test.yml")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SELECTED = 'namespace=~"$namespace",job=~"$job"'
 
@@ -148,6 +150,11 @@ spec:
     return head + "".join(f"  {line}\n" if line else "\n" for line in groups.splitlines())
 
 
+def with_runbook(text, address):
+    """The rules, or their tests, with this address of the runbook in each alert."""
+    return re.sub(r"(runbook_url: )\S*(#otpost\w+)", lambda found: found[1] + address + found[2], text)
+
+
 def files():
     made = {ROOT / "ops" / "grafana" / "dashboards" / f"{name}.json": compact(dashboard(name)) + "\n" for name in dashboards.DASHBOARDS}
     made[ROOT / "k8s" / "components" / "prometheus-rule" / "prometheus-rule.yaml"] = prometheus_rule()
@@ -156,6 +163,11 @@ def files():
 
 
 def main():
+    if sys.argv[1:2] == ["--runbook"] and re.fullmatch(r"[\w./:~%?=&+-]+", "".join(sys.argv[2:])):
+        for path in (RULES, RULES_TEST):
+            path.write_text(with_runbook(path.read_text(), sys.argv[2]))
+    elif sys.argv[1:] not in ([], ["--check"]):
+        raise SystemExit(__doc__)
     if sys.argv[1:] == ["--check"]:
         stale = [path.relative_to(ROOT) for path, text in files().items() if not path.exists() or path.read_text() != text]
         for path in stale:

@@ -24,7 +24,8 @@ STYLE = """
 text{font:11px sans-serif;fill:#3c4043}.title{font-weight:600;font-size:12px;fill:#202124}.back{fill:#fff}.axis{stroke:#dadce0;fill:none}
 .s0{--c:#1a73e8}.s1{--c:#d93025}.s2{--c:#188038}.s3{--c:#e37400}.s4{--c:#9334e6}.s5{--c:#007b83}.s6{--c:#b06000}.s7{--c:#5f6368}
 .line{fill:none;stroke:var(--c);stroke-width:1.5}.area{fill:var(--c);fill-opacity:.45}.bar{fill:var(--c)}
-@media(prefers-color-scheme:dark){text{fill:#bdc1c6}.title{fill:#e8eaed}.back{fill:#17181a}.axis{stroke:#3c4043}
+.name{paint-order:stroke;stroke:#fff;stroke-width:3;stroke-linejoin:round}
+@media(prefers-color-scheme:dark){text{fill:#bdc1c6}.title{fill:#e8eaed}.back{fill:#17181a}.name{stroke:#17181a}.axis{stroke:#3c4043}
 .s0{--c:#8ab4f8}.s1{--c:#f28b82}.s2{--c:#81c995}.s3{--c:#fcad70}.s4{--c:#c58af9}.s5{--c:#78d9ec}.s6{--c:#fdd663}.s7{--c:#9aa0a6}}
 """
 
@@ -66,7 +67,7 @@ def panel_of(title):
 def shown(value, unit):
     if unit == "percentunit":
         return f"{value * 100:.3g} %"
-    return f"{value:.3g}" + {"reqps": "/s", "ops": "/s", "s": " s"}.get(unit, "")
+    return (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}") + {"reqps": "/s", "ops": "/s", "s": " s"}.get(unit, "")
 
 
 class Panel:
@@ -75,7 +76,8 @@ class Panel:
         self.parts = [f'<text class="title" x="{x}" y="{y - 8}">{escape(title)}</text>']
         self.parts.append(f'<path class="axis" d="M{x} {y}V{y + height}H{x + WIDTH}"/>')
         for minute in range(0, int(span // 60) + 1, max(1, round(span / 60 / 6))):
-            self.parts.append(f'<text x="{self.at(minute * 60):.0f}" y="{y + height + 13}">{minute} min</text>')
+            anchor = ' text-anchor="end"' if minute * 60 > 0.95 * span else ""
+            self.parts.append(f'<text x="{self.at(minute * 60):.0f}" y="{y + height + 13}"{anchor}>{minute} min</text>')
 
     def at(self, second):
         return self.x + WIDTH * second / self.span
@@ -121,7 +123,7 @@ class Panel:
                 if value > 0:
                     width = min(WIDTH * step / self.span + 0.3, self.x + WIDTH - self.at(second))
                     self.parts.append(f'<rect class="bar s{colour}" x="{self.at(second):.1f}" y="{y + 2:.1f}" width="{width:.1f}" height="{height - 4:.1f}"/>')
-            self.parts.append(f'<text x="{self.x + 4}" y="{y + height / 2 + 4:.1f}">{escape(name)}</text>')
+            self.parts.append(f'<text class="name" x="{self.x + 4}" y="{y + height / 2 + 4:.1f}">{escape(name)}</text>')
 
 
 def drawn(source, title, x, y):
@@ -161,14 +163,7 @@ def instant(text):
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prometheus", default="http://127.0.0.1:9090")
-    parser.add_argument("--start", type=instant, required=True)
-    parser.add_argument("--end", type=instant, required=True)
-    parser.add_argument("--rate", default="1m", help="interval of rates")
-    chosen = parser.parse_args()
-    source = Prometheus(chosen.prometheus, chosen.start, chosen.end, chosen.rate)
+def draw(source):
     parts = []
     for at, title in enumerate(PANELS):
         x, y = LEFT + at % 2 * (WIDTH + LEFT + 10), TOP + 6 + at // 2 * (HEIGHT + GAP + 14)
@@ -177,6 +172,16 @@ def main():
     picture("overview.svg", "The dashboard overview", parts, 2 * (WIDTH + LEFT) + 30, rows * (HEIGHT + GAP + 14) + TOP)
     parts, height = alerts(source)
     picture("alerts.svg", "The alerts that fired", parts, WIDTH + LEFT + 20, height)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prometheus", default="http://127.0.0.1:9090")
+    parser.add_argument("--start", type=instant, required=True)
+    parser.add_argument("--end", type=instant, required=True)
+    parser.add_argument("--rate", default="1m", help="interval of rates")
+    chosen = parser.parse_args()
+    draw(Prometheus(chosen.prometheus, chosen.start, chosen.end, chosen.rate))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ use crate::domain::channel::Channel;
 use crate::domain::phone;
 use crate::flow::consumer_loop::ConsumerLoop;
 use crate::flow::maintenance::ReceiptPolling;
+use crate::flow::queue_watch::watch_queues;
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::store_watch::StoreWatch;
 use crate::http;
@@ -86,6 +87,9 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let sms_gateway = workers.sms.as_ref().map(|worker| worker.gateway.clone());
     let mut background = JoinSet::new();
     background.spawn(telemetry::log_repeats());
+    if process.wiring.broker_in_memory {
+        background.spawn(watch_queues(process.wiring.queues()));
+    }
     let watch = process.store_watch(&mut background).await;
     let readiness_watch = watch.clone().filter(|_| role == Role::Http);
     let scaler = (role != Role::Worker).then(|| process.wiring.scaler(&process.settings));

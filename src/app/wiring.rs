@@ -79,6 +79,10 @@ impl Wiring {
         })
     }
 
+    pub(super) fn queues(&self) -> Arc<dyn RequestQueues> {
+        self.queues.clone()
+    }
+
     pub(super) fn reply_publisher(&self) -> Arc<dyn Publisher> {
         self.broker.reply_publisher()
     }

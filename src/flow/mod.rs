@@ -11,6 +11,7 @@
 //! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
 //! - [`reply`]: copies of results for callers' own queues.
 //! - [`maintenance`]: heartbeat, reports, probes, overdue receipts. [`store_watch`]: the heartbeat of a process without a worker.
+//! - [`queue_watch`]: the queues of the broker in memory, for the metrics.
 //! - [`worker_activity`], with [`limit_counter`] and `queue_time.rs`: the state that a worker reports. [`key_watch`]: have all
 //!   processes the same keys? [`scaler`]: the number of workers that the load needs.
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
@@ -44,6 +45,7 @@ pub mod pause_log;
 pub mod process_delivery;
 pub mod progress;
 mod queue_time;
+pub mod queue_watch;
 mod random;
 pub mod receipts;
 pub mod reconcile;

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use super::api::{Api, store_problem};
 use super::body::Body;
 use super::client_address::client_address;
+use super::pending_limiter::PendingSubject;
 use super::problem::Problem;
 use super::received_result::{ReceivedResult, SendResponse, http_status};
 use super::recipient::claim_name;
@@ -18,9 +19,8 @@ use super::request_ids::{KeyBinding, idempotency_key};
 use crate::broker::{Outgoing, PublishError, Target};
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
-use crate::domain::keyed_digest::Digest16;
 use crate::domain::language_tag::is_bcp47;
-use crate::domain::limit::{Limit, Quota};
+use crate::domain::limit::Limit;
 use crate::domain::outcome::{ErrorCode, OutcomeError, Status};
 use crate::domain::purpose::Purpose;
 use crate::domain::reached_limit::ReachedLimit;
@@ -143,7 +143,7 @@ impl Api {
         Ok(PreCheck::Publish)
     }
 
-    /// Without a limit, too many requests wait in the queue.
+    /// The limit is unknown where only a later version of the store knows it.
     fn too_many(&self, channel: Channel, limit: Option<ReachedLimit>, wait: Duration) -> Problem {
         self.limit_counter.add(limit);
         limit.into_iter().for_each(|limit| events::limit_refused(channel, limit));
@@ -168,16 +168,20 @@ impl Api {
     /// the recipient counts.
     async fn publish_bounded(&self, request: &NewRequest<'_>) -> Result<Option<ReceivedResult>, Problem> {
         let subject = self.limit_subject(request);
+        let counted_by =
+            |digest, limit: Limit| PendingSubject { digest, limit: limit.into(), quota: self.limits[limit] };
         let by_user = match subject.user {
-            Some(user) => (user, self.limits[Limit::User]),
-            None => (subject.recipient, self.limits[Limit::Recipient]),
+            Some(user) => counted_by(user, Limit::User),
+            None => counted_by(subject.recipient, Limit::Recipient),
         };
-        let by_ip = subject.ip.map(|ip| (ip, self.limits[Limit::Ip]));
-        let by_network = subject.network.map(|network| (network, self.limits[Limit::Network]));
+        let by_ip = subject.ip.map(|ip| counted_by(ip, Limit::Ip));
+        let by_network = subject.network.map(|network| counted_by(network, Limit::Network));
         let counted: Vec<_> = [Some(by_user), by_ip, by_network].into_iter().flatten().collect();
-        let count =
-            self.pending.add(&counted).map_err(|wait| self.too_many(request.to.channel(), None, wait))?;
-        let remove = |counted: &[(Digest16, Quota)]| self.pending.remove(count, counted);
+        let count = self
+            .pending
+            .add(&counted)
+            .map_err(|full| self.too_many(request.to.channel(), Some(full.limit), full.wait))?;
+        let remove = |counted: &[PendingSubject]| self.pending.remove(count, counted);
         if let Some(binding) = request.key {
             self.bind_key(binding).await.inspect_err(|_| remove(&counted))?;
         }

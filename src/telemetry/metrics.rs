@@ -4,7 +4,7 @@ mod at_start;
 mod countries;
 mod labels;
 mod process;
-pub mod provider_codes;
+pub(in crate::telemetry) mod provider_codes;
 pub(super) mod queues;
 mod text_format;
 pub(super) mod traces;
@@ -33,9 +33,9 @@ pub(super) use self::labels::{
 };
 pub use self::text_format::Format;
 
-/// Far beyond the minute with which an alert compares.
-const QUEUE_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0];
 const REQUEST_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Up to the default life of a code.
+const QUEUE_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 /// Up to the longest time-out of a provider.
 const PROVIDER_BUCKETS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
 /// Slower answers are outages, which `store_unavailable` counts.

@@ -33,6 +33,7 @@ mod model;
 mod page;
 #[path = "../../fuzz/src/lib.rs"]
 mod parsers;
+mod planted;
 mod promises;
 mod real;
 #[path = "../redis_nodes/mod.rs"]

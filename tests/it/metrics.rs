@@ -21,19 +21,26 @@ struct Worker {
 
 impl Worker {
     fn start(world: &RabbitWorld, redis: &Redis) -> Worker {
+        let (names, redis_url, amqp_url) = (world.names.dead(), redis_url(), url());
+        let settings = [
+            ("ENVIRONMENT", "development"),
+            ("AMQP_URL", &amqp_url),
+            ("AMQP_PREFIX", names.trim_end_matches(".dead")),
+            ("REDIS_URL", &redis_url),
+            ("REDIS_PREFIX", &redis.prefix),
+            ("WORKER_PREFETCH", "77"),
+        ];
+        Worker::spawn("worker", &settings)
+    }
+
+    fn spawn(command: &str, settings: &[(&str, &str)]) -> Worker {
         let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it has one");
         let ops = port.to_string();
-        let (names, redis_url) = (world.names.dead(), redis_url());
         let child = Command::new(env!("CARGO_BIN_EXE_otpost"))
-            .arg("worker")
+            .arg(command)
             .env_clear()
-            .env("ENVIRONMENT", "development")
-            .env("AMQP_URL", url())
-            .env("AMQP_PREFIX", names.trim_end_matches(".dead"))
-            .env("REDIS_URL", redis_url)
-            .env("REDIS_PREFIX", &redis.prefix)
             .env("OPS_ADDR", &ops)
-            .env("WORKER_PREFETCH", "77")
+            .envs(settings.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -120,5 +127,17 @@ async fn a_worker_shows_its_queues_and_the_first_dead_letter() {
         assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
         assert!(text.contains("# TYPE otpost_requests counter\n") && text.ends_with("# EOF\n"), "{text}");
     })
+    .await;
+}
+
+#[tokio::test]
+async fn dev_shows_the_queues_in_memory() {
+    let dev = Worker::spawn("dev", &[("HTTP_ADDR", "127.0.0.1:0")]);
+    dev.metrics_with(&[
+        "otpost_queue_messages{queue=\"sms\"} 0",
+        "otpost_queue_messages{queue=\"dead_letters\"} 0",
+        "otpost_queue_consumers{queue=\"sms\"} 1",
+        "otpost_queue_consumers{queue=\"email\"} 1",
+    ])
     .await;
 }

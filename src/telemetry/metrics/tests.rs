@@ -196,6 +196,29 @@ fn the_tests_of_alerts_know_the_buckets() {
     assert_eq!(used.difference(&known).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
 }
 
+/// A quantile is never above the largest bound, and a guess between two bounds.
+#[test]
+fn an_alert_on_a_quantile_begins_at_a_bound_below_the_largest() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/prometheus/rules.yml");
+    let rules = std::fs::read_to_string(path).expect("a file of text");
+    let rendered = worst_case(&["twilio"], 1).render();
+    let quantiles = rules.lines().filter(|line| line.contains("histogram_quantile("));
+    let mut count = 0;
+    for line in quantiles {
+        let (_, series) = line.split_once("rate(").expect("a rate");
+        let (series, _) = series.split_once('[').expect("a range");
+        let (_, threshold) = line.rsplit_once("> ").expect("a threshold");
+        let threshold: f64 = threshold.parse().expect("a number");
+        let of_series = samples(&rendered).filter(|line| line.starts_with(&format!("{series}{{")));
+        let bound = |line: &str| line.split_once("le=\"")?.1.split_once('"')?.0.parse::<f64>().ok();
+        let bounds: Vec<f64> = of_series.filter_map(bound).filter(|bound| bound.is_finite()).collect();
+        assert!(bounds.contains(&threshold), "{line}: {threshold} is no bound of {bounds:?}");
+        assert!(bounds.iter().any(|bound| *bound > threshold), "{line}: it can never fire");
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}
+
 #[test]
 fn what_can_alert_exists_at_zero_from_the_start() {
     let metrics = Metrics::new();

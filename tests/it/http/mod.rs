@@ -9,6 +9,7 @@ mod damaged;
 mod email;
 mod many_connections;
 mod paths;
+mod pending;
 mod refusals;
 mod send;
 pub mod services;

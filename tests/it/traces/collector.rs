@@ -76,6 +76,13 @@ impl Collector {
         self.requests.lock().expect("no panic while the lock is held").clone()
     }
 
+    /// Takes over what has come.
+    pub fn read_received(&mut self) {
+        while let Ok(more) = self.received.try_recv() {
+            self.spans.extend(more);
+        }
+    }
+
     /// Waits for a span with a name that begins and ends so.
     pub async fn span(&mut self, begin: &str, end: &str) -> Span {
         let is_wanted = |span: &&Span| span.name.starts_with(begin) && span.name.ends_with(end);

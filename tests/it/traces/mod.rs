@@ -1,6 +1,6 @@
 //! Traces of the real binary, as a collector gets them.
 
-mod collector;
+pub mod collector;
 mod context;
 mod whole;
 
