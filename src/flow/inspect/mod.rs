@@ -10,3 +10,4 @@ pub mod processes;
 mod reports;
 pub mod status;
 pub mod texts;
+pub mod traffic;
