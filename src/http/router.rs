@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -18,8 +18,9 @@ use super::body_limit::bounded;
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::refused_token::RefusedToken;
+use super::same_origin::require_same_origin;
 use super::webhooks::{self, Webhooks};
-use super::{health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
+use super::{console, health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
 use crate::telemetry::events;
 use crate::telemetry::trace::RequestSpan;
 use crate::telemetry::trace::spans;
@@ -40,6 +41,7 @@ pub fn router_with_page(api: Arc<Api>, webhooks: Option<Webhooks>, page: Page) -
 }
 
 fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
+    let console = if api.console.is_some() { console_routes(&api) } else { Router::new() };
     let routes = Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
@@ -58,7 +60,34 @@ fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
         .route("/livez", get(health_and_metrics::live))
         .route("/readyz", get(health_and_metrics::live))
         .route("/openapi.json", get(openapi::openapi));
-    bounded(routes, BODY_BYTES_MAX).merge(webhooks.map_or_else(Router::new, webhooks::routes))
+    bounded(routes.merge(console), BODY_BYTES_MAX).merge(webhooks.map_or_else(Router::new, webhooks::routes))
+}
+
+/// The operators' console and its endpoints, whose answers no browser keeps.
+fn console_routes(api: &Arc<Api>) -> Router {
+    Router::new()
+        .route("/api/v1/ops/overview", get(operator::overview::overview))
+        .route("/api/v1/ops/kill-switch/on", post(operator::kill_switch::turn_on))
+        .route("/api/v1/ops/kill-switch/off", post(operator::kill_switch::turn_off))
+        .route(
+            "/api/v1/ops/suppressions",
+            get(operator::suppressions::list).post(operator::suppressions::add),
+        )
+        .route("/api/v1/ops/suppressions/remove", post(operator::suppressions::remove))
+        .route("/api/v1/ops/dead-letters", get(operator::dead_letters::list))
+        .route("/api/v1/ops/dead-letters/replay", post(operator::dead_letters::replay))
+        .route("/api/v1/ops/dead-letters/drop", post(operator::dead_letters::drop))
+        .with_state(api.clone())
+        .route_layer(middleware::from_fn(require_same_origin))
+        .route_layer(middleware::map_response(not_kept))
+        .merge(console::routes())
+}
+
+async fn not_kept(mut response: Response) -> Response {
+    for (name, value) in [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// Gives every error a JSON body, and counts the answers.

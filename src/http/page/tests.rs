@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::Request;
 use axum::http::request::Builder;
+use axum::http::{HeaderMap, Request, header};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
