@@ -23,7 +23,7 @@ use self::dev_token::TokenSigner;
 pub use self::handset::Handset;
 use self::handset::MessageStreams;
 use super::problem::Problem;
-use super::same_origin::{host, require_same_origin};
+use super::same_origin::{host, require_same_http_origin};
 use super::static_files::{SCRIPT, file, with_headers};
 use crate::config::Settings;
 
@@ -60,7 +60,7 @@ pub(super) fn routes(page: Page) -> Router {
     let dev = Router::new()
         .route("/dev/messages", get(handset::messages).with_state(streams))
         .route("/dev/token", post(dev_token::token).with_state(Arc::new(signer)))
-        .route_layer(middleware::from_fn(require_same_origin));
+        .route_layer(middleware::from_fn(require_same_http_origin));
     Router::new()
         .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
         .route("/page.css", file("text/css; charset=utf-8", include_str!("page/page.css")))

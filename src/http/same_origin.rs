@@ -8,15 +8,24 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::problem::Problem;
 
-/// Browsers send these headers, and no page can set them; other clients may omit them. A proxy may end TLS, so the scheme is not
-/// compared.
+/// For a page that is served without TLS.
+pub(super) async fn require_same_http_origin(request: Request, next: Next) -> Response {
+    require(&["http"], request, next).await
+}
+
+/// For a page behind a proxy that may end TLS: either scheme is its own.
 pub(super) async fn require_same_origin(request: Request, next: Next) -> Response {
+    require(&["http", "https"], request, next).await
+}
+
+/// Browsers send these headers, and no page can set them; other clients may omit them.
+async fn require(schemes: &[&str], request: Request, next: Next) -> Response {
     let headers = request.headers();
     let same_site = |site: &HeaderValue| site == "same-origin" || site == "none";
     let own = host(headers);
     let same_origin = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
-        let authority = origin.filter(|(scheme, _)| ["http", "https"].contains(scheme)).map(|(_, rest)| rest);
+        let authority = origin.filter(|(scheme, _)| schemes.contains(scheme)).map(|(_, rest)| rest);
         own.as_ref().is_some_and(|own| authority == Some(own.as_str()))
     };
     let sites_agree = headers.get_all("sec-fetch-site").iter().all(same_site);
