@@ -111,7 +111,7 @@ describe("an incident", { concurrency: 1 }, () => {
 
     stage.twilio.refuses = true;
     const [first] = await stage.send(2_000_000, 1);
-    await shows(page, ".problems .wrong", "sms is paused at 1 worker by breaker (provider's number 20003)");
+    await shows(page, ".problems .wrong", "SMS is paused at 1 worker by breaker (provider's number 20003)");
     await shows(page, ".workers .badge.wrong", "closed: breaker");
     await shows(page, ".workers", "provider’s number 20003");
     await shows(page, "#nav .count.wrong", "1");

@@ -15,7 +15,7 @@ const run = promisify(execFile);
 
 /** A Twilio that accepts each message after some time, or refuses the account. */
 async function twilio() {
-  const state = { refuses: false, delay: 60, sent: [] };
+  const state = { refuses: false, optedOut: () => false, delay: 60, sent: [] };
   const server = createServer(async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
@@ -28,6 +28,7 @@ async function twilio() {
     if (!isMessage) return answer(200, { status: "active", type: "Full", messages: [], next_page_uri: null });
     const form = new URLSearchParams(Buffer.concat(chunks).toString());
     await new Promise((done) => setTimeout(done, state.delay * (0.7 + Math.random() * 0.6)));
+    if (state.optedOut(form.get("To"))) return answer(400, { code: 21610, message: "Attempt to send to unsubscribed recipient", status: 400 });
     state.sent.push(form.get("To"));
     const sid = `SM${state.sent.length.toString(16).padStart(32, "0")}`;
     answer(201, {

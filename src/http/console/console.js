@@ -59,7 +59,7 @@ function drawSession() {
   if (!isIn) return;
   const lost = live.fault;
   $("pulse").className = `pulse ${lost ? "is-lost" : ""}`;
-  $("pulse").textContent = lost ? "not connected" : `live · ${clockTime(live.at)}`;
+  $("pulse").replaceChildren(...(lost ? ["not connected"] : [h("b", null, "live ·"), clockTime(live.at)]));
   $("lost").hidden = !lost;
   $("main").classList.toggle("stale", Boolean(lost));
   const text = lost ? `${sentence(lost.message)} This is the state of ${clockTime(live.at)}. Trying again.` : "";

@@ -16,10 +16,10 @@ export const overview = {
     return { kind, text: problems.length };
   },
   mount(root, { go }) {
-    const places = ["problems", "tiles", "outcomes", "queues", "workers", "keys"].map((name) => h("div", { class: `place ${name}` }));
-    const [problems, tiles, outcomes, queues, running, keys] = places;
+    const places = ["problems", "tiles", "outcomes", "queues", "servers-place", "workers", "keys"].map((name) => h("div", { class: `place ${name}` }));
+    const [problems, tiles, outcomes, queues, servers, running, keys] = places;
     const chooser = h("div", { class: "segments", role: "group", "aria-label": "Channel" });
-    root.append(problems, chooser, tiles, h("div", { class: "pair" }, outcomes, queues), running, keys);
+    root.append(problems, chooser, tiles, h("div", { class: "trio" }, outcomes, queues, servers), running, keys);
     const draw = () => {
       const { status } = live;
       if (!status) return;
@@ -28,7 +28,8 @@ export const overview = {
       tiles.replaceChildren(...drawTiles(status));
       const traffic = status.traffic?.find((row) => row.channel === channel);
       update(outcomes, [traffic?.ended ?? null, status.limits_hit ?? null], drawOutcomes);
-      update(queues, [status.queues ?? null, status.dead_letters ?? null, status.health, status.email, status.kill_switch ?? null], drawQueues);
+      update(queues, [status.queues ?? null, status.dead_letters ?? null, status.kill_switch ?? null], drawQueues);
+      update(servers, [status.health, status.email], drawServers);
       update(running, status.processes ?? null, workers);
       update(keys, status.keys ?? null, drawKeys);
     };
@@ -46,7 +47,7 @@ const drawProblems = (go) => (problems) => {
     const isError = severity === "error";
     const more = what === "dead_letters" ? ["dead-letters", "Look at them"] : what === "kill_switch" ? ["stop", "Open the switch"] : null;
     return h("li", { class: isError ? "wrong" : "warning" }, icon(CROSS),
-      h("span", null, h("b", null, isError ? "Error: " : "Warning: "), sentence(detail.replace(/: otpost dead-letters list$/, ""))),
+      h("span", null, h("b", null, isError ? "Error: " : "Warning: "), sentence(detail.replace(/: otpost dead-letters list$/, "").replace(/^sms\b/, "SMS"))),
       more && h("button", { type: "button", class: "plain", click: () => go(more[0]) }, more[1]));
   };
   return h("ul", { class: "problems", "aria-label": "Problems" }, problems.map(row));
@@ -115,8 +116,18 @@ const STATES = {
   in_memory: ["in memory", ""], simulated: ["simulated", ""], not_configured: ["not checked here", ""], unknown: ["being checked", ""],
 };
 
-function drawQueues([queues, deadLetters, health, email, killSwitch]) {
+function drawQueues([queues, deadLetters, killSwitch]) {
   const rows = (queues ?? []).map(({ queue, ready, consumers }) => [h("code", null, queue), count(ready), count(consumers)]);
+  return card("Queues",
+    queues ? table("Queues", ["queue", "waiting", "consumers"], rows) : empty("RabbitMQ does not answer: the queues are not known."),
+    h("ul", { class: "servers more" },
+      h("li", null, h("span", null, "Dead letters"), h("span", { class: "took" }),
+        badge(deadLetters === null ? "not known" : count(deadLetters), deadLetters ? "warning" : "")),
+      h("li", null, h("span", null, "Kill switch"), h("span", { class: "took" }),
+        badge(killSwitch === null ? "not known" : killSwitch.on ? "on" : "off", killSwitch?.on ? "wrong" : ""))));
+}
+
+function drawServers([health, email]) {
   const servers = [["Redis", health.redis], ["RabbitMQ", health.rabbitmq], ["SMS provider", health.twilio]];
   if (email.health) servers.push(["E-mail provider", email.health]);
   const server = ([name, { state, ms, detail }]) => {
@@ -124,13 +135,7 @@ function drawQueues([queues, deadLetters, health, email, killSwitch]) {
     return h("li", null, h("span", null, name), h("span", { class: "took" }, ms === undefined ? "" : millis(ms)), badge(text, kind),
       detail && state !== "not_configured" ? h("small", null, sentence(detail)) : null);
   };
-  return card("Queues and servers",
-    queues ? table("Queues", ["queue", "waiting", "consumers"], rows) : empty("RabbitMQ does not answer: the queues are not known."),
-    h("ul", { class: "servers" }, servers.map(server),
-      h("li", null, h("span", null, "Dead letters"), h("span", { class: "took" }),
-        badge(deadLetters === null ? "not known" : count(deadLetters), deadLetters ? "warning" : "")),
-      h("li", null, h("span", null, "Kill switch"), h("span", { class: "took" }),
-        badge(killSwitch === null ? "not known" : killSwitch.on ? "on" : "off", killSwitch?.on ? "wrong" : ""))));
+  return card("Servers", h("ul", { class: "servers" }, servers.map(server)));
 }
 
 function drawKeys(keys) {
