@@ -66,7 +66,7 @@ test("a token opens the console, and stays in memory", async (t) => {
   const page = await open(t, stage, { signIn: false });
   await expectAccessible(page, "sign in");
   for (const [token, problem] of [
-    ["nonsense", "not valid here"], ["two words", "This is no token"], [await stage.token("otp:send"), "lacks `otp:admin`"],
+    ["nonsense", "not valid here"], ["two words", "This is no token"], [await stage.token("otp:send"), "lacks “otp:admin”"],
   ]) {
     await page.fill("#token", token);
     await page.click("#enter");
@@ -204,7 +204,7 @@ describe("an incident", { concurrency: 1 }, () => {
     await shows(page, ".problem", "No record of this request is kept");
     await page.fill("#to", "12");
     await page.click("text=Look up");
-    await shows(page, ".problem", "`to`");
+    await shows(page, ".problem", "“to”");
 
     await page.fill("#suppress-to", "+573001000003");
     await page.fill("#suppress-reason", "asked for it");

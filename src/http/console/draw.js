@@ -55,10 +55,12 @@ const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", h
 export const clockTime = (at) => clock.format(new Date(at));
 
 /** A time of the API, in the reader's zone; the exact one is its title. */
-export function time(text) {
+export const time = (text) => h("time", { datetime: text, title: text }, timeText(text));
+
+function timeText(text) {
   const at = new Date(text);
   const isToday = at.toDateString() === new Date().toDateString();
-  return h("time", { datetime: text, title: text }, (isToday ? clock : day).format(at));
+  return (isToday ? clock : day).format(at);
 }
 
 // --- parts ---
@@ -163,7 +165,11 @@ export async function act(buttons, place, work) {
   }
 }
 
+const ISO_TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
+
+/** A text of the API as a sentence: with the reader's times, and quotation marks around its words. */
 export function sentence(text) {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  const shown = text.replace(ISO_TIME, timeText).replace(/`([^`]+)`/g, "“$1”");
+  const first = shown.charAt(0).toUpperCase() + shown.slice(1);
   return /[.!?…]$/.test(first) ? first : `${first}.`;
 }

@@ -94,7 +94,7 @@ function drawHistory(request) {
   const facts = [
     ["To", request.to], ["Purpose", request.purpose], ["Attempts", plural(request.attempts, "attempt")],
     ["Provider", request.provider], ["Message", request.provider_message_id && h("code", null, request.provider_message_id)],
-    ["Deadline", request.deadline && time(request.deadline)], ["Code", request.code?.text],
+    ["Deadline", request.deadline && time(request.deadline)], ["Code", request.code && sentence(request.code.text)],
   ].filter(([, value]) => value);
   const step = ({ at, text, what }) => h("li", { class: what }, time(at), h("span", null, sentence(text)));
   return h("div", { class: "history" },

@@ -14,6 +14,7 @@ use otpost::broker::{DeadLetterQueue, DeadLetters, DeadLettersError, Names};
 use otpost::clock::Clock;
 use otpost::domain::outcome::{ErrorCode, Status};
 use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::domain::send_failure::Scope;
 use otpost::domain::traffic::{DurationCounts, OutcomeCounts, Traffic};
 use otpost::domain::worker_state::{Rate, WorkerState};
 use otpost::flow::operate::dead_letters::desk::DeadLetterDesk;
@@ -23,8 +24,10 @@ use otpost::store::Store as _;
 use serde_json::{Value, json};
 
 use crate::contract::broker::dead_letters::KEY;
+use crate::harness::{ALICE, BOB, Embedded, Options};
 use crate::http::{Answer, TestServer, post, service, token};
 use crate::promises::secrets::{captured_log, start_capturing};
+use crate::scripted::refused;
 
 /// Each endpoint with a body that it takes, if any.
 const ENDPOINTS: [(&str, &str, &str); 9] = [
@@ -190,6 +193,26 @@ async fn the_overview_adds_up_the_traffic_of_the_workers_that_run() {
     );
     let status = server.ask(get("/api/v1/sms/status", &service())).await.expect(200);
     assert_eq!(status["traffic"], row["traffic"], "the same status as for everyone else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_reports_how_its_requests_ended_and_how_long_they_took() {
+    let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
+    gateway.world.provider.fail_next([refused(Scope::Recipient, 21_614)]);
+    gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
+    gateway.request("r2", BOB).await.expect_sent();
+    gateway.request("r2", BOB).await.expect_replayed(true);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let reported = gateway.world.store.reported_workers().await.expect("answers");
+    let traffic = &reported.first().expect("a report").state.traffic;
+    let ended =
+        OutcomeCounts::of(&[(Status::Failed, Some(ErrorCode::ProviderRejected), 1), (Status::Sent, None, 1)]);
+    assert_eq!(traffic.ended, ended, "a replay is no new end");
+    assert_eq!((traffic.handled.total(), traffic.provider.total()), (2, 2));
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    let reported = gateway.world.store.reported_workers().await.expect("answers");
+    let traffic = &reported.first().expect("a report").state.traffic;
+    assert_eq!((&traffic.ended, traffic.handled.total()), (&ended, 0));
 }
 
 #[tokio::test]
