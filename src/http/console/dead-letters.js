@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { act, announce, badge, card, confirmed, count, duration, empty, h, loading, plural, sentence, time, words } from "./draw.js";
-import { refresh } from "./live.js";
+import { renew } from "./live.js";
 
 export const deadLetters = {
   id: "dead-letters",
@@ -175,7 +175,7 @@ class Desk {
         row.result === "replayed" ? [" · ", explain(row.new_request_id)] : null)))));
     this.outcome.querySelector("h2").focus();
     announce(`${plural(done.length, "dead letter")} ${verb}.`);
-    await Promise.all([this.read(), refresh()]);
+    await Promise.all([this.read(), renew()]);
   }
 }
 

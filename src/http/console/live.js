@@ -22,14 +22,25 @@ export function subscribe(listener) {
 
 export function forget() {
   clearTimeout(timer);
+  reading = null;
   points.clear();
   Object.assign(live, { status: null, at: 0, fault: null });
 }
 
 /** Reads the status now, and again and again. Concurrent callers share one reading. */
 export function refresh() {
-  reading ??= read().finally(() => (reading = null));
-  return reading;
+  if (reading) return reading;
+  const own = read().finally(() => {
+    if (reading === own) reading = null;
+  });
+  reading = own;
+  return own;
+}
+
+/** After an act: a reading that began before it does not show it. */
+export async function renew() {
+  await reading;
+  return refresh();
 }
 
 async function read() {

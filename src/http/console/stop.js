@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { act, announce, confirmed, h, loading, time, update } from "./draw.js";
-import { live, refresh, subscribe } from "./live.js";
+import { live, renew, subscribe } from "./live.js";
 
 export const stop = {
   id: "stop",
@@ -35,7 +35,7 @@ function sending() {
       });
       if (!isSure) return;
       await call("POST", "ops/kill-switch/on", { reason: reason.value });
-      await refresh();
+      await renew();
       announce("The kill switch is on: nothing is sent.");
       focusTitle();
     });
@@ -59,7 +59,7 @@ function stopped({ since, reason }) {
     });
     if (!isSure) return;
     await call("POST", "ops/kill-switch/off", {});
-    await refresh();
+    await renew();
     announce("The kill switch is off: messages are sent.");
     focusTitle();
   }));
