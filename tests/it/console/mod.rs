@@ -4,6 +4,7 @@ mod acts;
 mod dead_letters;
 mod page;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,4 +229,18 @@ async fn a_repeated_reading_of_the_overview_is_one_line_of_the_audit_log_for_eac
     let lines: Vec<Value> =
         audit(&log).iter().map(|line| json!([line["sub"], line["jti"], line["client_ip"]])).collect();
     assert_eq!(lines, [json!(["ana", "t-1", "192.0.2.1"]), json!(["ana", "t-2?", "192.0.2.1"])], "{log}");
+}
+
+#[tokio::test]
+async fn all_paths_of_the_console_are_measured_as_two() {
+    let server = TestServer::start();
+    for endpoint in ENDPOINTS {
+        ask(&server, endpoint, "none", &[]).await.expect_problem(401, "invalid_token");
+    }
+    server.ask_unchecked(get("/console/api.js", "none")).await;
+    let metrics = otpost::telemetry::metrics::render();
+    let routes = metrics.lines().filter_map(|line| line.split_once("route=\"")?.1.split_once('"'));
+    let of_console = |route: &&str| route.contains("/ops") || route.contains("/console");
+    let routes: BTreeSet<&str> = routes.map(|(route, _)| route).filter(of_console).collect();
+    assert_eq!(routes, BTreeSet::from(["/api/v1/ops/*", "/console/*"]));
 }
