@@ -29,7 +29,7 @@ acceptance: ## Drive the real binary with a foreign client: 20,000 requests, flo
 e2e: e2e-page e2e-examples e2e-contracts ## Use it from outside: the page in a browser (node, npm, chromium), the examples (python3, node); skips what is missing
 
 e2e-page:
-	tests/e2e/run $(ARGS)
+	$(SERVICES) tests/e2e/run $(ARGS)
 
 e2e-examples: ## Run the examples against the real binary; LANGUAGES="python rust" picks some
 	$(SERVICES) tests/e2e/examples.sh $(LANGUAGES)

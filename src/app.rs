@@ -175,7 +175,7 @@ impl Process {
             of_workers => of_workers,
         };
         let inspector = wiring.inspector(settings, self.role, sms, email);
-        let api = wiring.api(settings, inspector).await?;
+        let api = wiring.api(settings, self.role, inspector).await?;
         let webhooks = wiring.webhooks(settings, &self.receipts)?;
         // Published keys are fetched in the background: until the first answer a token is refused as not checkable.
         background.spawn(api.tokens.refresh_keys());

@@ -10,15 +10,19 @@ use super::certificates;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
 use crate::broker::rabbit::consumer::RabbitConsumer;
-use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
+use crate::broker::rabbit::dead_letters::{RabbitDeadLetterQueue, RabbitDeadLetters};
 use crate::broker::rabbit::error::RabbitError;
 use crate::broker::rabbit::publish::RabbitPublisher;
 use crate::broker::rabbit::request_queues::RabbitRequestQueues;
 use crate::broker::rabbit::rpc::RabbitRpcClient;
 use crate::broker::rabbit::topology::{self, Declared};
-use crate::broker::{DeadLetters, Names, Publisher, RequestConsumer, RequestQueues, RpcClient};
+use crate::broker::{
+    DeadLetterQueue, DeadLetters, Names, Publisher, RequestConsumer, RequestQueues, RpcClient,
+};
+use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::domain::channel::Channel;
+use crate::flow::operate::dead_letters::replayer::Replayer;
 
 /// Deliveries that the broker in memory hands to one consumer.
 const MEMORY_PREFETCH: usize = 64;
@@ -87,6 +91,14 @@ impl Broker {
         }
     }
 
+    /// `None` in memory.
+    pub(super) fn dead_letter_queue(&self) -> Option<Arc<dyn DeadLetterQueue>> {
+        match self {
+            Broker::Memory(_) => None,
+            Broker::Rabbit { settings, .. } => Some(Arc::new(RabbitDeadLetterQueue::new(*settings.clone()))),
+        }
+    }
+
     pub(super) fn consumer(&self, channel: Channel) -> Box<dyn RequestConsumer> {
         match self {
             Broker::Memory(broker) => Box::new(broker.consumer(channel, MEMORY_PREFETCH)),
@@ -132,6 +144,16 @@ pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn 
     let rabbit = required_rabbit(settings)?;
     let dead_letters = RabbitDeadLetters::open(&rabbit).await.map_err(|error| rabbit_failed(&error))?;
     Ok(Box::new(dead_letters))
+}
+
+/// The parts of a replay in the settings.
+pub(crate) fn replayer(settings: &Settings) -> Replayer {
+    Replayer {
+        names: Names::new(&settings.amqp_prefix),
+        recipients: settings.recipients.clone(),
+        code_life: settings.code_life,
+        clock: Clock::System,
+    }
 }
 
 /// Names the setting and the error, never the address.

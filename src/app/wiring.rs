@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::brokers::Broker;
+use super::brokers::{Broker, replayer};
 use super::policy::{policy, rules};
 use super::provider_adapters::{callbacks, code_verifier};
 use super::status::{process_info, process_keys};
@@ -27,6 +27,7 @@ use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::key_watch::KeyWatch;
 use crate::flow::limit_counter::LimitCounter;
+use crate::flow::operate::dead_letters::desk::DeadLetterDesk;
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
 use crate::flow::scaler::Scaler;
@@ -34,7 +35,7 @@ use crate::flow::send_gate::SendGate;
 use crate::flow::store_watch::StoreWatch;
 use crate::flow::verify::Verifier;
 use crate::flow::worker_activity::WorkerActivity;
-use crate::http::{self, Api, PendingLimiter, Readiness, Tokens, Webhooks};
+use crate::http::{self, Api, Console, PendingLimiter, Readiness, Tokens, Webhooks};
 use crate::provider::Provider;
 use crate::store::Store;
 use crate::telemetry::events;
@@ -158,7 +159,12 @@ impl Wiring {
         }
     }
 
-    pub(super) async fn api(&self, settings: &Settings, inspector: Inspector) -> anyhow::Result<Arc<Api>> {
+    pub(super) async fn api(
+        &self,
+        settings: &Settings,
+        role: Role,
+        inspector: Inspector,
+    ) -> anyhow::Result<Arc<Api>> {
         let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
         let jwt = settings.jwt.as_ref().context("JWT_SECRET must be set")?;
         Ok(Arc::new(Api {
@@ -188,7 +194,16 @@ impl Wiring {
             clock: self.clock,
             inspector,
             validations: Arc::new(Semaphore::new(http::VALIDATIONS_MAX)),
+            console: self.console(settings, role),
         }))
+    }
+
+    /// `otpost dev` has none: it shows codes, and its dead letters may be in memory.
+    fn console(&self, settings: &Settings, role: Role) -> Option<Console> {
+        if !settings.ops_console || role == Role::Dev {
+            return None;
+        }
+        Some(Console::new(DeadLetterDesk::new(self.broker.dead_letter_queue()?, replayer(settings))))
     }
 
     pub(super) fn webhooks(

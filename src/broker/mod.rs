@@ -103,6 +103,13 @@ pub trait DeadLetters: Send {
     async fn close(self: Box<Self>);
 }
 
+/// Opens the dead letters for one act of an operator.
+#[async_trait]
+pub trait DeadLetterQueue: Send + Sync {
+    /// Over a connection of its own. The error holds no address. The caller bounds the wait.
+    async fn open(&self) -> Result<Box<dyn DeadLetters>, DeadLettersError>;
+}
+
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
     pub tag: u64,

@@ -3,18 +3,18 @@
 //! Bodies are never shown, only a masked excerpt. A dead letter leaves the queue after the broker has confirmed its
 //! replay. A crash in between keeps it: a second replay has the same new id, so that nothing is sent twice.
 
-mod entry;
 mod operation;
 mod print;
 
 use clap::{Args, Subcommand};
 
-use self::entry::Entry;
-use self::operation::{Operation, REASONS, Selection, apply};
+use self::operation::{Selection, apply};
 use super::output::{Exit, complain};
 use crate::app;
 use crate::broker::DeadLetters;
 use crate::config::Settings;
+use crate::flow::operate::dead_letters::operation::{Operation, REASONS};
+use crate::flow::operate::dead_letters::{Listing, read};
 
 #[derive(Subcommand)]
 pub(super) enum DeadLetterAction {
@@ -90,21 +90,19 @@ async fn run_on(
     | DeadLetterAction::Show { browse, .. }
     | DeadLetterAction::Replay { browse, .. }
     | DeadLetterAction::Drop { browse, .. }) = action;
-    let mut entries: Vec<Entry> = match queue.browse(browse.limit.into()).await {
-        Ok(dead_letters) => dead_letters.into_iter().map(Entry::new).collect(),
+    let Listing { mut entries, more } = match read(queue, browse.limit.into()).await {
+        Ok(listing) => listing,
         Err(error) => {
             complain(&format!("RabbitMQ (AMQP_URL) {error}"));
             return Exit::Failed;
         }
     };
-    // Only another read shows that the queue holds more.
-    if queue.browse(1).await.is_ok_and(|more| !more.is_empty()) {
+    if more {
         eprintln!(
             "otpost: there are more dead letters than the {} that were read: --limit reads more",
             entries.len()
         );
     }
-    entries.sort_by_key(|entry| entry.dead_letter.at);
     match action {
         DeadLetterAction::List { reason, .. } => {
             entries.retain(|entry| reason.as_ref().is_none_or(|reason| *reason == entry.dead_letter.reason));
@@ -115,14 +113,15 @@ async fn run_on(
             print::show(&entries, json)
         }
         DeadLetterAction::Replay { selection, force, .. } => {
-            let replay = Operation::Replay { settings, force: *force };
-            apply(&replay, selection, &entries, queue, json).await
+            let replayer = app::brokers::replayer(settings);
+            let replay = Operation::Replay { replayer: &replayer, force: *force };
+            apply(replay, selection, &entries, queue, json).await
         }
         DeadLetterAction::Drop { selection, yes, .. } => {
             let unconfirmed = selection.all && !yes && !selection.dry_run;
             let mut selection = selection.clone();
             selection.dry_run |= unconfirmed;
-            match apply(&Operation::Drop, &selection, &entries, queue, json).await {
+            match apply(Operation::Drop, &selection, &entries, queue, json).await {
                 Exit::Done if unconfirmed => {
                     eprintln!("otpost: nothing was dropped: add --yes to drop all of these");
                     Exit::Unusable

@@ -13,7 +13,6 @@ mod kill_switch;
 mod log_level;
 mod output;
 mod rate_limit;
-mod reason;
 mod recipient;
 mod reshard;
 mod status;

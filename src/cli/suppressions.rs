@@ -2,22 +2,16 @@
 //!
 //! The store identifies recipients by a keyed digest, so the list shows the masked form that was stored with it.
 
-use std::time::Duration;
-
 use clap::Subcommand;
-use serde::Serialize;
 
 use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
-use super::reason::parse_reason;
 use super::recipient::read_recipient;
 use crate::app;
 use crate::config::Settings;
-use crate::domain::keyed_digest::Digest16;
-use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
+use crate::domain::operator_reason::parse_reason;
+use crate::flow::operate::suppressions::{self, HOURS_MAX, SuppressedRecipient, SuppressionRow};
 use crate::store::retention::SUPPRESSIONS_MAX;
 use crate::store::{Store, StoreError};
-
-const HOUR_SECONDS: u64 = 3_600;
 
 #[derive(Subcommand)]
 pub(super) enum SuppressionAction {
@@ -36,7 +30,7 @@ pub(super) enum SuppressionAction {
         #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
         reason: Option<String>,
         /// The duration. Without it, the suppression lasts until it is removed.
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=87_600))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(HOURS_MAX)))]
         hours: Option<u32>,
     },
     /// Remove the suppression of a recipient: exit with 3 if there is none.
@@ -45,27 +39,6 @@ pub(super) enum SuppressionAction {
         #[arg(value_name = "RECIPIENT", allow_hyphen_values = true)]
         to: String,
     },
-}
-
-#[derive(Serialize)]
-struct SuppressionRow {
-    to: String,
-    #[serde(skip)]
-    is_opt_out: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider_code: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<String>,
-    /// Absent if the suppression lasts until it is removed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<String>,
-}
-
-struct Recipient {
-    masked: String,
-    digest: Digest16,
 }
 
 pub(super) async fn run(settings: &Settings, action: &SuppressionAction, json: bool) -> Exit {
@@ -91,14 +64,14 @@ pub(super) async fn run(settings: &Settings, action: &SuppressionAction, json: b
     exit.unwrap_or_else(|error| store_failed(&error))
 }
 
-fn recipient(settings: &Settings, to: &str) -> Option<Recipient> {
+fn recipient(settings: &Settings, to: &str) -> Option<SuppressedRecipient> {
     let to = read_recipient(settings, to)?;
     let recipients = settings.recipients.as_ref().expect("the settings of this command have the key");
-    Some(Recipient { masked: to.to_string(), digest: recipients.address(to.channel(), to.as_str()) })
+    Some(SuppressedRecipient::new(recipients, &to))
 }
 
 async fn list(store: &impl Store, limit: u32, json: bool) -> Result<Exit, StoreError> {
-    let rows: Vec<SuppressionRow> = store.suppressions(limit).await?.into_iter().map(row).collect();
+    let rows = suppressions::list(store, limit).await?;
     match (json, rows.is_empty()) {
         (true, _) => print_json(&rows),
         (false, true) => say("no recipient is suppressed"),
@@ -112,22 +85,17 @@ async fn list(store: &impl Store, limit: u32, json: bool) -> Result<Exit, StoreE
 
 async fn add(
     store: &impl Store,
-    recipient: &Recipient,
+    recipient: &SuppressedRecipient,
     reason: Option<&str>,
     hours: Option<u32>,
     json: bool,
 ) -> Result<Exit, StoreError> {
-    let suppression = ManualSuppression {
-        masked: &recipient.masked,
-        reason: reason.unwrap_or_default(),
-        duration: hours.map(|hours| Duration::from_secs(u64::from(hours) * HOUR_SECONDS)),
-    };
-    show(store.add_suppression(recipient.digest, &suppression).await?, recipient, json);
+    show(suppressions::add(store, recipient, reason, hours).await?, json);
     Ok(Exit::Done)
 }
 
-async fn remove(store: &impl Store, recipient: &Recipient, json: bool) -> Result<Exit, StoreError> {
-    let Some(removed) = store.remove_suppression(recipient.digest).await? else {
+async fn remove(store: &impl Store, recipient: &SuppressedRecipient, json: bool) -> Result<Exit, StoreError> {
+    let Some(removed) = suppressions::remove(store, recipient).await? else {
         if json {
             print_json::<SuppressionRow>(&[]);
         }
@@ -137,26 +105,12 @@ async fn remove(store: &impl Store, recipient: &Recipient, json: bool) -> Result
     if !json {
         say("removed; messages are sent to this recipient again:");
     }
-    show(removed, recipient, json);
+    show(removed, json);
     Ok(Exit::Done)
 }
 
-fn show(suppression: SuppressionEntry, recipient: &Recipient, json: bool) {
-    let row = SuppressionRow { to: recipient.masked.clone(), ..row(suppression) };
+fn show(row: SuppressionRow, json: bool) {
     if json { print_json(&[row]) } else { print_table(&[row]) }
-}
-
-fn row(suppression: SuppressionEntry) -> SuppressionRow {
-    let is_opt_out = suppression.is_opt_out();
-    let SuppressionEntry { to, provider_code, reason, since, until } = suppression;
-    SuppressionRow {
-        is_opt_out,
-        to: to.unwrap_or_else(|| "***".to_owned()),
-        provider_code,
-        reason,
-        since: since.map(|since| since.to_string()),
-        until: until.map(|until| until.to_string()),
-    }
 }
 
 fn print_table(rows: &[SuppressionRow]) {
@@ -164,15 +118,6 @@ fn print_table(rows: &[SuppressionRow]) {
     for row in rows {
         let since = row.since.as_deref().unwrap_or("-");
         let until = row.until.as_deref().unwrap_or("no end");
-        say(&format!("{:<18} {since:<25} {until:<25} {}", row.to, reason_in_words(row)));
-    }
-}
-
-fn reason_in_words(row: &SuppressionRow) -> String {
-    match (row.provider_code, &row.reason) {
-        (Some(code), _) if row.is_opt_out => format!("opted out ({code})"),
-        (Some(code), _) => format!("refused by the provider ({code})"),
-        (None, Some(reason)) => format!("added by an operator: {reason}"),
-        (None, None) => "added by an operator, or reported without an error number".to_owned(),
+        say(&format!("{:<18} {since:<25} {until:<25} {}", row.to, row.reason_in_words()));
     }
 }

@@ -53,6 +53,7 @@ raw_settings! {
     redis_shards "REDIS_SHARDS" Plain,
     http_addr "HTTP_ADDR" Plain,
     ops_addr "OPS_ADDR" Plain,
+    ops_console "OPS_CONSOLE" Plain,
     http_max_connections "HTTP_MAX_CONNECTIONS" Plain,
     http_max_bytes_in_flight "HTTP_MAX_BYTES_IN_FLIGHT" Plain,
     http_trusted_proxies "HTTP_TRUSTED_PROXIES" Plain,

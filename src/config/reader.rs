@@ -75,6 +75,7 @@ impl<'a> Reader<'a> {
             redis_shards: self.parsed("REDIS_SHARDS", "1", Shards::RULE),
             http_addr: self.address("HTTP_ADDR", "127.0.0.1:8080"),
             ops_addr: self.address("OPS_ADDR", "127.0.0.1:9090"),
+            ops_console: self.boolean("OPS_CONSOLE", false),
             connections_max: self.number("HTTP_MAX_CONNECTIONS", 1_000, 1, 65_536),
             bytes_in_flight_max: self.bytes_in_flight_max(),
             trusted_proxies: self.trusted_proxies(),
@@ -116,9 +117,6 @@ impl<'a> Reader<'a> {
             notices: Vec::new(),
             shown: Vec::new(),
         };
-        if !development {
-            self.check_keys();
-        }
         self.check_together(&settings);
         (settings.notices, settings.shown) =
             (std::mem::take(&mut self.notices), std::mem::take(&mut self.shown));
@@ -127,6 +125,9 @@ impl<'a> Reader<'a> {
 
     /// The rules that concern more than one setting.
     fn check_together(&mut self, settings: &Settings) {
+        if settings.environment != Environment::Development {
+            self.check_keys();
+        }
         if settings.prefetch < settings.concurrency {
             self.error("WORKER_PREFETCH", "must be at least WORKER_CONCURRENCY");
         }

@@ -120,6 +120,8 @@ pub struct Settings {
     pub http_addr: SocketAddr,
     /// The address of probes and metrics.
     pub ops_addr: SocketAddr,
+    /// `http_addr` also serves the operators' console.
+    pub ops_console: bool,
     /// Connections to `http_addr` at once.
     pub connections_max: usize,
     /// Request heads and bodies in memory, over all connections.

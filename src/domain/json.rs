@@ -94,6 +94,10 @@ impl<'a> Json<'a> {
         serde_json::from_slice(self.0).ok()
     }
 
+    pub fn is_true(self) -> bool {
+        self.0[0] == b't'
+    }
+
     pub fn is_null(self) -> bool {
         self.0[0] == b'n'
     }

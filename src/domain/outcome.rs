@@ -24,6 +24,8 @@ pub enum Status {
 }
 
 impl Status {
+    pub const ALL: [Status; 4] = [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown];
+
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -74,6 +76,24 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    pub const ALL: [ErrorCode; 15] = [
+        ErrorCode::InvalidRequest,
+        ErrorCode::InvalidRecipient,
+        ErrorCode::Landline,
+        ErrorCode::CountryNotAllowed,
+        ErrorCode::RateLimited,
+        ErrorCode::Cooldown,
+        ErrorCode::Suppressed,
+        ErrorCode::Blocked,
+        ErrorCode::Expired,
+        ErrorCode::ChannelDisabled,
+        ErrorCode::ProviderRejected,
+        ErrorCode::ProviderMisconfigured,
+        ErrorCode::ProviderUnavailable,
+        ErrorCode::InDoubt,
+        ErrorCode::Internal,
+    ];
+
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ use super::circuit_breaker::{BreakerState, Cause};
 use super::key_check::KeyCheck;
 use super::limit_hits::LimitHits;
 use super::time::millis;
+use super::traffic::{DurationCounts, OutcomeCounts, Traffic};
 
 const VERSION: u8 = 1;
 /// Of a process without a worker. Versions that know only workers leave it out.
@@ -38,6 +39,9 @@ const OLDEST_TAKEN: u8 = 16;
 const LIMIT_HITS: u8 = 17;
 const KEY: u8 = 18;
 const UPTIME: u8 = 19;
+const ENDED_RECENTLY: u8 = 60;
+const HANDLED_WITHIN: u8 = 61;
+const PROVIDER_WITHIN: u8 = 62;
 
 /// The kind of process that reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +88,7 @@ pub struct WorkerState {
     pub keys: Vec<KeyCheck>,
     /// Since the start of the process.
     pub uptime: Duration,
+    pub traffic: Traffic,
 }
 
 /// A state as others read it.
@@ -184,6 +189,19 @@ impl WorkerState {
         for key in self.keys.iter().take(KEYS_MAX) {
             add(packed, KEY, &key.pack());
         }
+        self.pack_traffic(packed);
+    }
+
+    fn pack_traffic(&self, packed: &mut Vec<u8>) {
+        let Traffic { ended, handled, provider } = &self.traffic;
+        if !ended.is_empty() {
+            add(packed, ENDED_RECENTLY, &ended.pack());
+        }
+        for (tag, durations) in [(HANDLED_WITHIN, handled), (PROVIDER_WITHIN, provider)] {
+            if durations.total() > 0 {
+                add(packed, tag, &durations.pack());
+            }
+        }
     }
 
     /// `None` if the state cannot be read.
@@ -230,6 +248,10 @@ impl WorkerState {
             LIMIT_HITS => self.limit_hits = LimitHits::unpack(value),
             KEY => self.keys.extend(KeyCheck::unpack(value)),
             UPTIME => self.uptime = Duration::from_secs(number()?.into()),
+            ENDED_RECENTLY => self.traffic.ended = OutcomeCounts::unpack(value),
+            // Of a version with other buckets the durations are left out.
+            HANDLED_WITHIN => self.traffic.handled = DurationCounts::unpack(value).unwrap_or_default(),
+            PROVIDER_WITHIN => self.traffic.provider = DurationCounts::unpack(value).unwrap_or_default(),
             _ => {}
         }
         Some(())
@@ -259,6 +281,7 @@ fn add(packed: &mut Vec<u8>, tag: u8, value: &[u8]) {
 mod tests {
     use super::*;
     use crate::domain::key_check::{KeyFingerprint, KeyUse};
+    use crate::domain::outcome::{ErrorCode, Status};
     use crate::domain::reached_limit::ReachedLimit;
 
     fn state() -> WorkerState {
@@ -283,6 +306,19 @@ mod tests {
             limit_hits: LimitHits::of(&[(ReachedLimit::Cooldown, 7), (ReachedLimit::All, 2)]),
             keys: vec![check("k2"), check("")],
             uptime: Duration::from_secs(90),
+            traffic: traffic(),
+        }
+    }
+
+    fn traffic() -> Traffic {
+        let second = Duration::from_secs(1);
+        Traffic {
+            ended: OutcomeCounts::of(&[
+                (Status::Sent, None, 9),
+                (Status::Failed, Some(ErrorCode::ProviderRejected), 1),
+            ]),
+            handled: DurationCounts::of(&[second; 10]),
+            provider: DurationCounts::of(&[second / 4; 10]),
         }
     }
 
@@ -314,11 +350,20 @@ mod tests {
         let read: Vec<usize> =
             (0..whole.len()).filter(|length| WorkerState::unpack(&whole[..*length]).is_some()).collect();
         // A state that ends behind a field misses the later ones.
-        let ends = [1, 8, 15, 24, 30, 36, 42, 48, 54, 56, 63, 71, 77, 83, 89, 95, 101, 107, 145, 158];
+        let ends =
+            [1, 8, 15, 24, 30, 36, 42, 48, 54, 56, 63, 71, 77, 83, 89, 95, 101, 107, 145, 158, 169, 183, 237];
         assert_eq!(read, ends);
         let mut channel = state().pack();
         channel[3] = b'x';
         assert_eq!(WorkerState::unpack(&channel), None);
+    }
+
+    fn every_outcome() -> OutcomeCounts {
+        let mut outcomes = OutcomeCounts::default();
+        for status in Status::ALL {
+            ErrorCode::ALL.iter().for_each(|code| outcomes.count(status, Some(*code)));
+        }
+        outcomes
     }
 
     #[test]
@@ -329,6 +374,7 @@ mod tests {
             closed_by: Some(longest),
             limit_hits: LimitHits::of(&ReachedLimit::ALL.map(|limit| (limit, u32::MAX))),
             keys: vec![check("sixteen-letters-"); 3 * KEYS_MAX],
+            traffic: Traffic { ended: every_outcome(), ..traffic() },
             ..state()
         };
         let packed = largest.pack();

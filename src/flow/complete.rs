@@ -131,10 +131,12 @@ impl ChannelGateway {
         if let Some(queue) = self.reply_queue(handler, request_id) {
             self.replies.send(queue, &message);
         }
+        let elapsed = handler.started_at.elapsed();
         if !replayed {
             self.activity.limits.add(outcome.error.as_ref().and_then(|error| error.limit));
+            let reason = outcome.error.as_ref().map(|error| error.code);
+            self.activity.traffic.request_ended(outcome.status, reason, elapsed);
         }
-        let elapsed = handler.started_at.elapsed();
         let (request_id, replayed) = (request_id.as_str(), *replayed);
         spans::request_ended(request_id, self.channel, outcome, replayed);
         events::request_completed(self.channel, request_id, to, *region, outcome, replayed, elapsed);

@@ -222,6 +222,7 @@ impl ChannelGateway {
     ) {
         let attempt = ctx.state.attempts_made + 1;
         let provider = self.provider.name();
+        self.activity.traffic.provider_answered(elapsed);
         let sender = (self.provider.senders() > 1).then_some(sender);
         let entry = match answer {
             Ok(accepted) => {

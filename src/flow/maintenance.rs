@@ -157,6 +157,7 @@ impl ChannelGateway {
             limit_hits: self.activity.limits.last_hour(),
             keys: key_checks(Some(&self.code_keyring), Some(&self.recipient_keyring)),
             uptime: self.activity.uptime(),
+            traffic: self.activity.traffic.total(),
         }
     }
 

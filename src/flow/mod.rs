@@ -12,13 +12,13 @@
 //! - [`reply`]: copies of results for callers' own queues.
 //! - [`maintenance`]: heartbeat, reports, probes, overdue receipts. [`store_watch`]: the heartbeat of a process without a worker.
 //! - [`queue_watch`]: the queues of the broker in memory, for the metrics.
-//! - [`worker_activity`], with [`limit_counter`] and `queue_time.rs`: the state that a worker reports. [`key_watch`]: have all
+//! - [`worker_activity`], with [`limit_counter`], `queue_time.rs` and `traffic_meter.rs`: the state that a worker reports. [`key_watch`]: have all
 //!   processes the same keys? [`scaler`]: the number of workers that the load needs.
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts.
 //! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
 //! - [`conversion`]: counts sent and verified codes.
-//! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost.
+//! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost. [`operate`]: the acts of operators.
 //!
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
 //! step.
@@ -40,6 +40,7 @@ pub mod inspect;
 pub mod key_watch;
 pub mod limit_counter;
 pub mod maintenance;
+pub mod operate;
 mod outage_backoff;
 pub mod pause_log;
 pub mod process_delivery;
@@ -56,6 +57,7 @@ pub mod send_gate;
 pub mod sender_rate;
 pub mod store_watch;
 mod traced;
+mod traffic_meter;
 pub mod validate;
 mod verified_event;
 pub mod verify;

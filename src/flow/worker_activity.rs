@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::limit_counter::LimitCounter;
 use super::queue_time::OldestTaken;
+use super::traffic_meter::TrafficMeter;
 use crate::domain::time::micros;
 use crate::domain::worker_state::{ProcessRole, Rate};
 
@@ -30,6 +31,7 @@ pub struct WorkerActivity {
     draining: AtomicBool,
     pub(super) oldest_taken: OldestTaken,
     pub(super) limits: LimitCounter,
+    pub(super) traffic: TrafficMeter,
 }
 
 /// Since the start.
@@ -58,6 +60,7 @@ impl WorkerActivity {
             draining: AtomicBool::default(),
             oldest_taken: OldestTaken::default(),
             limits: LimitCounter::default(),
+            traffic: TrafficMeter::default(),
         }
     }
 

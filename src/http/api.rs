@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 
+use super::audited_readers::AuditedReaders;
 use super::auth::Tokens;
 use super::pending_limiter::PendingLimiter;
 use super::problem::Problem;
@@ -18,6 +19,7 @@ use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::request_id::RequestId;
 use crate::flow::inspect::status::Inspector;
 use crate::flow::limit_counter::LimitCounter;
+use crate::flow::operate::dead_letters::desk::DeadLetterDesk;
 use crate::flow::verify::Verifier;
 use crate::store::{RequestRecord, Store, StoreError};
 use crate::telemetry::events;
@@ -47,9 +49,29 @@ pub struct Api {
     pub inspector: Inspector,
     /// Permits for [`VALIDATIONS_MAX`] batches.
     pub validations: Arc<Semaphore>,
+    /// `None`: the operators' console is off.
+    pub console: Option<Console>,
+}
+
+/// The parts of the endpoints that only the operators' console has.
+pub struct Console {
+    pub dead_letters: DeadLetterDesk,
+    /// Readers whose reading of the overview is in the audit log.
+    pub(super) readers: AuditedReaders,
+}
+
+impl Console {
+    pub fn new(dead_letters: DeadLetterDesk) -> Console {
+        Console { dead_letters, readers: AuditedReaders::default() }
+    }
 }
 
 impl Api {
+    /// For the endpoints that exist with the console only.
+    pub(super) fn console(&self) -> &Console {
+        self.console.as_ref().expect("its routes exist with the console only")
+    }
+
     pub(super) async fn request_record(
         &self,
         request_id: &RequestId,

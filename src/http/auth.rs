@@ -73,6 +73,12 @@ pub(super) struct User {
     pub(super) claims: Claims,
 }
 
+/// An operator, for the audit log.
+pub(super) struct Admin {
+    pub(super) sub: String,
+    pub(super) jti: Option<String>,
+}
+
 /// The back end that a token identifies.
 pub(super) struct Service {
     /// Empty if the token names none.
@@ -131,10 +137,11 @@ impl Tokens {
         claims.and_then(identity).map_err(|problem| problem.of_client(headers))
     }
 
-    /// Requires the scope of an operator. Returns the subject, for the audit log.
-    pub(super) async fn admin(&self, headers: &HeaderMap) -> Result<String, Problem> {
+    /// Requires the scope of an operator.
+    pub(super) async fn admin(&self, headers: &HeaderMap) -> Result<Admin, Problem> {
         let claims = self.claims_with_scope(headers, "otp:admin").await;
-        claims.and_then(|claims| subject(&claims)).map_err(|problem| problem.of_client(headers))
+        let admin = claims.and_then(|claims| Ok(Admin { sub: subject(&claims)?, jti: claims.jti }));
+        admin.map_err(|problem| problem.of_client(headers))
     }
 
     async fn claims_with_scope(&self, headers: &HeaderMap, scope: &str) -> Result<Claims, Problem> {

@@ -12,15 +12,32 @@ use crate::domain::request::SendRequest;
 /// Deeper bodies are refused.
 const NESTING_MAX: usize = 127;
 /// The fields of the API besides those of a request. An error repeats no other name.
-const FIELDS: [&str; 6] = ["otp_type", "otp_code", "channel", "numbers", "phone_number", "email"];
+const FIELDS: [&str; 11] = [
+    "otp_type",
+    "otp_code",
+    "channel",
+    "numbers",
+    "phone_number",
+    "email",
+    "reason",
+    "hours",
+    "ids",
+    "dry_run",
+    "force",
+];
+/// Of a flag.
+const FLAG_RULE: &str = "must be true or false";
 
-/// The fields that are strings or lists; of others only the shape.
+/// The fields that are strings, lists, whole numbers or booleans; of others only the shape.
 pub(super) struct Body(Vec<(String, Field)>);
 
 enum Field {
     Text(String),
     /// `None` is an element that is no string.
     List(Vec<Option<String>>),
+    /// `None` is a number that is not whole.
+    Number(Option<u64>),
+    Flag(bool),
     Other(Shape),
 }
 
@@ -70,8 +87,8 @@ impl Body {
             let given = match given {
                 Field::Text(text) => &string(text),
                 Field::List(_) => "[]",
-                Field::Other(Shape::Boolean) => "false",
-                Field::Other(Shape::Number) => "0",
+                Field::Flag(_) => "false",
+                Field::Number(_) => "0",
                 Field::Other(Shape::Object) => "{}",
                 Field::Other(Shape::NotUnicode) => r#""\ud800""#,
                 Field::Other(_) => "null",
@@ -119,6 +136,31 @@ impl Body {
         texts.ok_or_else(|| broken_rule(field, rule, self.shape(field)))
     }
 
+    /// `None` if the field is absent or `null`.
+    pub(super) fn whole_number(&self, field: &str, min: u32, max: u32) -> Result<Option<u32>, Problem> {
+        let number = match self.get(field) {
+            None | Some(Field::Other(Shape::Null)) => return Ok(None),
+            Some(Field::Number(number)) => number.and_then(|number| u32::try_from(number).ok()),
+            Some(_) => None,
+        };
+        let rule = || format!("must be a whole number from {min} to {max}");
+        let number = number.filter(|number| (min..=max).contains(number));
+        number.map(Some).ok_or_else(|| broken_rule(field, &rule(), self.shape(field)))
+    }
+
+    /// `None` if the field is absent or `null`.
+    pub(super) fn flag(&self, field: &str) -> Result<Option<bool>, Problem> {
+        match self.get(field) {
+            None | Some(Field::Other(Shape::Null)) => Ok(None),
+            Some(Field::Flag(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(broken_rule(field, FLAG_RULE, self.shape(field))),
+        }
+    }
+
+    pub(super) fn required_flag(&self, field: &str) -> Result<bool, Problem> {
+        self.flag(field)?.ok_or_else(|| broken_rule(field, FLAG_RULE, self.shape(field)))
+    }
+
     fn get(&self, field: &str) -> Option<&Field> {
         self.0.iter().find(|(name, _)| name == field).map(|(_, value)| value)
     }
@@ -128,6 +170,8 @@ impl Body {
             None => Shape::Nothing,
             Some(Field::Text(text)) => Shape::Text(text.chars().count()),
             Some(Field::List(_)) => Shape::Array,
+            Some(Field::Number(_)) => Shape::Number,
+            Some(Field::Flag(_)) => Shape::Boolean,
             Some(Field::Other(shape)) => *shape,
         }
     }
@@ -141,6 +185,8 @@ impl Field {
                 let text = |item: Json<'_>| item.text().map(|text| text.into_owned());
                 Field::List(value.elements().map_while(Result::ok).map(text).collect())
             }
+            Shape::Number => Field::Number(value.whole_number()),
+            Shape::Boolean => Field::Flag(value.is_true()),
             shape => Field::Other(shape),
         }
     }

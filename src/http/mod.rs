@@ -5,12 +5,14 @@
 //! full number, except the numbers that an operator asks about.
 
 mod api;
+mod audited_readers;
 mod auth;
 mod body;
 mod body_limit;
 mod client_address;
 mod connection_io;
 mod connections;
+mod console;
 mod health_and_metrics;
 mod json;
 mod jwks;
@@ -25,17 +27,19 @@ mod recipient;
 mod refused_token;
 mod request_ids;
 mod router;
+mod same_origin;
 mod scale;
 mod send;
 mod send_for_service;
 mod serve;
+mod static_files;
 mod token;
 mod token_claims;
 mod token_key;
 mod verify;
 mod webhooks;
 
-pub use self::api::{Api, VALIDATIONS_MAX};
+pub use self::api::{Api, Console, VALIDATIONS_MAX};
 pub use self::auth::{TokenSettingsError, Tokens, development_token};
 pub(crate) use self::body_limit::ANSWER_WITHIN;
 pub use self::connections::ConnectionLimits;

@@ -12,17 +12,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
+use axum::http::StatusCode;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 
 use self::dev_token::TokenSigner;
 pub use self::handset::Handset;
 use self::handset::MessageStreams;
 use super::problem::Problem;
+use super::same_origin::{host, require_same_http_origin};
+use super::static_files::{SCRIPT, file, with_headers};
 use crate::config::Settings;
 
 pub struct Page {
@@ -58,7 +60,7 @@ pub(super) fn routes(page: Page) -> Router {
     let dev = Router::new()
         .route("/dev/messages", get(handset::messages).with_state(streams))
         .route("/dev/token", post(dev_token::token).with_state(Arc::new(signer)))
-        .route_layer(middleware::from_fn(require_same_origin));
+        .route_layer(middleware::from_fn(require_same_http_origin));
     Router::new()
         .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
         .route("/page.css", file("text/css; charset=utf-8", include_str!("page/page.css")))
@@ -70,33 +72,6 @@ pub(super) fn routes(page: Page) -> Router {
         .merge(dev)
         .route_layer(middleware::from_fn_with_state(listening, require_this_machine))
         .layer(middleware::map_response(with_headers))
-}
-
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-
-/// Serves a file that is compiled into the program.
-fn file(kind: &'static str, text: &'static str) -> MethodRouter {
-    let kind = HeaderValue::from_static(kind);
-    get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
-}
-
-const HEADERS: [(HeaderName, &str); 5] = [
-    (
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::CACHE_CONTROL, "no-store"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-];
-
-async fn with_headers(mut response: Response) -> Response {
-    for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
 }
 
 /// Checks the peer, because another machine can send any `Host`; and the `Host`, because a page loaded under a foreign
@@ -112,27 +87,8 @@ async fn require_this_machine(State(listening): State<IpAddr>, request: Request,
     }
 }
 
-/// Refuses requests from other sites. Browsers send these headers; other clients may omit them.
-async fn require_same_origin(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let same_site = |site: &HeaderValue| site == "same-origin" || site == "none";
-    let own_origin = host(headers).map(|host| format!("http://{host}"));
-    let same_origin = |origin: &HeaderValue| own_origin.as_ref().is_some_and(|own| origin == own);
-    let sites_agree = headers.get_all("sec-fetch-site").iter().all(same_site);
-    match sites_agree && headers.get_all(header::ORIGIN).iter().all(same_origin) {
-        true => next.run(request).await,
-        false => refused("foreign_origin", "only the page of otpost may call this"),
-    }
-}
-
 fn refused(code: &'static str, detail: &str) -> Response {
     Problem::new(StatusCode::FORBIDDEN, code).detail(detail).into_response()
-}
-
-fn host(headers: &HeaderMap) -> Option<Authority> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next()?.to_str().ok()?.parse().ok()?;
-    hosts.next().is_none().then_some(host)
 }
 
 /// True for loopback addresses and for the address that is listened on.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -18,15 +18,16 @@ use super::body_limit::bounded;
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::refused_token::RefusedToken;
+use super::same_origin::require_same_origin;
 use super::webhooks::{self, Webhooks};
-use super::{health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
+use super::{console, health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
 use crate::telemetry::events;
 use crate::telemetry::trace::RequestSpan;
 use crate::telemetry::trace::spans;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
-/// The route of every path that is none of ours.
-const OTHER_PATHS: &str = "(none)";
+/// The label value of other paths.
+const NO_ROUTE: &str = "(none)";
 
 /// The routes for users, back ends, operators, and the providers that call back.
 pub fn router(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
@@ -42,7 +43,9 @@ pub fn router_with_page(api: Arc<Api>, webhooks: Option<Webhooks>, page: Page) -
 }
 
 fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
-    openapi::paths().iter().map(String::as_str).chain([OTHER_PATHS]).for_each(events::http_route_served);
+    let measured = openapi::paths().into_iter().filter(|path| measured_route(path) != NO_ROUTE);
+    measured.chain([NO_ROUTE.to_owned()]).for_each(|route| events::http_route_served(&route));
+    let console = if api.console.is_some() { console_routes(&api) } else { Router::new() };
     let routes = Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
@@ -62,7 +65,34 @@ fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
         .route("/livez", get(health_and_metrics::live))
         .route("/readyz", get(health_and_metrics::live))
         .route("/openapi.json", get(openapi::openapi));
-    bounded(routes, BODY_BYTES_MAX).merge(webhooks.map_or_else(Router::new, webhooks::routes))
+    bounded(routes.merge(console), BODY_BYTES_MAX).merge(webhooks.map_or_else(Router::new, webhooks::routes))
+}
+
+/// The operators' console and its endpoints, whose answers no browser keeps.
+fn console_routes(api: &Arc<Api>) -> Router {
+    Router::new()
+        .route("/api/v1/ops/overview", get(operator::overview::overview))
+        .route("/api/v1/ops/kill-switch/on", post(operator::kill_switch::turn_on))
+        .route("/api/v1/ops/kill-switch/off", post(operator::kill_switch::turn_off))
+        .route(
+            "/api/v1/ops/suppressions",
+            get(operator::suppressions::list).post(operator::suppressions::add),
+        )
+        .route("/api/v1/ops/suppressions/remove", post(operator::suppressions::remove))
+        .route("/api/v1/ops/dead-letters", get(operator::dead_letters::list))
+        .route("/api/v1/ops/dead-letters/replay", post(operator::dead_letters::replay))
+        .route("/api/v1/ops/dead-letters/drop", post(operator::dead_letters::drop))
+        .with_state(api.clone())
+        .route_layer(middleware::from_fn(require_same_origin))
+        .route_layer(middleware::map_response(not_kept))
+        .merge(console::routes())
+}
+
+async fn not_kept(mut response: Response) -> Response {
+    for (name, value) in [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// Gives every error a JSON body, and counts the answers.
@@ -86,17 +116,23 @@ async fn observe(State(trusted_proxies): State<Arc<[IpNet]>>, request: Request, 
     let span = span_of(&request, route.as_ref().map(MatchedPath::as_str));
     let answered = async {
         let response = next.run(request).await;
-        let route = route.as_ref().map_or(OTHER_PATHS, MatchedPath::as_str);
+        let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
         if let Some(refused) = response.extensions().get::<RefusedToken>() {
             refused.log(route, peer, &trusted_proxies);
         }
-        events::http_answered(method.as_str(), route, response.status().as_u16(), started.elapsed());
+        let measured = measured_route(route);
+        events::http_answered(method.as_str(), measured, response.status().as_u16(), started.elapsed());
         response
     };
     // The lines are those of the request's trace.
     let response = span.scope(answered).await;
     span.http_answered(response.status().as_u16());
     response
+}
+
+/// The console's paths have no series of their own: `operator_requests_total` counts its endpoints one by one.
+fn measured_route(route: &str) -> &str {
+    if route.starts_with("/api/v1/ops/") || route.starts_with("/console") { NO_ROUTE } else { route }
 }
 
 /// A header that comes twice counts as absent.

@@ -31,6 +31,8 @@ pub(super) struct Claims {
     pub(super) locale: Option<String>,
     pub(super) zoneinfo: Option<String>,
     pub(super) scope: Option<String>,
+    /// The token's own id, for the audit log.
+    pub(super) jti: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ struct Read<'a> {
     phone_number: Claim<'a>,
     email: Claim<'a>,
     scope: Claim<'a>,
+    jti: Claim<'a>,
     name: Claim<'a>,
     locale: Claim<'a>,
     zoneinfo: Claim<'a>,
@@ -153,6 +156,7 @@ impl<'a> Read<'a> {
                 Some("phone_number") => &mut read.phone_number,
                 Some("email") => &mut read.email,
                 Some("scope") => &mut read.scope,
+                Some("jti") => &mut read.jti,
                 Some("name") => &mut read.name,
                 Some("locale") => &mut read.locale,
                 Some("zoneinfo") => &mut read.zoneinfo,
@@ -177,6 +181,7 @@ impl<'a> Read<'a> {
             locale: self.locale.text(),
             zoneinfo: self.zoneinfo.text(),
             scope: self.scope.text(),
+            jti: self.jti.text(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod broker;
 mod certificates;
 mod counted;
 mod keys;
+mod operators;
 mod store;
 mod tokens;
 pub(super) mod traces;
@@ -14,7 +15,6 @@ pub(super) mod traces;
 use std::fmt::Display;
 use std::time::Duration;
 
-use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 pub use self::broker::{
@@ -31,6 +31,7 @@ pub use self::counted::{
     provider_configured, queue_read, request_taken_up, store_operation_ended,
 };
 pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch, keys_not_compared};
+pub use self::operators::{AdminAction, Operator, OperatorAct, operator_acts, operator_asked};
 pub use self::store::{
     conversion_not_counted, shared_key_damaged, store_available, store_call_unanswered, store_failed,
     store_not_replaced, store_unavailable, store_warning, store_warning_over, store_warning_value,
@@ -39,12 +40,11 @@ pub use self::store::{
 pub use self::tokens::token_refused;
 use super::metrics::provider_codes::{code_label, receipt_code_label};
 use super::metrics::{
-    ActionLabel, ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, METRICS,
-    ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    RouteLabel, VerdictLabel, country_label, observe, words,
+    ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, METRICS, ProviderCode,
+    ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RouteLabel,
+    VerdictLabel, country_label, observe, words,
 };
 use super::repeats::{About, log_all_repeats, repeating};
-use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::Region;
@@ -428,54 +428,6 @@ pub fn token_keys_dropped() {
     error!("token keys dropped: the last good answer is too long ago");
 }
 
-/// A query of an operator with the scope `otp:admin`, for the audit log and the metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdminAction {
-    Status,
-    RateLimit,
-    Validate,
-    Request,
-    Requests,
-    Conversion,
-}
-
-impl AdminAction {
-    pub const ALL: [AdminAction; 6] = [
-        AdminAction::Status,
-        AdminAction::RateLimit,
-        AdminAction::Validate,
-        AdminAction::Request,
-        AdminAction::Requests,
-        AdminAction::Conversion,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            AdminAction::Status => "status",
-            AdminAction::RateLimit => "rate_limit",
-            AdminAction::Validate => "validate",
-            AdminAction::Request => "request",
-            AdminAction::Requests => "requests",
-            AdminAction::Conversion => "conversion",
-        }
-    }
-}
-
-/// `sub` is the subject of the token.
-pub fn admin_asked(sub: &str, action: AdminAction, request_id: Option<&str>, to: Option<&Address>) {
-    let what = action.as_str();
-    METRICS.operator_requests.get_or_create(&ActionLabel { action: what }).inc();
-    let (sub, to) = (printable(sub), to.map(display));
-    info!(target: "otpost::audit", audit = true, sub, action = what, request_id, to, "operator query");
-}
-
-/// Replaces every character that could forge a log line or hide a part of one.
-fn printable(text: &str) -> String {
-    const CHARS_MAX: usize = 255;
-    let shown = |character: char| if character.is_ascii_graphic() { character } else { '?' };
-    text.chars().take(CHARS_MAX).map(shown).collect()
-}
-
 pub fn started(role: &'static str, version: &'static str) {
     info!(role, version, "started");
 }
@@ -498,21 +450,4 @@ pub fn stopped(unfinished: usize) {
 /// Logs advice about the settings at the start.
 pub fn notice(notice: &str) {
     warn!(notice, "notice");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_documentation_has_the_words_of_the_audit_log_and_no_others() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbook.md");
-        let page = std::fs::read_to_string(path).expect("a file of text");
-        let words: Vec<String> =
-            AdminAction::ALL.iter().map(|action| format!("`{}`", action.as_str())).collect();
-        let [first @ .., last] = &words[..] else { panic!("there are some") };
-        let logged = format!("`action`: {} or {last};", first.join(", "));
-        assert!(page.contains(&logged), "{logged}");
-        assert_eq!(AdminAction::ALL.map(AdminAction::as_str), words::OPERATOR_ACTIONS);
-    }
 }

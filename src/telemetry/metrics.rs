@@ -249,7 +249,7 @@ impl Metrics {
             http_forwarded_unreadable "Requests whose client address could not be read behind a trusted proxy";
             http_connections_closed "HTTP connections that the server closed, by reason";
             http_accept_errors "HTTP connections that were not accepted";
-            operator_requests "Operator queries over HTTP, by kind";
+            operator_requests "Operator queries and acts over HTTP, by kind";
             jwks_fetches "Fetches of published token keys";
             jwks_keys_ignored "Published token keys left out, by reason";
             jwks_keys "Published token keys in use";

@@ -8,6 +8,7 @@ mod contract {
     pub mod store;
 }
 mod config;
+mod console;
 mod conversion;
 mod corpora;
 mod damaged;

@@ -20,7 +20,7 @@ use super::properties::{self, Routes, count, owned};
 use super::publish::{open_confirming, send};
 use super::readable_stream::Mended;
 use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE};
-use crate::broker::{DeadLetter, DeadLetters, DeadLettersError, Outgoing, PublishError};
+use crate::broker::{DeadLetter, DeadLetterQueue, DeadLetters, DeadLettersError, Outgoing, PublishError};
 use crate::domain::time::UnixMillis;
 
 /// Read at once at most, but for the last dead letter.
@@ -139,6 +139,22 @@ impl DeadLetters for RabbitDeadLetters {
             tokio::time::sleep(SETTLE_GRACE).await;
         }
         close(&self.connection).await;
+    }
+}
+
+/// The dead letters of a process that does not always read them.
+pub struct RabbitDeadLetterQueue(RabbitSettings);
+
+impl RabbitDeadLetterQueue {
+    pub fn new(settings: RabbitSettings) -> RabbitDeadLetterQueue {
+        RabbitDeadLetterQueue(settings)
+    }
+}
+
+#[async_trait]
+impl DeadLetterQueue for RabbitDeadLetterQueue {
+    async fn open(&self) -> Result<Box<dyn DeadLetters>, DeadLettersError> {
+        Ok(Box::new(RabbitDeadLetters::open(&self.0).await.map_err(failed)?))
     }
 }
 

@@ -1,43 +1,11 @@
 //! Prints dead letters: no body, only a masked excerpt.
 
-use serde::Serialize;
-
-use super::entry::Entry;
 use crate::cli::output::{Exit, print_json, say};
 use crate::clock::Clock;
-use crate::domain::dead_letter::masked_excerpt;
-use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::domain::time::optional_rfc3339;
-
-#[derive(Serialize)]
-struct DeadLetterRow<'a> {
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
-    at: Option<UnixMillis>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    age_seconds: Option<u64>,
-    /// `broker` or `otpost`.
-    by: &'static str,
-    reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delivery_count: Option<u64>,
-    bytes: usize,
-    /// Its properties are no valid AMQP.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    unreadable: bool,
-}
-
-/// Shown in place of the error of a dead letter that has none.
-const UNREADABLE: &str = "its properties are no valid AMQP";
+use crate::flow::operate::dead_letters::entry::Entry;
+use crate::flow::operate::dead_letters::operation::OperationRow;
+use crate::flow::operate::dead_letters::row::{DeadLetterDetails, DeadLetterRow, details, row};
 
 pub(super) fn list(entries: &[Entry], json: bool) -> Exit {
     let now = Clock::System.now();
@@ -69,24 +37,6 @@ pub(super) fn list(entries: &[Entry], json: bool) -> Exit {
     Exit::Done
 }
 
-fn row(entry: &Entry, now: UnixMillis) -> DeadLetterRow<'_> {
-    let dead_letter = &entry.dead_letter;
-    DeadLetterRow {
-        id: &entry.id,
-        at: dead_letter.at,
-        age_seconds: dead_letter.at.map(|at| now.since(at).as_secs()),
-        by: if dead_letter.by_broker { "broker" } else { "otpost" },
-        reason: &dead_letter.reason,
-        error: dead_letter.error.as_deref().or(dead_letter.unreadable.then_some(UNREADABLE)),
-        queue: dead_letter.queue.as_deref(),
-        request_id: entry.request.as_ref().map(RequestId::as_str),
-        status: dead_letter.status.as_deref(),
-        delivery_count: dead_letter.delivery_count,
-        bytes: entry.body.as_ref().map_or(dead_letter.body.len(), |body| body.bytes),
-        unreadable: dead_letter.unreadable,
-    }
-}
-
 fn nothing() -> String {
     "-".to_owned()
 }
@@ -110,25 +60,6 @@ fn print_table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: impl Iterator<
     }
 }
 
-#[derive(Serialize)]
-struct DeadLetterDetails<'a> {
-    #[serde(flatten)]
-    row: DeadLetterRow<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
-    requested_at: Option<UnixMillis>,
-    /// Times that it was read and returned to the queue.
-    looks: u64,
-    sealed: bool,
-    code_removed: bool,
-    excerpt: String,
-}
-
 pub(super) fn show(entries: &[Entry], json: bool) -> Exit {
     let now = Clock::System.now();
     let all: Vec<DeadLetterDetails<'_>> = entries.iter().map(|entry| details(entry, now)).collect();
@@ -142,23 +73,6 @@ pub(super) fn show(entries: &[Entry], json: bool) -> Exit {
         return Exit::No;
     }
     Exit::Done
-}
-
-fn details(entry: &Entry, now: UnixMillis) -> DeadLetterDetails<'_> {
-    let (dead_letter, body) = (&entry.dead_letter, entry.body.as_ref());
-    // An excerpt is masked again, because any publisher may have written it. Masking twice changes nothing.
-    let excerpt = body.map_or(dead_letter.body.as_slice(), |body| body.excerpt.as_bytes());
-    DeadLetterDetails {
-        row: row(entry, now),
-        message_id: dead_letter.message_id.as_deref(),
-        correlation_id: dead_letter.properties.correlation_id.as_deref(),
-        traceparent: dead_letter.properties.traceparent.as_deref(),
-        requested_at: dead_letter.requested_at,
-        looks: dead_letter.reads,
-        sealed: body.is_some_and(|body| body.sealed.is_some()),
-        code_removed: body.is_some_and(|body| body.code_removed),
-        excerpt: masked_excerpt(excerpt),
-    }
 }
 
 fn print_details(details: &DeadLetterDetails<'_>) {
@@ -194,4 +108,21 @@ fn print_details(details: &DeadLetterDetails<'_>) {
             say(&format!("  {name:<16}  {value}"));
         }
     }
+}
+
+pub(super) fn operation(row: &OperationRow) {
+    let mut line = format!("{}  {}", row.id, row.result.replace('_', " "));
+    if let Some(from) = &row.request_id {
+        line.push_str(&format!("  {from}"));
+    }
+    if let Some(to) = &row.new_request_id {
+        line.push_str(&format!(" -> {to}"));
+    }
+    if let Some(why) = &row.why {
+        line.push_str(&format!(": {why}"));
+    }
+    if row.can_be_forced == Some(true) {
+        line.push_str(" (--force replays it anyway)");
+    }
+    say(&line);
 }

@@ -11,3 +11,4 @@ pub mod processes;
 mod reports;
 pub mod status;
 pub mod texts;
+pub mod traffic;

@@ -7,6 +7,7 @@ use super::processes::{ProcessRow, key_rows};
 use super::status::{
     ANSWER_WITHIN, Health, HealthRow, HealthState, Inspector, PRODUCTION, QueueRow, StatusRow,
 };
+use super::traffic::traffic_rows;
 use crate::domain::channel::Channel;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::limit_hits::LimitHits;
@@ -85,6 +86,7 @@ impl Inspector {
             limits_hit: reported
                 .is_some()
                 .then(|| limits_hit.iter().map(|(limit, count)| (limit.as_str(), count)).collect()),
+            traffic: reported.as_deref().map(traffic_rows),
             processes: reported.is_some().then_some(processes),
             keys,
             ..row

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::problems::{Problem, Severity};
 use super::processes::{KeyRow, ProcessRow};
+use super::traffic::TrafficRow;
 use crate::broker::{HealthCheck, Names, RequestQueues};
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
@@ -83,11 +84,13 @@ pub struct StatusRow {
     pub queues: Option<Vec<QueueRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<u32>,
-    /// `None` if the store did not answer, as in the next two.
+    /// `None` if the store did not answer, as in the next three.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<Vec<ProcessRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<KeyRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Vec<TrafficRow>>,
     /// Requests refused in the last hour, by limit, over the processes that run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits_hit: Option<BTreeMap<&'static str, u32>>,
@@ -163,6 +166,7 @@ pub enum HealthState {
 #[derive(Serialize)]
 pub struct KillSwitchRow {
     pub on: bool,
+    /// Absent if it was turned on just now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,6 +230,7 @@ impl Inspector {
             dead_letters: None,
             processes: None,
             keys: None,
+            traffic: None,
             limits_hit: None,
             limits: limits_row(&self.process.limits),
             email,
@@ -287,7 +292,7 @@ impl Inspector {
                 let state = if self.store_in_memory { HealthState::InMemory } else { HealthState::Up };
                 let warnings: Vec<String> = self.store.warnings().iter().map(ToString::to_string).collect();
                 let detail = (!warnings.is_empty()).then(|| warnings.join("; "));
-                (Health { detail, ..Health::answered(state, ms) }, Some(kill_switch_row(switch)))
+                (Health { detail, ..Health::answered(state, ms) }, Some(KillSwitchRow::of(switch)))
             }
             Err(StoreError::Unavailable(fault)) => {
                 let health = Health::of(HealthState::Down, &fault);
@@ -406,11 +411,13 @@ fn mode(simulated: bool) -> &'static str {
     if simulated { "simulation" } else { PRODUCTION }
 }
 
-fn kill_switch_row(switch: Option<KillSwitch>) -> KillSwitchRow {
-    match switch {
-        None => KillSwitchRow { on: false, since: None, reason: None },
-        Some(KillSwitch { since, reason }) => {
-            KillSwitchRow { on: true, since: Some(since.to_string()), reason: Some(reason) }
+impl KillSwitchRow {
+    pub fn of(switch: Option<KillSwitch>) -> KillSwitchRow {
+        match switch {
+            None => KillSwitchRow { on: false, since: None, reason: None },
+            Some(KillSwitch { since, reason }) => {
+                KillSwitchRow { on: true, since: Some(since.to_string()), reason: Some(reason) }
+            }
         }
     }
 }

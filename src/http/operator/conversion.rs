@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 
+use super::caller::Caller;
 use crate::domain::conversion::Dimension;
 use crate::domain::conversion_report::{
     ConversionQuery, ConversionReport, ROWS_DEFAULT, ROWS_MAX, SINCE_DEFAULT, SINCE_RULE, parse_since,
@@ -18,12 +19,11 @@ use crate::telemetry::events::{self, AdminAction};
 
 pub(crate) async fn conversion(
     State(api): State<Arc<Api>>,
-    headers: HeaderMap,
+    Caller(operator): Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<ConversionReport>, Problem> {
-    let sub = api.tokens.admin(&headers).await?;
     let query = query_in(uri.query().unwrap_or_default())?;
-    events::admin_asked(&sub, AdminAction::Conversion, None, None);
+    events::operator_asked(&operator, AdminAction::Conversion, None, None, false);
     let report = read_conversion(api.store.as_ref(), query, api.code_life, api.clock.now()).await;
     report.map(JsonAnswer).map_err(|error| store_problem("conversion", &error))
 }

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 
+use super::caller::Caller;
 use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
 use crate::http::api::{Api, store_problem};
 use crate::http::body::Body;
@@ -15,13 +16,13 @@ use crate::telemetry::events::{self, AdminAction};
 
 pub(crate) async fn rate_limit(
     State(api): State<Arc<Api>>,
+    Caller(operator): Caller,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<JsonAnswer<LimitUsageRow>, Problem> {
-    let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
-    events::admin_asked(&sub, AdminAction::RateLimit, None, Some(&to));
+    events::operator_asked(&operator, AdminAction::RateLimit, None, Some(&to), false);
     let row =
         limit_usage(api.store.as_ref(), &api.recipient_keyring, &api.limits, &to, api.clock.now()).await;
     row.map(JsonAnswer).map_err(|error| store_problem("usage", &error))

@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use super::caller::Caller;
 use crate::flow::explain::{self, RecentRequest, RequestExplanation};
 use crate::http::api::{Api, store_problem};
 use crate::http::body::Body;
@@ -25,12 +26,11 @@ pub(crate) struct RecentRequestsResponse {
 /// `GET /api/v1/sms/requests/{request_id}`: the history of a request.
 pub(crate) async fn explain_request(
     State(api): State<Arc<Api>>,
-    headers: HeaderMap,
+    Caller(operator): Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<JsonAnswer<RequestExplanation>, Problem> {
-    let sub = api.tokens.admin(&headers).await?;
     let request_id = request_id_in(path)?;
-    events::admin_asked(&sub, AdminAction::Request, Some(request_id.as_str()), None);
+    events::operator_asked(&operator, AdminAction::Request, Some(request_id.as_str()), None, false);
     let record = api.request_record(&request_id, None).await?.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
             "no record of this request is kept: it never arrived, was rejected without a record, or is too old",
@@ -43,13 +43,13 @@ pub(crate) async fn explain_request(
 /// `POST /api/v1/sms/requests`: the last requests of a recipient. The recipient is in the body because URLs are logged.
 pub(crate) async fn recent_requests(
     State(api): State<Arc<Api>>,
+    Caller(operator): Caller,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<JsonAnswer<RecentRequestsResponse>, Problem> {
-    let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
-    events::admin_asked(&sub, AdminAction::Requests, None, Some(&to));
+    events::operator_asked(&operator, AdminAction::Requests, None, Some(&to), false);
     let recipient = api.recipient_keyring.address(to.channel(), to.as_str());
     let requests = explain::recent_requests(api.store.as_ref(), recipient)
         .await

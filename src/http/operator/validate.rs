@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use super::caller::Caller;
 use crate::flow::inspect::numbers::{self, NumberRow};
 use crate::http::api::Api;
 use crate::http::body::Body;
@@ -25,13 +26,13 @@ pub(crate) struct ValidateResponse {
 
 pub(crate) async fn validate(
     State(api): State<Arc<Api>>,
+    Caller(operator): Caller,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<JsonAnswer<ValidateResponse>, Problem> {
-    let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let numbers = body.texts("numbers", NUMBERS_MAX, "must be a list of 1 to 100 strings")?;
-    events::admin_asked(&sub, AdminAction::Validate, None, None);
+    events::operator_asked(&operator, AdminAction::Validate, None, None, false);
     // Validation uses the processor: it runs on a blocking thread, and one batch at a time.
     let Ok(permit) = api.validations.clone().try_acquire_owned() else {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy")

@@ -61,8 +61,23 @@ pub const CONNECTIONS_CLOSED: [&str; 5] = ["head", "idle", "unread", "connection
 pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
 pub const JWKS_IGNORED: [&str; 6] =
     ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];
-pub const OPERATOR_ACTIONS: [&str; 6] =
-    ["status", "rate_limit", "validate", "request", "requests", "conversion"];
+pub const OPERATOR_ACTIONS: [&str; 15] = [
+    "status",
+    "rate_limit",
+    "validate",
+    "request",
+    "requests",
+    "conversion",
+    "overview",
+    "kill_switch_on",
+    "kill_switch_off",
+    "suppressions",
+    "suppress",
+    "end_suppression",
+    "dead_letters",
+    "replay_dead_letters",
+    "drop_dead_letters",
+];
 pub const STORE_WARNINGS: [&str; 3] = ["cluster_node", "sentinels_silent", "shards_silent"];
 pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
 pub const PROVIDERS: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];

@@ -1,6 +1,6 @@
 //! The contract of a broker, run on the one in memory and on RabbitMQ.
 
-mod dead_letters;
+pub mod dead_letters;
 pub mod faults;
 mod memory;
 mod poison;
@@ -509,7 +509,7 @@ async fn send_many(world: &dyn World, count: usize) {
     }
 }
 
-async fn next(consumer: &mut Box<dyn RequestConsumer>) -> Delivery {
+pub async fn next(consumer: &mut Box<dyn RequestConsumer>) -> Delivery {
     patiently(consumer.next()).await.expect("the consumer ended")
 }
 

@@ -167,6 +167,7 @@ impl TestServer {
                 email_provider_health: ProviderHealthCache::default(),
             },
             validations: Arc::new(Semaphore::new(VALIDATIONS_MAX)),
+            console: Some(crate::console::console(Arc::new(crate::console::NoQueue))),
         };
         change(&mut api);
         let router = router(Arc::new(api), webhooks);
@@ -187,16 +188,21 @@ impl TestServer {
         let peer: SocketAddr = peer.parse().expect("an address and a port");
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = self.ask_unchecked(request).await;
+        check_answer(method.as_str(), &path, &answer);
+        answer
+    }
+
+    /// For what `docs/openapi.json` leaves out: the page of the console.
+    pub async fn ask_unchecked(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.expect("a router always answers");
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.expect("a short answer");
-        let answer = Answer {
+        Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
             text: String::from_utf8(body.to_vec()).expect("answers are text"),
-        };
-        check_answer(method.as_str(), &path, &answer);
-        answer
+        }
     }
 
     pub async fn ask(&self, request: Request<Body>) -> Answer {
@@ -294,7 +300,7 @@ impl TestServer {
         }
     }
 
-    fn pass(&self, time: Duration) {
+    pub fn pass(&self, time: Duration) {
         self.store.set_time(START.plus(time));
     }
 

@@ -23,7 +23,7 @@ use super::rabbit::{RabbitWorld, in_empty_world, in_world, url};
 use super::{TRACE, World, close, next, patiently, until_waiting};
 use crate::harness::{ALICE, Embedded, with};
 
-const KEY: [u8; 32] = [
+pub const KEY: [u8; 32] = [
     0x82, 0xf3, 0xe9, 0xc6, 0x95, 0xdc, 0x6b, 0x8d, 0x1b, 0x11, 0x81, 0x8d, 0x57, 0x01, 0x91, 0x9e, 0x28,
     0x6d, 0xe8, 0xd4, 0x7f, 0x7c, 0x3e, 0xb3, 0x10, 0x0c, 0x48, 0x5f, 0x79, 0xe5, 0x78, 0x28,
 ];
@@ -33,7 +33,7 @@ const ANOTHER_KEY: [u8; 32] = [
 ];
 const LIFE: Duration = Duration::from_secs(600);
 
-fn ago(seconds: u64) -> UnixMillis {
+pub fn ago(seconds: u64) -> UnixMillis {
     UnixMillis(Clock::System.now().0 - seconds * 1_000)
 }
 
@@ -43,7 +43,13 @@ fn contents(name: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// Dead-letters a message as a worker does.
-async fn dead_letter(world: &RabbitWorld, name: &str, body: &[u8], headers: DeadHeaders<'_>, at: UnixMillis) {
+pub async fn dead_letter(
+    world: &RabbitWorld,
+    name: &str,
+    body: &[u8],
+    headers: DeadHeaders<'_>,
+    at: UnixMillis,
+) {
     let message = Outgoing {
         target: Target::Dead(headers),
         body: &contents(name, body),
@@ -56,7 +62,7 @@ async fn dead_letter(world: &RabbitWorld, name: &str, body: &[u8], headers: Dead
     world.publisher().publish(message).await.expect("confirmed");
 }
 
-fn panicked<'a>(request: &'a str, status: &'a str) -> DeadHeaders<'a> {
+pub fn panicked<'a>(request: &'a str, status: &'a str) -> DeadHeaders<'a> {
     DeadHeaders {
         channel: Channel::Sms,
         reason: "panic",

@@ -1,11 +1,12 @@
 //! The reason that an operator gives for a change, without numbers and addresses of people.
 
 const REASON_CHARS_MAX: usize = 200;
+pub const REASON_RULE: &str = "must be 1 to 200 characters, none of them a control character";
 
-pub(super) fn parse_reason(text: &str) -> Result<String, &'static str> {
+pub fn parse_reason(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     if text.chars().any(char::is_control) || !(1..=REASON_CHARS_MAX).contains(&text.chars().count()) {
-        return Err("must be 1 to 200 characters, none of them a control character");
+        return Err(REASON_RULE);
     }
     Ok(masked(text))
 }

@@ -1,0 +1,61 @@
+//! Turns the kill switch on and off, and shows it.
+
+use serde::Serialize;
+
+use crate::flow::inspect::status::KillSwitchRow;
+use crate::store::{Store, StoreError};
+
+/// Shown in place of a reason.
+pub const NO_REASON: &str = "(none given)";
+
+/// The state now and, after a change, the state before.
+#[derive(Serialize)]
+pub struct KillSwitchChange {
+    #[serde(flatten)]
+    pub now: KillSwitchRow,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<KillSwitchRow>,
+}
+
+pub async fn show(store: &dyn Store) -> Result<KillSwitchChange, StoreError> {
+    Ok(KillSwitchChange { now: KillSwitchRow::of(store.kill_switch().await?), before: None })
+}
+
+pub async fn turn_off(store: &dyn Store) -> Result<KillSwitchChange, StoreError> {
+    let before = KillSwitchRow::of(store.set_kill_switch(None).await?);
+    Ok(KillSwitchChange { now: KillSwitchRow::of(None), before: Some(before) })
+}
+
+/// Without a new reason, a switch that is on keeps its reason.
+pub async fn turn_on(store: &dyn Store, reason: Option<String>) -> Result<KillSwitchChange, StoreError> {
+    let reason = match reason {
+        Some(reason) => reason,
+        None => store.kill_switch().await?.map_or_else(|| NO_REASON.to_owned(), |on| on.reason),
+    };
+    let before = KillSwitchRow::of(store.set_kill_switch(Some(&reason)).await?);
+    let now = KillSwitchRow { on: true, since: before.since.clone(), reason: Some(reason) };
+    Ok(KillSwitchChange { now, before: Some(before) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn repeating_a_change_keeps_the_time_and_replaces_only_a_given_reason() {
+        let store = MemoryStore::new(Clock::System);
+        let on = |reason: Option<&str>| turn_on(&store, reason.map(str::to_owned));
+        assert_eq!(on(None).await.expect("answers").now.reason.as_deref(), Some(NO_REASON));
+        let since = store.kill_switch().await.expect("answers").expect("it is on").since;
+        let row = on(Some("pumping")).await.expect("answers");
+        assert_eq!(row.now.since.as_deref(), Some(since.to_string().as_str()));
+        assert_eq!(row.before.expect("a change shows the state before").reason.as_deref(), Some(NO_REASON));
+        assert_eq!(on(None).await.expect("answers").now.reason.as_deref(), Some("pumping"));
+        for was_on in [true, false] {
+            let row = turn_off(&store).await.expect("answers");
+            assert_eq!((row.now.on, row.before.map(|before| before.on)), (false, Some(was_on)));
+        }
+    }
+}
