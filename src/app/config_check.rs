@@ -4,7 +4,7 @@ use super::brokers::rabbit_settings;
 use super::stores::redis_settings;
 use super::{certificates, provider_adapters, texts};
 use crate::config::{ConfigError, Settings};
-use crate::http::Tokens;
+use crate::http::{ProofSigner, Tokens};
 use crate::telemetry;
 
 /// All errors that the adapters find in settings, without connecting.
@@ -21,9 +21,16 @@ pub(crate) fn config_errors_except_texts(settings: &Settings) -> Vec<ConfigError
     let mut errors = Vec::new();
     errors.extend(rabbit_settings(settings).err().into_iter().flatten());
     errors.extend(redis_settings(settings).and_then(Result::err).into_iter().flatten());
-    if let Some(Err(problem)) = settings.jwt.as_ref().map(Tokens::new) {
+    let tokens = settings.jwt.as_ref().map(Tokens::new);
+    if let Some(Err(problem)) = &tokens {
         errors.push(ConfigError::new(problem.setting(), problem.to_string()));
     }
+    let problem = match (tokens, settings.proofs.as_ref().map(ProofSigner::new)) {
+        (_, Some(Err(problem))) => Some(problem),
+        (Some(Ok(tokens)), Some(Ok(proofs))) => tokens.apart_from(&proofs).err(),
+        _ => None,
+    };
+    errors.extend(problem.map(|problem| ConfigError::new("PROOF_KEY", problem.to_string())));
     errors.extend(provider_adapters::config_errors(settings));
     if let Some(Err(faults)) = settings.traces.as_ref().map(certificates::otlp_tls) {
         errors.extend(faults);

@@ -32,7 +32,7 @@ use crate::flow::send_gate::SendGate;
 use crate::flow::store_watch::StoreWatch;
 use crate::flow::verify::Verifier;
 use crate::flow::worker_activity::WorkerActivity;
-use crate::http::{self, Api, PendingLimiter, Readiness, Tokens, Webhooks};
+use crate::http::{self, Api, PendingLimiter, ProofSigner, Readiness, Tokens, Webhooks};
 use crate::provider::Provider;
 use crate::store::Store;
 use crate::telemetry::events;
@@ -150,8 +150,14 @@ impl Wiring {
     pub(super) async fn api(&self, settings: &Settings, inspector: Inspector) -> anyhow::Result<Arc<Api>> {
         let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
         let jwt = settings.jwt.as_ref().context("JWT_SECRET must be set")?;
+        let proofs = settings.proofs.as_ref().map(ProofSigner::new).transpose()?;
+        let tokens = Tokens::new(jwt)?;
         Ok(Arc::new(Api {
-            tokens: Tokens::new(jwt)?,
+            tokens: match &proofs {
+                Some(proofs) => tokens.apart_from(proofs)?,
+                None => tokens,
+            },
+            proofs,
             verifier: Verifier {
                 store: self.store.clone(),
                 publisher: self.publisher(),

@@ -115,6 +115,9 @@ raw_settings! {
     jwt_jwks_url "JWT_JWKS_URL" Plain,
     jwt_issuer "JWT_ISSUER" Plain,
     jwt_audience "JWT_AUDIENCE" Plain,
+    proof_key "PROOF_KEY" Secret,
+    proof_audience "PROOF_AUDIENCE" Plain,
+    proof_issuer "PROOF_ISSUER" Plain,
     log_format "LOG_FORMAT" Plain,
     rust_log "RUST_LOG" Plain,
     otel_sdk_disabled "OTEL_SDK_DISABLED" Plain,
@@ -239,7 +242,7 @@ fn trimmed(value: &str) -> &str {
 
 /// Variables that look like our settings and are not: probably misspelt.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    const OURS: [&str; 12] = [
+    const OURS: [&str; 13] = [
         "OTP_",
         "SMS_",
         "TWILIO_",
@@ -249,6 +252,7 @@ pub(super) fn unknown(variables: &Variables) -> Vec<String> {
         "WORKER_",
         "SCALE_",
         "JWT_",
+        "PROOF_",
         "OTEL_EXPORTER_OTLP_",
         "OTEL_TRACES_",
         "TRACES_",

@@ -171,6 +171,8 @@ pub struct Settings {
     /// The longest wait of an HTTP request for its result.
     pub send_wait: Duration,
     pub jwt: Option<Jwt>,
+    /// `None`: no proof is made.
+    pub proofs: Option<ProofSettings>,
     pub log_json: bool,
     pub log_filter: String,
     /// `None`: off.
@@ -200,6 +202,16 @@ pub struct Jwt {
     pub issuer: Option<String>,
     /// The required `aud`.
     pub audience: Option<String>,
+}
+
+/// The keys and the names of proofs.
+pub struct ProofSettings {
+    /// Private keys in PEM. The first signs; the public halves of all are published.
+    pub keys: SecretString,
+    /// The `iss` of proofs.
+    pub issuer: String,
+    /// The `aud` of proofs.
+    pub audience: String,
 }
 
 /// The one source of keys that tokens are checked with.

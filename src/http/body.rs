@@ -12,7 +12,7 @@ use crate::domain::request::SendRequest;
 /// Deeper bodies are refused.
 const NESTING_MAX: usize = 127;
 /// The fields of the API besides those of a request. An error repeats no other name.
-const FIELDS: [&str; 6] = ["otp_type", "otp_code", "channel", "numbers", "phone_number", "email"];
+const FIELDS: [&str; 7] = ["otp_type", "otp_code", "channel", "numbers", "phone_number", "email", "nonce"];
 
 /// The fields that are strings or lists; of others only the shape.
 pub(super) struct Body(Vec<(String, Field)>);

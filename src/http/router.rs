@@ -19,7 +19,7 @@ use super::page::{self, Page};
 use super::problem::Problem;
 use super::refused_token::RefusedToken;
 use super::webhooks::{self, Webhooks};
-use super::{health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
+use super::{health_and_metrics, openapi, operator, otp_status, proof_keys, send, send_for_service, verify};
 use crate::telemetry::events;
 use crate::telemetry::trace::RequestSpan;
 use crate::telemetry::trace::spans;
@@ -54,6 +54,7 @@ fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
         .route("/api/v1/sms/validate", post(operator::validate::validate))
         .route("/api/v1/sms/requests", post(operator::requests::recent_requests))
         .route("/api/v1/sms/requests/{request_id}", get(operator::requests::explain_request))
+        .route("/.well-known/jwks.json", get(proof_keys::key_set))
         .with_state(api)
         .route("/livez", get(health_and_metrics::live))
         .route("/readyz", get(health_and_metrics::live))

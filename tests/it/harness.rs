@@ -529,7 +529,7 @@ impl Embedded {
             Channel::Sms => number(to).into(),
             Channel::Email => EmailAddress::parse(to).expect("an address").into(),
         };
-        self.verifier.verify(&to, &Purpose::default(), &code).await.expect("the store answers")
+        self.verifier.verify(&to, &Purpose::default(), &code).await.expect("the store answers").verdict
     }
 
     pub fn posted(&self) -> Vec<Posted> {

@@ -8,6 +8,7 @@ mod damaged;
 mod email;
 mod many_connections;
 mod paths;
+mod proofs;
 mod refusals;
 mod send;
 pub mod services;
@@ -119,6 +120,7 @@ impl TestServer {
                 in_flight: TaskTracker::new(),
                 clock: Clock::System,
             },
+            proofs: None,
             rpc_client: Arc::new(broker.rpc_client()),
             send_wait: Duration::ZERO,
             pending: PendingLimiter::default(),
