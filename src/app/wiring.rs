@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::brokers::Broker;
 use super::policy::{policy, rules};
-use super::provider_adapters::{callbacks, code_verifier};
+use super::provider_adapters::{callbacks, code_verifier, inbound_messages};
 use super::status::{process_info, process_keys};
 use super::stores::store;
 use super::texts::texts;
@@ -25,6 +25,7 @@ use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::key_watch::KeyWatch;
 use crate::flow::limit_counter::LimitCounter;
+use crate::flow::opt_statuses::OptStatuses;
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
 use crate::flow::scaler::Scaler;
@@ -189,7 +190,15 @@ impl Wiring {
         settings: &Settings,
         receipts: &Arc<ReceiptProcessor>,
     ) -> anyhow::Result<Webhooks> {
-        Ok(Webhooks { callbacks: callbacks(settings)?, receipts: receipts.clone() })
+        let opt_statuses = match inbound_messages(settings)? {
+            Some(messages) => Some(Arc::new(OptStatuses {
+                store: self.store.clone(),
+                recipient_keyring: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
+                messages,
+            })),
+            None => None,
+        };
+        Ok(Webhooks { callbacks: callbacks(settings)?, receipts: receipts.clone(), opt_statuses })
     }
 
     pub(super) fn scaler(&self, settings: &Settings) -> Arc<Scaler> {

@@ -90,6 +90,7 @@ raw_settings! {
     twilio_messaging_service_sid "TWILIO_MESSAGING_SERVICE_SID" Plain,
     twilio_api_base_url "TWILIO_API_BASE_URL" Plain,
     twilio_status_callback_url "TWILIO_STATUS_CALLBACK_URL" Plain,
+    twilio_inbound_url "TWILIO_INBOUND_URL" Plain,
     twilio_sender_mps "TWILIO_SENDER_MPS" Plain,
     sms_provider "SMS_PROVIDER" Plain,
     twilio_verify_service_sid "TWILIO_VERIFY_SERVICE_SID" Plain,

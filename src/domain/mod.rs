@@ -25,6 +25,7 @@ pub mod limit_hits;
 pub mod log_filter;
 pub mod message_match;
 mod number_pattern;
+pub mod opt_status;
 pub mod outcome;
 pub mod phone;
 pub mod printable;

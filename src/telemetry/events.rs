@@ -7,6 +7,7 @@ mod broker;
 mod certificates;
 mod counted;
 mod keys;
+mod opt_statuses;
 mod store;
 mod tokens;
 pub(super) mod traces;
@@ -30,6 +31,7 @@ pub use self::counted::{
     prefetch_set, provider_configured, queue_read, request_taken_up, store_operation_ended,
 };
 pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch};
+pub use self::opt_statuses::{opt_message_failed, opt_message_unknown, opt_status_changed};
 pub use self::store::{
     shared_key_damaged, store_available, store_call_unanswered, store_failed, store_not_replaced,
     store_unavailable, store_warning, store_warning_over, store_warning_value, worker_not_reported,

@@ -89,6 +89,7 @@ pub(super) struct Metrics {
     pub(super) delivery_reports: Family<ReportLabels, Counter>,
     pub(super) delivery_report_codes: Family<CodeLabel, Counter>,
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
+    pub(super) opt_messages: Family<ReportLabels, Counter>,
     pub(super) limit_refusals: Family<ChannelLimit, Counter>,
     pub(super) verifications: Family<VerdictLabel, Counter>,
     pub(super) store_operation_duration: Family<OperationLabel, Histogram, Buckets>,
@@ -152,6 +153,7 @@ impl Metrics {
             delivery_reports: Family::default(),
             delivery_report_codes: Family::default(),
             callbacks_refused: Family::default(),
+            opt_messages: Family::default(),
             limit_refusals: Family::default(),
             verifications: Family::default(),
             store_operation_duration: Family::new_with_constructor(Buckets(&STORE_BUCKETS)),
@@ -216,6 +218,7 @@ impl Metrics {
             delivery_reports "Delivery receipts, by status and result";
             delivery_report_codes "Delivery receipts with an error, by the provider's number";
             callbacks_refused "Calls to the webhooks refused";
+            opt_messages "Messages by which people opt in or out, by status and result";
             limit_refusals "Requests refused by a limit";
             verifications "Code checks, by verdict";
             store_operation_duration "Time of an answer of the store, by operation" in Seconds;

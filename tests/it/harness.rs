@@ -18,6 +18,7 @@ use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::message_match::InDoubtPolicy;
+use otpost::domain::opt_status::{OptAnswer, OptMessage};
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::purpose::Purpose;
 use otpost::domain::recipient_keyring::RecipientKeyring;
@@ -282,6 +283,13 @@ impl Store for FlakyStore {
     }
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.reach()?.remove_suppression(recipient).await
+    }
+    async fn record_opt_status(
+        &self,
+        recipient: Digest16,
+        message: &OptMessage<'_>,
+    ) -> Result<OptAnswer, StoreError> {
+        self.reach()?.record_opt_status(recipient, message).await
     }
     async fn may_have_lost_writes(&self, recipient: &Digest16) -> bool {
         self.inner.may_have_lost_writes(recipient).await

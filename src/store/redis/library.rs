@@ -88,6 +88,7 @@ pub(super) enum Step {
     RequestRecord,
     RecentRequests,
     Suppress,
+    RecordOptStatus,
     Suppressions,
     ReadWhetherOpen,
     OpenStore,
@@ -118,7 +119,7 @@ pub(super) enum Step {
     RecordedKeys,
 }
 
-const STEPS: [Step; 51] = [
+const STEPS: [Step; 52] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -142,6 +143,7 @@ const STEPS: [Step; 51] = [
     Step::RequestRecord,
     Step::RecentRequests,
     Step::Suppress,
+    Step::RecordOptStatus,
     Step::Suppressions,
     Step::ReadWhetherOpen,
     Step::OpenStore,
@@ -265,6 +267,7 @@ impl Step {
             Step::RequestRecord => "request_record",
             Step::RecentRequests => "recent_requests",
             Step::Suppress => "suppress",
+            Step::RecordOptStatus => "opts.record_opt_status",
             Step::Suppressions => "suppressions",
             Step::ReadWhetherOpen => "reshard.read_whether_open",
             Step::OpenStore => "open_store",

@@ -7,6 +7,7 @@ use super::labels::{
 };
 use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
+use crate::domain::opt_status::OptStatus;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::verdict::Verdict;
@@ -60,6 +61,11 @@ impl Metrics {
         }
         for code in provider_codes::codes_of_receipts() {
             create(&self.delivery_report_codes, &CodeLabel { code });
+        }
+        for status in OptStatus::ALL.map(OptStatus::as_str) {
+            for result in words::OPT_RESULTS {
+                create(&self.opt_messages, &ReportLabels { status, result });
+            }
         }
         for (status, result) in reports() {
             create(&self.delivery_reports, &ReportLabels { status, result });

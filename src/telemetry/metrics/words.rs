@@ -1,6 +1,7 @@
 //! The closed sets of label values that no type of `domain` has. Tests compare them with the types of other layers.
 
 use crate::domain::history::PoisonCause;
+use crate::domain::opt_status::OptAnswer;
 use crate::domain::outcome::{ErrorCode, Status};
 
 /// The queues that workers read.
@@ -50,6 +51,9 @@ pub const RESOLUTIONS: [&str; 4] = ["found", "reported", "absent", "unknown"];
 pub const REPORTS: [&str; 3] = ["news", "known", "no_request"];
 pub const UNCONFIRMED: &str = "unconfirmed";
 pub const LAPSED: &str = "lapsed";
+/// The results of a message by which a person opts in or out.
+pub const OPT_RESULTS: [&str; 4] =
+    [OptAnswer::Recorded.as_str(), OptAnswer::Outdated.as_str(), "unknown", "failed"];
 pub const CALLBACKS_REFUSED: [&str; 3] = ["forged", "unreadable", "ignored"];
 pub const DEAD_LETTERED: [&str; 4] =
     ["unattributable", "record", PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str()];
@@ -63,7 +67,7 @@ pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
 pub const PROVIDERS: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 36] = [
+pub const OPERATIONS: [&str; 37] = [
     "admit",
     "begin_provider_check",
     "charge",
@@ -86,6 +90,7 @@ pub const OPERATIONS: [&str; 36] = [
     "log_filter",
     "overdue_receipts",
     "recent_requests",
+    "record_opt_status",
     "record_receipt",
     "recorded_keys",
     "refund_place",

@@ -13,6 +13,7 @@ mod limits;
 mod log_filter;
 mod old_layout;
 mod opening;
+mod opt_statuses;
 mod panics;
 mod places;
 mod progress;
@@ -285,6 +286,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     receipts::keeps_its_promises(store).await;
     shared::keeps_its_promises(store).await;
     suppressions::keeps_its_promises(store).await;
+    opt_statuses::keeps_its_promises(store).await;
 }
 
 async fn a_repeated_admission_gets_the_same_answer_and_one_charge(store: &dyn TimedStore) {
