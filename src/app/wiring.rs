@@ -107,6 +107,7 @@ impl Wiring {
             recipient_keyring: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             rules: rules(settings),
             policy: policy(settings, channel),
+            test_numbers: settings.test_numbers.clone(),
             names: self.names.clone(),
             clock: self.clock,
         };

@@ -16,6 +16,7 @@ mod reader;
 mod settings;
 mod sms;
 mod templates;
+mod test_numbers;
 mod text_file;
 mod tls_files;
 mod tokens;

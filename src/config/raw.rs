@@ -59,6 +59,7 @@ raw_settings! {
     reply_to_allowed "REPLY_TO_ALLOWED" Plain,
     otp_secret_keys "OTP_SECRET_KEYS" Secret,
     otp_recipient_key "OTP_RECIPIENT_KEY" Secret,
+    otp_test_numbers "OTP_TEST_NUMBERS" Secret,
     otp_code_length "OTP_CODE_LENGTH" Plain,
     otp_caller_codes "OTP_CALLER_CODES" Plain,
     otp_expiration_minutes "OTP_EXPIRATION_MINUTES" Plain,

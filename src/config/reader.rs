@@ -82,6 +82,7 @@ impl<'a> Reader<'a> {
             recipients: self.recipients(development),
             code_length: self.code_length(),
             caller_codes_allowed: self.choice("OTP_CALLER_CODES", "refuse", &["allow", "refuse"]) == "allow",
+            test_numbers: Arc::default(),
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
             limits: self.limits(),
             sms_enabled: self.boolean("SMS_ENABLED", true),
@@ -122,6 +123,7 @@ impl<'a> Reader<'a> {
 
     fn finish(&mut self, settings: &mut Settings) {
         settings.proofs = self.proofs(settings.jwt.as_ref());
+        settings.test_numbers = self.test_numbers(settings.code_length);
         if !settings.is_development() {
             self.check_keys();
         }

@@ -21,6 +21,7 @@ use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::scaling::ScalePolicy;
 use crate::domain::shards::Shards;
+use crate::domain::test_number::TestNumbers;
 use crate::domain::time_zone::Zone;
 
 /// The purpose of a process: it decides which settings are required.
@@ -132,6 +133,7 @@ pub struct Settings {
     pub recipients: Option<Arc<RecipientKeyring>>,
     pub code_length: CodeLength,
     pub caller_codes_allowed: bool,
+    pub test_numbers: Arc<TestNumbers>,
     pub code_life: Duration,
     pub limits: Limits,
     pub sms_enabled: bool,

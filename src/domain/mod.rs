@@ -45,6 +45,7 @@ pub mod sender_pool;
 pub mod server_url;
 pub mod shards;
 pub mod suppression;
+pub mod test_number;
 pub mod time;
 pub mod time_zone;
 pub mod trace_context;

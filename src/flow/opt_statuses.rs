@@ -46,7 +46,7 @@ impl OptStatuses {
         let recipient = self.recipient_keyring.address(message.from.channel(), message.from.as_str());
         let message = OptMessage { status, sent_at, provider_code: message.provider_code, masked: &to };
         let record = || self.store.record_opt_status(recipient, &message);
-        let answer = retry_once("record_opt_status", record).await?;
+        let answer = retry_once("suppress", record).await?;
         events::opt_status_changed(&to, status, answer);
         Ok(())
     }

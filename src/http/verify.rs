@@ -30,6 +30,9 @@ pub(super) struct VerifiedResponse {
     /// A signed proof, if this gateway makes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     proof: Option<String>,
+    /// The code of a test number.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    test: bool,
 }
 
 /// A code to check, with what its proof repeats.
@@ -102,14 +105,16 @@ impl Api {
                 purpose: purpose.as_str().to_owned(),
                 to: to.masked(),
                 proof: self.proof(check, verification.request.as_ref()),
+                test: verification.request.is_some_and(|request| request.test),
             })),
             verdict => Err(problem(&verdict)),
         }
     }
 
-    /// Without a record of the request nothing is known of the code but that it is right: too little for a proof.
+    /// Without a record of the request nothing is known of the code but that it is right: too little for a proof. The code of a
+    /// test number proves nothing.
     fn proof(&self, check: &Check, request: Option<&CodeRequest>) -> Option<String> {
-        let (proofs, request) = (self.proofs.as_ref()?, request?);
+        let (proofs, request) = (self.proofs.as_ref()?, request.filter(|request| !request.test)?);
         let verified = Verified {
             to: &check.to,
             purpose: &check.purpose,

@@ -38,6 +38,8 @@ pub struct CodeRequest {
     pub id: RequestId,
     pub correlation_id: Option<String>,
     pub trace: Option<TraceContext>,
+    /// To a test number, whose code is known without a message: nothing was proven.
+    pub test: bool,
 }
 
 impl CodeRequest {
@@ -59,8 +61,9 @@ impl CodeRequest {
             if recorded_purpose != purpose {
                 continue;
             }
+            let test = history.is_test();
             let RequestHistory { correlation_id, trace, .. } = history;
-            let request = CodeRequest { id, correlation_id, trace };
+            let request = CodeRequest { id, correlation_id, trace, test };
             if may_have_been_sent {
                 return Some(request);
             }

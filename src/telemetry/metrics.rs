@@ -29,7 +29,7 @@ pub(super) use self::labels::{
     ActionLabel, BlockedLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
     ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel, OperationLabel,
     ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    RoleLabel, RouteLabel, VerdictLabel,
+    RoleLabel, RouteLabel, TestLabels, VerdictLabel,
 };
 pub use self::text_format::Format;
 
@@ -90,6 +90,7 @@ pub(super) struct Metrics {
     pub(super) delivery_report_codes: Family<CodeLabel, Counter>,
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
     pub(super) opt_messages: Family<ReportLabels, Counter>,
+    pub(super) test_requests: Family<TestLabels, Counter>,
     pub(super) limit_refusals: Family<ChannelLimit, Counter>,
     pub(super) verifications: Family<VerdictLabel, Counter>,
     pub(super) store_operation_duration: Family<OperationLabel, Histogram, Buckets>,
@@ -154,6 +155,7 @@ impl Metrics {
             delivery_report_codes: Family::default(),
             callbacks_refused: Family::default(),
             opt_messages: Family::default(),
+            test_requests: Family::default(),
             limit_refusals: Family::default(),
             verifications: Family::default(),
             store_operation_duration: Family::new_with_constructor(Buckets(&STORE_BUCKETS)),
@@ -218,6 +220,7 @@ impl Metrics {
             delivery_reports "Delivery receipts, by status and result";
             delivery_report_codes "Delivery receipts with an error, by the provider's number";
             callbacks_refused "Calls to the webhooks refused";
+            test_requests "Requests to test numbers ended";
             opt_messages "Messages by which people opt in or out, by status and result";
             limit_refusals "Requests refused by a limit";
             verifications "Code checks, by verdict";

@@ -26,6 +26,7 @@ use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
+use otpost::domain::test_number::TestNumbers;
 use otpost::domain::time_zone::Zone;
 use otpost::domain::verdict::Verdict;
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
@@ -307,6 +308,7 @@ pub struct Options {
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
     pub caller_codes_allowed: bool,
+    pub test_numbers: Arc<TestNumbers>,
     /// The wait of a send in doubt for a receipt if the provider lists no messages.
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
@@ -344,6 +346,7 @@ impl Default for Options {
             retry: RetryPolicy::default(),
             in_doubt: InDoubtPolicy::Reconcile,
             caller_codes_allowed: false,
+            test_numbers: Arc::default(),
             doubt_report_wait: Duration::ZERO,
             maintained: false,
             sender_rate: None,
@@ -461,6 +464,7 @@ impl Embedded {
                 poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
             },
+            test_numbers: options.test_numbers,
             names: Names::new("otpost"),
             clock: world.clock,
         };

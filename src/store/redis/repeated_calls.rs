@@ -184,7 +184,7 @@ impl RedisStore {
             .arg(self.settings().pack())
             .arg(Packer::new().flag(opted_in).u48(message.sent_at.0).u32(message.provider_code).done())
             .arg(message.masked);
-        self.run("record_opt_status", &call, replies::opt_status).await
+        self.run("suppress", &call, replies::opt_status).await
     }
 
     pub(super) async fn change_kill_switch(

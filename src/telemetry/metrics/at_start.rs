@@ -3,11 +3,12 @@
 use super::labels::{
     ActionLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult, CodeLabel,
     OperationLabel, ProviderCode, ProviderLabel, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    VerdictLabel,
+    TestLabels, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
 use crate::domain::opt_status::OptStatus;
+use crate::domain::outcome::Status;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::verdict::Verdict;
@@ -67,6 +68,7 @@ impl Metrics {
                 create(&self.opt_messages, &ReportLabels { status, result });
             }
         }
+        create(&self.test_requests, &TestLabels { status: Status::Sent.as_str(), reason: "ok" });
         for (status, result) in reports() {
             create(&self.delivery_reports, &ReportLabels { status, result });
         }
@@ -76,7 +78,8 @@ impl Metrics {
         let channel = channel.as_str();
         for (status, reasons) in words::REASONS {
             for &reason in reasons {
-                let labels = RequestLabels { channel, status: status.as_str(), reason, replayed: "false" };
+                let status = status.as_str();
+                let labels = RequestLabels { channel, status, reason, replayed: "false" };
                 create(&self.requests, &labels);
             }
         }

@@ -58,6 +58,8 @@ pub const CALLBACKS_REFUSED: [&str; 3] = ["forged", "unreadable", "ignored"];
 pub const DEAD_LETTERED: [&str; 4] =
     ["unattributable", "record", PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str()];
 pub const CONNECTIONS_CLOSED: [&str; 5] = ["head", "idle", "unread", "connections", "bytes"];
+/// Their answers are constant, so their durations tell nothing.
+pub const CONSTANT_ROUTES: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/.well-known/jwks.json"];
 pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
 pub const JWKS_IGNORED: [&str; 6] =
     ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];
@@ -67,7 +69,7 @@ pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
 pub const PROVIDERS: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 37] = [
+pub const OPERATIONS: [&str; 36] = [
     "admit",
     "begin_provider_check",
     "charge",
@@ -90,7 +92,6 @@ pub const OPERATIONS: [&str; 37] = [
     "log_filter",
     "overdue_receipts",
     "recent_requests",
-    "record_opt_status",
     "record_receipt",
     "recorded_keys",
     "refund_place",

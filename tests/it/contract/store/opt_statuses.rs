@@ -27,6 +27,10 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     an_operators_removal_is_later_than_messages_before_it(store).await;
     a_refusal_of_a_message_from_before_an_opt_in_suppresses_nothing(store).await;
     a_receipt_of_a_message_from_before_an_opt_in_suppresses_nothing(store).await;
+    // A suppression without an end has no time to live.
+    for recipient in 80..96 {
+        store.remove_suppression(named(recipient)).await.expect("answers");
+    }
 }
 
 async fn tell(store: &dyn TimedStore, recipient: u8, status: OptStatus, sent_at: UnixMillis) -> OptAnswer {

@@ -1,12 +1,21 @@
-//! Events of people's own opt-in and opt-out.
+//! Events of providers' calls.
 
 use std::fmt::Display;
 
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::domain::opt_status::{OptAnswer, OptStatus};
-use crate::telemetry::metrics::{METRICS, ReportLabels};
+use crate::telemetry::metrics::{METRICS, ReasonLabel, ReportLabels};
 use crate::telemetry::repeats::{About, repeating};
+
+/// `reason` is `forged`, `unreadable` or `ignored`.
+pub fn callback_refused(reason: &'static str) {
+    METRICS.callbacks_refused.get_or_create(&ReasonLabel { reason }).inc();
+    match reason {
+        "ignored" => debug!(reason, "callback refused"),
+        _ => repeating!(warn, "callback refused", About::reason(reason); reason,),
+    }
+}
 
 fn count(status: OptStatus, result: &'static str) -> &'static str {
     let status = status.as_str();
