@@ -45,7 +45,7 @@ use super::metrics::provider_codes::{code_label, receipt_code_label};
 use super::metrics::{
     ActionLabel, ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, METRICS,
     ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    TestLabels, VerdictLabel, country_label, observe, words,
+    StatusLabel, VerdictLabel, country_label, observe, words,
 };
 use super::repeats::{About, log_all_repeats, repeating};
 use crate::domain::address::Address;
@@ -71,7 +71,7 @@ pub fn request_completed(
     let channel = channel.as_str();
     let (status, reason) = (outcome.status.as_str(), outcome.reason());
     if outcome.history.is_test() {
-        METRICS.test_requests.get_or_create(&TestLabels { status, reason }).inc();
+        METRICS.test_requests.get_or_create(&StatusLabel { status }).inc();
     } else {
         let replayed = if replayed { "true" } else { "false" };
         METRICS.requests.get_or_create(&RequestLabels { channel, status, reason, replayed }).inc();

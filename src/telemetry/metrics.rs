@@ -29,7 +29,7 @@ pub(super) use self::labels::{
     ActionLabel, BlockedLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
     ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel, OperationLabel,
     ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    RoleLabel, RouteLabel, TestLabels, VerdictLabel,
+    RoleLabel, RouteLabel, StatusLabel, VerdictLabel,
 };
 pub use self::text_format::Format;
 
@@ -90,7 +90,7 @@ pub(super) struct Metrics {
     pub(super) delivery_report_codes: Family<CodeLabel, Counter>,
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
     pub(super) opt_messages: Family<ReportLabels, Counter>,
-    pub(super) test_requests: Family<TestLabels, Counter>,
+    pub(super) test_requests: Family<StatusLabel, Counter>,
     pub(super) limit_refusals: Family<ChannelLimit, Counter>,
     pub(super) verifications: Family<VerdictLabel, Counter>,
     pub(super) store_operation_duration: Family<OperationLabel, Histogram, Buckets>,

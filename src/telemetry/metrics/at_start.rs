@@ -3,12 +3,11 @@
 use super::labels::{
     ActionLabel, BuildLabels, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult, CodeLabel,
     OperationLabel, ProviderCode, ProviderLabel, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
-    TestLabels, VerdictLabel,
+    StatusLabel, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
 use crate::domain::opt_status::OptStatus;
-use crate::domain::outcome::Status;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::verdict::Verdict;
@@ -68,7 +67,9 @@ impl Metrics {
                 create(&self.opt_messages, &ReportLabels { status, result });
             }
         }
-        create(&self.test_requests, &TestLabels { status: Status::Sent.as_str(), reason: "ok" });
+        for (status, _) in words::REASONS {
+            create(&self.test_requests, &StatusLabel { status: status.as_str() });
+        }
         for (status, result) in reports() {
             create(&self.delivery_reports, &ReportLabels { status, result });
         }

@@ -30,7 +30,7 @@ label_sets! {
     ChannelLimit { channel, limit }
     ProviderCode { provider, code }
     RequestLabels { channel, status, reason, replayed }
-    TestLabels { status, reason }
+    StatusLabel { status }
     ProviderResult { provider, result }
     ReportLabels { status, result }
     ChannelReason { channel, reason }

@@ -11,13 +11,15 @@ use crate::domain::reached_limit::ReachedLimit;
 type Listed = BTreeMap<String, (String, BTreeSet<String>)>;
 
 fn add_http(metrics: &Metrics, routes: usize) {
+    let measured = routes.saturating_sub(words::CONSTANT_ROUTES.len()).max(1);
     for n in 0..routes {
         let route = format!("/{n}");
-        if n < routes.saturating_sub(words::CONSTANT_ROUTES.len()).max(1) {
+        let statuses = if n < measured { &[200, 401, 422, 429, 503][..] } else { &[200, 405] };
+        if n < measured {
             let label = RouteLabel { route: route.clone() };
             observe(&metrics.http_request_duration.get_or_create(&label), Duration::ZERO);
         }
-        for status in [200, 401, 422, 429, 503] {
+        for &status in statuses {
             create(&metrics.http_requests, &HttpLabels { route: route.clone(), status });
         }
     }
@@ -84,10 +86,6 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
         let (kid, fingerprint) = ("k1".to_owned(), "0123456789abcdef".to_owned());
         create(&metrics.key_info, &KeyLabels { r#use, kid, fingerprint });
         create(&metrics.key_mismatch, &KeyUseLabel { r#use });
-    }
-    for (status, reasons) in words::REASONS {
-        let status = status.as_str();
-        reasons.iter().for_each(|reason| create(&metrics.test_requests, &TestLabels { status, reason }));
     }
     for queue in words::QUEUES {
         queues::queue_read(queue, 1, 1);
