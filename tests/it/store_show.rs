@@ -57,6 +57,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "idempotency key",
         "key check values",
         "kill switch",
+        "last opt-in or opt-out",
         "last server",
         "minutes in which receipts are due",
         "note of a suppression",
