@@ -25,8 +25,8 @@ acceptance: ## Drive the real binary with a foreign client: 20,000 requests, flo
 	python3 -m venv target/acceptance && target/acceptance/bin/pip install -q -r tests/acceptance/requirements.txt
 	$(SERVICES) target/acceptance/bin/python tests/acceptance/acceptance.py --binary target/dist/otpost $(ARGS)
 
-.PHONY: e2e e2e-page e2e-examples
-e2e: e2e-page e2e-examples e2e-contracts ## Use it from outside: the page in a browser (node, npm, chromium), the examples (python3, node); skips what is missing
+.PHONY: e2e e2e-page e2e-examples e2e-proofs e2e-opt-statuses
+e2e: e2e-page e2e-examples e2e-contracts e2e-proofs e2e-opt-statuses ## Use it from outside: the page in a browser (node, npm, chromium), the examples (python3, node); skips what is missing
 
 e2e-page:
 	$(SERVICES) tests/e2e/run $(ARGS)
@@ -37,6 +37,14 @@ e2e-examples: ## Run the examples against the real binary; LANGUAGES="python rus
 e2e-contracts: ## Ask a running otpost all that its documents allow, and more (needs python3; npm to lint them); skips what is missing
 	cargo build --locked
 	$(SERVICES) tests/e2e/contracts/run
+
+e2e-proofs: ## Check proofs with the usual JWT libraries (needs python3, node, npm, openssl); skips what is missing
+	cargo build --locked
+	tests/e2e/proofs/run
+
+e2e-opt-statuses: ## STOP and START in calls signed by the library of Twilio (needs python3); skips what is missing
+	cargo build --locked
+	tests/e2e/opt_statuses/run
 
 .PHONY: segments
 segments: ## Hold the count of segments against the provider's own calculator (needs node and npm); ARGS=--write keeps its answers
@@ -114,7 +122,7 @@ format:
 	cargo fmt --check
 
 manifests:
-	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh scripts/engines.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run tests/k8s/run tests/ops/run)
+	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh scripts/engines.sh tests/e2e/run tests/e2e/examples.sh tests/e2e/contracts/run tests/e2e/proofs/run tests/e2e/opt_statuses/run tests/k8s/run tests/ops/run)
 	$(call where,docker compose version,docker compose config --quiet)
 	$(call where,kubectl version --client,kubectl kustomize k8s/overlays/production --output /dev/null && kubectl kustomize k8s/overlays/development --output /dev/null)
 	$(call where,cargo deny --version,cargo deny --locked check licenses bans sources)

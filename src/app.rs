@@ -65,6 +65,7 @@ struct Workers {
 /// Starts the parts of a role, and runs until a signal stops the process or a part fails.
 pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> anyhow::Result<()> {
     settings.notices.iter().for_each(|notice| events::notice(notice));
+    config_check::expired_test_numbers(&settings).iter().for_each(|notice| events::notice(notice));
     raise_descriptor_limit();
     let stop = signals::stop_on_signal()?;
     let warm_up = tokio::task::spawn_blocking(phone::warm_up);

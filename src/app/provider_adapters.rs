@@ -16,10 +16,11 @@ use crate::provider::sendgrid::events::SendGridEvents;
 use crate::provider::sendgrid::{SendGridMail, SendGridSettings};
 use crate::provider::smtp::{SmtpProvider, SmtpSettings};
 use crate::provider::twilio::callback::TwilioCallbacks;
+use crate::provider::twilio::inbound::{self, InboundSettings, TwilioInbound};
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use crate::provider::twilio::{self, Authentication, Sender, TwilioSettings};
-use crate::provider::{Callbacks, CodeVerifier, Provider, http_client};
+use crate::provider::{Callbacks, CodeVerifier, InboundMessages, Provider, http_client};
 use crate::telemetry::events;
 
 /// The provider without an account in the settings: `status` shows it where the worker's account is not known.
@@ -46,6 +47,9 @@ pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
         }
         if let Some(Err(problem)) = twilio.status_callback.as_deref().map(twilio::check_status_callback) {
             error("TWILIO_STATUS_CALLBACK_URL", problem.to_string());
+        }
+        if let Some(Err(problem)) = twilio.inbound_url.as_deref().map(inbound::check_url) {
+            error("TWILIO_INBOUND_URL", problem.to_string());
         }
     }
     if let Some(EmailProvider::SendGrid(sendgrid)) = &settings.email_provider
@@ -142,6 +146,23 @@ pub(super) fn callbacks(settings: &Settings) -> anyhow::Result<Vec<Arc<dyn Callb
         callbacks.push(Arc::new(reader.context("SENDGRID_WEBHOOK_PUBLIC_KEY")?));
     }
     Ok(callbacks)
+}
+
+/// The reader of messages of people; `None` if no URL for them is set.
+pub(super) fn inbound_messages(settings: &Settings) -> anyhow::Result<Option<Arc<dyn InboundMessages>>> {
+    let Some(SmsProvider::Twilio(twilio)) = &settings.sms_provider else { return Ok(None) };
+    let Some(public_url) = twilio.inbound_url.as_deref().filter(|_| twilio.verify.is_none()) else {
+        return Ok(None);
+    };
+    let inbound = TwilioInbound::new(&InboundSettings {
+        public_url,
+        account_sid: &twilio.account_sid,
+        tokens: &twilio.tokens,
+        authentication: &authentication(twilio),
+        base_url: &twilio.base_url,
+        timeout: settings.provider_timeout,
+    });
+    Ok(Some(Arc::new(inbound.context("TWILIO_INBOUND_URL")?)))
 }
 
 /// The wait for a receipt of an attempt in doubt, where the provider cannot look messages up but reports them.

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::brokers::{Broker, replayer};
 use super::policy::{policy, rules};
-use super::provider_adapters::{callbacks, code_verifier};
+use super::provider_adapters::{callbacks, code_verifier, inbound_messages};
 use super::status::{process_info, process_keys};
 use super::stores::store;
 use super::texts::texts;
@@ -28,6 +28,7 @@ use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::key_watch::KeyWatch;
 use crate::flow::limit_counter::LimitCounter;
 use crate::flow::operate::dead_letters::desk::DeadLetterDesk;
+use crate::flow::opt_statuses::OptStatuses;
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
 use crate::flow::scaler::Scaler;
@@ -35,7 +36,7 @@ use crate::flow::send_gate::SendGate;
 use crate::flow::store_watch::StoreWatch;
 use crate::flow::verify::Verifier;
 use crate::flow::worker_activity::WorkerActivity;
-use crate::http::{self, Api, Console, PendingLimiter, Readiness, Tokens, Webhooks};
+use crate::http::{self, Api, Console, PendingLimiter, ProofSigner, Readiness, Tokens, Webhooks};
 use crate::provider::Provider;
 use crate::store::Store;
 use crate::telemetry::events;
@@ -118,6 +119,7 @@ impl Wiring {
             recipient_keyring: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             rules: rules(settings),
             policy: policy(settings, channel),
+            test_numbers: settings.test_numbers.clone(),
             names: self.names.clone(),
             clock: self.clock,
         };
@@ -167,8 +169,14 @@ impl Wiring {
     ) -> anyhow::Result<Arc<Api>> {
         let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
         let jwt = settings.jwt.as_ref().context("JWT_SECRET must be set")?;
+        let proofs = settings.proofs.as_ref().map(ProofSigner::new).transpose()?;
+        let tokens = Tokens::new(jwt)?;
         Ok(Arc::new(Api {
-            tokens: Tokens::new(jwt)?,
+            tokens: match &proofs {
+                Some(proofs) => tokens.apart_from(proofs)?,
+                None => tokens,
+            },
+            proofs,
             verifier: Verifier {
                 store: self.store.clone(),
                 publisher: self.publisher(),
@@ -211,7 +219,15 @@ impl Wiring {
         settings: &Settings,
         receipts: &Arc<ReceiptProcessor>,
     ) -> anyhow::Result<Webhooks> {
-        Ok(Webhooks { callbacks: callbacks(settings)?, receipts: receipts.clone() })
+        let opt_statuses = match inbound_messages(settings)? {
+            Some(messages) => Some(Arc::new(OptStatuses {
+                store: self.store.clone(),
+                recipient_keyring: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
+                messages,
+            })),
+            None => None,
+        };
+        Ok(Webhooks { callbacks: callbacks(settings)?, receipts: receipts.clone(), opt_statuses })
     }
 
     pub(super) fn scaler(&self, settings: &Settings) -> Arc<Scaler> {

@@ -8,6 +8,7 @@ mod dotenv;
 mod email;
 mod key_patterns;
 mod key_rules;
+mod proofs;
 mod providers;
 mod published_keys;
 mod raw;
@@ -15,6 +16,7 @@ mod reader;
 mod settings;
 mod sms;
 mod templates;
+mod test_numbers;
 mod text_file;
 mod tls_files;
 mod tokens;
@@ -31,8 +33,8 @@ pub use self::providers::{
 };
 use self::reader::Reader;
 pub use self::settings::{
-    ClientFiles, ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, Role, Settings, Shown,
-    TlsFiles, signing_secret,
+    ClientFiles, ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, ProofSettings, Role,
+    Settings, Shown, TlsFiles, signing_secret,
 };
 pub use self::templates::TemplateText;
 

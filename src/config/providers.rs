@@ -34,6 +34,8 @@ pub struct Twilio {
     pub base_url: String,
     /// The URL that Twilio reports statuses to.
     pub status_callback: Option<String>,
+    /// The public URL of the webhook for messages of people.
+    pub inbound_url: Option<String>,
     /// Every auth token in use: during a rotation callbacks are signed with any of them.
     pub tokens: Vec<SecretString>,
 }

@@ -60,6 +60,7 @@ raw_settings! {
     reply_to_allowed "REPLY_TO_ALLOWED" Plain,
     otp_secret_keys "OTP_SECRET_KEYS" Secret,
     otp_recipient_key "OTP_RECIPIENT_KEY" Secret,
+    otp_test_numbers "OTP_TEST_NUMBERS" Secret,
     otp_code_length "OTP_CODE_LENGTH" Plain,
     otp_caller_codes "OTP_CALLER_CODES" Plain,
     otp_expiration_minutes "OTP_EXPIRATION_MINUTES" Plain,
@@ -91,6 +92,7 @@ raw_settings! {
     twilio_messaging_service_sid "TWILIO_MESSAGING_SERVICE_SID" Plain,
     twilio_api_base_url "TWILIO_API_BASE_URL" Plain,
     twilio_status_callback_url "TWILIO_STATUS_CALLBACK_URL" Plain,
+    twilio_inbound_url "TWILIO_INBOUND_URL" Plain,
     twilio_sender_mps "TWILIO_SENDER_MPS" Plain,
     sms_provider "SMS_PROVIDER" Plain,
     twilio_verify_service_sid "TWILIO_VERIFY_SERVICE_SID" Plain,
@@ -116,6 +118,9 @@ raw_settings! {
     jwt_jwks_url "JWT_JWKS_URL" Plain,
     jwt_issuer "JWT_ISSUER" Plain,
     jwt_audience "JWT_AUDIENCE" Plain,
+    proof_key "PROOF_KEY" Secret,
+    proof_audience "PROOF_AUDIENCE" Plain,
+    proof_issuer "PROOF_ISSUER" Plain,
     log_format "LOG_FORMAT" Plain,
     rust_log "RUST_LOG" Plain,
     otel_sdk_disabled "OTEL_SDK_DISABLED" Plain,
@@ -240,7 +245,7 @@ fn trimmed(value: &str) -> &str {
 
 /// Variables that look like our settings and are not: probably misspelt.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    const OURS: [&str; 12] = [
+    const OURS: [&str; 13] = [
         "OTP_",
         "SMS_",
         "TWILIO_",
@@ -250,6 +255,7 @@ pub(super) fn unknown(variables: &Variables) -> Vec<String> {
         "WORKER_",
         "SCALE_",
         "JWT_",
+        "PROOF_",
         "OTEL_EXPORTER_OTLP_",
         "OTEL_TRACES_",
         "TRACES_",

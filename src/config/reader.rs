@@ -1,6 +1,5 @@
 //! Every setting with its default and its rule, read from text into [`Settings`].
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -18,7 +17,7 @@ use super::validators::{hours, is_loopback, key_bytes, minutes, parts, seconds};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::limit::{COOLDOWN_SECONDS, Limit, Limits, NumberSetting, WRONG_PER_CHALLENGE};
-use crate::domain::phone::{Region, is_code_of_no_country};
+use crate::domain::phone::Region;
 use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::scaling::ScalePolicy;
@@ -84,6 +83,7 @@ impl<'a> Reader<'a> {
             recipients: self.recipients(development),
             code_length: self.code_length(),
             caller_codes_allowed: self.choice("OTP_CALLER_CODES", "refuse", &["allow", "refuse"]) == "allow",
+            test_numbers: Arc::default(),
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
             limits: self.limits(),
             sms_enabled: self.boolean("SMS_ENABLED", true),
@@ -111,16 +111,23 @@ impl<'a> Reader<'a> {
             send_wait: Duration::from_millis(self.number("HTTP_SEND_WAIT_MS", 3_000, 0, 8_000)),
             shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),
             jwt: self.jwt(development),
+            proofs: None,
             log_json: self.log_json(development),
             log_filter: self.text("RUST_LOG", "info"),
             traces: self.traces(),
             notices: Vec::new(),
             shown: Vec::new(),
         };
-        self.check_together(&settings);
+        self.finish(&mut settings);
+        settings
+    }
+
+    fn finish(&mut self, settings: &mut Settings) {
+        settings.proofs = self.proofs(settings.jwt.as_ref());
+        settings.test_numbers = self.test_numbers(settings.code_length);
+        self.check_together(settings);
         (settings.notices, settings.shown) =
             (std::mem::take(&mut self.notices), std::mem::take(&mut self.shown));
-        settings
     }
 
     /// The rules that concern more than one setting.
@@ -211,6 +218,7 @@ impl<'a> Reader<'a> {
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
             "CODE_CHECKS" => matches!(self.role, Worker | Http | Serve),
             "HTTP" => matches!(self.role, Http),
+            "PROOFS" => matches!(self.role, Http | Serve | Dev),
             "JWT" => matches!(self.role, Http | Serve | Token),
             "TWILIO" | "SMS_BRAND" => matches!(self.role, Worker | Serve),
             "TEMPLATES_DIR" => matches!(self.role, Worker | Serve | Dev | Texts),
@@ -406,25 +414,6 @@ impl<'a> Reader<'a> {
                 None
             }
         }
-    }
-
-    /// The countries, `None` for all, and the codes of no country.
-    fn countries(&mut self) -> (Option<BTreeSet<String>>, BTreeSet<String>) {
-        let text = self.text("SMS_ALLOWED_COUNTRIES", "CO");
-        let is_code = |part: &String| is_code_of_no_country(part);
-        let (codes, mut countries): (BTreeSet<String>, BTreeSet<String>) =
-            parts(&text).map(str::to_ascii_uppercase).partition(is_code);
-        let is_all = countries.remove("*");
-        let is_valid = countries.iter().all(|country| country.parse::<Region>().is_ok());
-        if !is_valid
-            || (is_all && !countries.is_empty())
-            || (!is_all && codes.is_empty() && countries.is_empty())
-        {
-            let rule = "must be a comma list of countries as two letters, such as CO,MX; or *; beside them, codes of \
-                        no country, such as +881";
-            self.error("SMS_ALLOWED_COUNTRIES", rule);
-        }
-        ((!is_all).then_some(countries), codes)
     }
 
     fn limits(&mut self) -> Limits {

@@ -21,6 +21,7 @@ use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::scaling::ScalePolicy;
 use crate::domain::shards::Shards;
+use crate::domain::test_number::TestNumbers;
 use crate::domain::time_zone::Zone;
 
 /// The purpose of a process: it decides which settings are required.
@@ -134,6 +135,7 @@ pub struct Settings {
     pub recipients: Option<Arc<RecipientKeyring>>,
     pub code_length: CodeLength,
     pub caller_codes_allowed: bool,
+    pub test_numbers: Arc<TestNumbers>,
     pub code_life: Duration,
     pub limits: Limits,
     pub sms_enabled: bool,
@@ -173,6 +175,8 @@ pub struct Settings {
     /// The longest wait of an HTTP request for its result.
     pub send_wait: Duration,
     pub jwt: Option<Jwt>,
+    /// `None`: no proof is made.
+    pub proofs: Option<ProofSettings>,
     pub log_json: bool,
     pub log_filter: String,
     /// `None`: off.
@@ -202,6 +206,16 @@ pub struct Jwt {
     pub issuer: Option<String>,
     /// The required `aud`.
     pub audience: Option<String>,
+}
+
+/// The keys and the names of proofs.
+pub struct ProofSettings {
+    /// Private keys in PEM. The first signs; the public halves of all are published.
+    pub keys: SecretString,
+    /// The `iss` of proofs.
+    pub issuer: String,
+    /// The `aud` of proofs.
+    pub audience: String,
 }
 
 /// The one source of keys that tokens are checked with.

@@ -1,8 +1,12 @@
-//! Reads the settings of the provider of text messages.
+//! Reads the settings of text messages: their countries and their provider.
+
+use std::collections::BTreeSet;
 
 use super::providers::SmsProvider;
 use super::reader::Reader;
+use super::validators::parts;
 use crate::domain::message_match::InDoubtPolicy;
+use crate::domain::phone::{Region, is_code_of_no_country};
 
 impl Reader<'_> {
     /// The chosen provider; `None` without its settings.
@@ -38,5 +42,24 @@ impl Reader<'_> {
             "resend" => InDoubtPolicy::Resend,
             _ => InDoubtPolicy::Reconcile,
         }
+    }
+
+    /// The countries, `None` for all, and the codes of no country.
+    pub(super) fn countries(&mut self) -> (Option<BTreeSet<String>>, BTreeSet<String>) {
+        let text = self.text("SMS_ALLOWED_COUNTRIES", "CO");
+        let is_code = |part: &String| is_code_of_no_country(part);
+        let (codes, mut countries): (BTreeSet<String>, BTreeSet<String>) =
+            parts(&text).map(str::to_ascii_uppercase).partition(is_code);
+        let is_all = countries.remove("*");
+        let is_valid = countries.iter().all(|country| country.parse::<Region>().is_ok());
+        if !is_valid
+            || (is_all && !countries.is_empty())
+            || (!is_all && codes.is_empty() && countries.is_empty())
+        {
+            let rule = "must be a comma list of countries as two letters, such as CO,MX; or *; beside them, codes of \
+                        no country, such as +881";
+            self.error("SMS_ALLOWED_COUNTRIES", rule);
+        }
+        ((!is_all).then_some(countries), codes)
     }
 }

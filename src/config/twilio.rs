@@ -9,15 +9,19 @@ use super::validators::{is_sender, is_sid, parts};
 /// Without effect unless `SMS_PROVIDER=verify`.
 const VERIFY_ONLY: [&str; 2] = ["TWILIO_VERIFY_SERVICE_SID", "TWILIO_VERIFY_BASE_URL"];
 /// Without effect with `SMS_PROVIDER=verify`, whose service has senders and texts of its own and sends no receipts.
-const MESSAGING_ONLY: [&str; 7] = [
+const MESSAGING_ONLY: [&str; 8] = [
     "TWILIO_FROM_NUMBER",
     "TWILIO_MESSAGING_SERVICE_SID",
     "TWILIO_API_BASE_URL",
     "TWILIO_STATUS_CALLBACK_URL",
+    "TWILIO_INBOUND_URL",
     "TWILIO_SENDER_MPS",
     "RECEIPT_WAIT_HOURS",
     "SMS_ENCODING",
 ];
+
+const CALLBACK_URL: &str = "TWILIO_STATUS_CALLBACK_URL";
+const INBOUND_URL: &str = "TWILIO_INBOUND_URL";
 
 /// The credential as set: an auth token, or an API key and its secret.
 struct Credential {
@@ -37,7 +41,8 @@ impl Reader<'_> {
         let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
         let by_verify = self.by_verify();
         let verify = self.verify_service(by_verify);
-        let callback = self.text("TWILIO_STATUS_CALLBACK_URL", "");
+        let callback = self.text(CALLBACK_URL, "");
+        let inbound = self.text(INBOUND_URL, "");
         // A process that checks codes asks Verify.
         let needed = self.needs("TWILIO") || (verify.is_some() && self.needs("CODE_CHECKS"));
         let is_given = match !needed && !development {
@@ -53,10 +58,11 @@ impl Reader<'_> {
             }
         };
         if !is_given && (development || !needed) {
-            if !callback.is_empty() {
-                let cause =
-                    "TWILIO_STATUS_CALLBACK_URL is set, but TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN are not";
-                self.notices.push(format!("{cause}: no callback is accepted"));
+            for (name, url) in [(CALLBACK_URL, &callback), (INBOUND_URL, &inbound)] {
+                if !url.is_empty() {
+                    let cause = "is set, but TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN are not";
+                    self.notices.push(format!("{name} {cause}: no callback is accepted"));
+                }
             }
             return None;
         }
@@ -67,9 +73,11 @@ impl Reader<'_> {
         let (user, password) = self.twilio_user(&account_sid, &credential);
         let tokens = credential.tokens;
         self.check_base_url("TWILIO_API_BASE_URL", &base_url);
-        self.check_callback(&callback, tokens.is_empty(), development);
+        self.check_callback(CALLBACK_URL, &callback, tokens.is_empty(), development);
+        self.check_callback(INBOUND_URL, &inbound, tokens.is_empty(), development);
         // Without a token a callback's signature cannot be verified.
-        let status_callback = Some(callback).filter(|url| !url.is_empty() && !tokens.is_empty());
+        let verified = |url: String| Some(url).filter(|url| !url.is_empty() && !tokens.is_empty());
+        let (status_callback, inbound_url) = (verified(callback), verified(inbound));
         let sender = match &verify {
             Some(_) => None,
             None => self.sender(numbers, service),
@@ -83,6 +91,7 @@ impl Reader<'_> {
             sender,
             base_url,
             status_callback,
+            inbound_url,
             tokens,
         })
     }
@@ -176,15 +185,17 @@ impl Reader<'_> {
     }
 
     /// Twilio calls it from outside, so it is the public address.
-    fn check_callback(&mut self, url: &str, no_token: bool, development: bool) {
+    fn check_callback(&mut self, name: &str, url: &str, no_token: bool, development: bool) {
         if url.is_empty() {
             return;
         }
         if !(url.starts_with("https://") || (development && url.starts_with("http://"))) {
-            self.error("TWILIO_STATUS_CALLBACK_URL", "must begin with https://");
+            self.error(name, "must begin with https://");
         } else if no_token {
-            let cause = "TWILIO_STATUS_CALLBACK_URL is set, but its calls are signed with TWILIO_AUTH_TOKEN";
-            self.notices.push(format!("{cause}, which is not set: receipts are polled instead"));
+            let cause = format!("{name} is set, but its calls are signed with TWILIO_AUTH_TOKEN");
+            let effect =
+                if name == CALLBACK_URL { "receipts are polled instead" } else { "no call is accepted" };
+            self.notices.push(format!("{cause}, which is not set: {effect}"));
         }
     }
 }

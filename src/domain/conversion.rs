@@ -244,9 +244,9 @@ pub struct CodeSend {
 }
 
 impl CodeSend {
-    /// `None` if nothing was sent. A message that may have been sent counts as sent.
+    /// `None` if nothing was sent, as to a test number. A message that may have been sent counts as sent.
     pub fn of_outcome(outcome: &Outcome) -> Option<CodeSend> {
-        if !matches!(outcome.status, Status::Sent | Status::Unknown) {
+        if !matches!(outcome.status, Status::Sent | Status::Unknown) || outcome.history.is_test() {
             return None;
         }
         let sender = outcome.history.entries.iter().rev().find_map(|entry| match &entry.event {
@@ -260,8 +260,8 @@ impl CodeSend {
         Some(CodeSend { at: first_step(&outcome.history).or(Some(outcome.at)), route })
     }
 
-    pub fn of_request_in_progress(history: &RequestHistory) -> CodeSend {
-        CodeSend { at: first_step(history), route: None }
+    pub fn of_request_in_progress(history: &RequestHistory) -> Option<CodeSend> {
+        (!history.is_test()).then(|| CodeSend { at: first_step(history), route: None })
     }
 }
 

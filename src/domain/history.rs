@@ -63,6 +63,8 @@ pub enum HistoryEvent {
     /// Completed because its message is poison; the message is dead-lettered.
     #[serde(rename = "set_aside")]
     DeadLettered(PoisonCause),
+    /// The recipient is a test number: nothing is sent. The first entry, so that it is never dropped.
+    TestNumber,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +120,11 @@ impl RequestHistory {
             HistoryEvent::DeadLettered(cause) => Some(cause),
             _ => None,
         })
+    }
+
+    /// The request is to a test number, and its code is a fixed one.
+    pub fn is_test(&self) -> bool {
+        self.entries.iter().any(|entry| entry.event == HistoryEvent::TestNumber)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -191,6 +198,7 @@ mod tests {
             HistoryEvent::Requeued("stopping".to_owned()),
             HistoryEvent::DeadLettered(PoisonCause::Crash),
             HistoryEvent::DeadLettered(PoisonCause::Panic),
+            HistoryEvent::TestNumber,
         ];
         let mut history = RequestHistory {
             to: "+57******4567".to_owned(),
@@ -203,7 +211,8 @@ mod tests {
             r#"{"to":"+57******4567","correlation_id":"c","challenge":"d","trail":[{"at":1,"admitted":1},"#,
             r#"{"at":2,"tried":{"attempt":1,"sender":2,"answer":"rejected","code":5,"ms":9}},"#,
             r#"{"at":3,"taken_up":true},{"at":4,"looked_up":"found"},{"at":5,"resent":2},{"at":6,"held":"breaker"},"#,
-            r#"{"at":7,"given_back":"stopping"},{"at":8,"set_aside":"crash"},{"at":9,"set_aside":"panic"}]}"#,
+            r#"{"at":7,"given_back":"stopping"},{"at":8,"set_aside":"crash"},{"at":9,"set_aside":"panic"},"#,
+            r#"{"at":10,"test_number":null}]}"#,
         );
         assert_eq!(serde_json::to_string(&history).expect("plain data"), stored);
         assert_eq!(serde_json::from_str::<RequestHistory>(stored).expect("reads back"), history);

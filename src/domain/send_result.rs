@@ -51,6 +51,9 @@ pub struct SendResult<'a> {
     /// Nothing was sent for this copy of the request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
+    /// The recipient is a test number: nothing was sent, and its code is a fixed one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub test: bool,
 }
 
 /// The `error` of a result.
@@ -107,6 +110,7 @@ impl<'a> SendResult<'a> {
             resend_after: outcome.resend_after,
             error: outcome.error.as_ref().map(ResultError::from),
             replayed,
+            test: outcome.history.is_test(),
         }
     }
 }

@@ -22,6 +22,9 @@ pub struct VerifiedEvent<'a> {
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: UnixMillis,
+    /// The code of a test number: it verifies no person.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub test: bool,
 }
 
 /// The status of a verified event.

@@ -67,10 +67,7 @@ impl ChannelGateway {
         valid: &ValidRequest<'_>,
     ) -> Result<AfterAdmission, StopReason> {
         let (request, proposed) = (valid.request, self.propose_code(valid));
-        let correlation_id = handler.delivery.properties.correlation_id.clone();
-        let (to, trace) = (valid.to.masked(), handler.trace.clone());
-        let history =
-            RequestHistory { to, correlation_id, trace, user: valid.user, ..RequestHistory::default() };
+        let history = self.new_history(handler, valid);
         let country = valid.to.country();
         let mut input = AdmissionInput {
             lease: valid.lease(handler),
@@ -82,9 +79,10 @@ impl ChannelGateway {
                 id: proposed.challenge,
                 kid: proposed.kid,
                 digest: proposed.digest,
-                callers_code: request.code.is_some(),
+                // Neither is derived from the challenge.
+                callers_code: request.code.is_some() || valid.test_code.is_some(),
             },
-            code_key_ids: if self.provider.makes_codes() {
+            code_key_ids: if self.provider.makes_codes() && valid.test_code.is_none() {
                 PROVIDER_MADE_KIDS
             } else {
                 self.code_keyring.kids()
@@ -129,6 +127,18 @@ impl ChannelGateway {
                 }
             }
         }
+    }
+
+    /// The history of a request that has no record.
+    fn new_history(&self, handler: &DeliveryContext<'_>, valid: &ValidRequest<'_>) -> RequestHistory {
+        let correlation_id = handler.delivery.properties.correlation_id.clone();
+        let (to, trace) = (valid.to.masked(), handler.trace.clone());
+        let mut history =
+            RequestHistory { to, correlation_id, trace, user: valid.user, ..RequestHistory::default() };
+        if valid.test_code.is_some() {
+            history.add(self.clock.now(), HistoryEvent::TestNumber);
+        }
+        history
     }
 
     /// Returns the time just before the call, too.
@@ -185,10 +195,10 @@ impl ChannelGateway {
             Some(requested_at) => key.challenge_id(&valid.request.id, scope, requested_at),
             None => ChallengeId::from_digest(Digest16::from_bytes(random_bytes())),
         };
-        if self.provider.makes_codes() {
+        if self.provider.makes_codes() && valid.test_code.is_none() {
             return ProposedCode { challenge, kid: PROVIDER_MADE, digest: Digest16::NONE, code: None };
         }
-        let code = match &valid.request.code {
+        let code = match valid.test_code.as_ref().or(valid.request.code.as_ref()) {
             Some(code) => code.copy(),
             None => key.derive(&challenge, scope, self.policy.code_length),
         };
@@ -222,6 +232,10 @@ impl ChannelGateway {
         grant: &Grant,
         proposed: ProposedCode<'_>,
     ) -> Result<Option<Code>, OutcomeError> {
+        // Nothing is sent. The first handler has decided this: the setting may have changed since.
+        if grant.history.as_ref().map_or(valid.test_code.is_some(), RequestHistory::is_test) {
+            return Ok(None);
+        }
         // The challenge began with another provider configured, and this provider cannot send its code.
         if self.provider.makes_codes() != (grant.kid == PROVIDER_MADE) {
             return Err(OutcomeError::of(ErrorCode::Internal));

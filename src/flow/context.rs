@@ -216,6 +216,8 @@ pub(super) struct ValidRequest<'a> {
     pub(super) network: Option<Digest16>,
     /// The error to reject a new request with. A request that has a record goes on.
     pub(super) reject_if_new: Option<OutcomeError>,
+    /// The fixed code of a test number.
+    pub(super) test_code: Option<Code>,
 }
 
 impl ValidRequest<'_> {

@@ -307,6 +307,7 @@ fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
         HistoryEvent::Requeued(reason) => {
             answered("given_back", format!("requeued: {}", requeue_reason_in_words(reason)), reason)
         }
+        HistoryEvent::TestNumber => entry(at, "test_number", "a test number: nothing is sent to it"),
         HistoryEvent::DeadLettered(cause) => {
             answered("set_aside", format!("dead-lettered: {}", cause.message()), cause.as_str())
         }

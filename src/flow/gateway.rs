@@ -16,6 +16,7 @@ use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::retry::RetryPolicy;
+use crate::domain::test_number::TestNumbers;
 use crate::provider::Provider;
 use crate::store::Store;
 use crate::text::Texts;
@@ -36,6 +37,7 @@ pub struct ChannelGateway {
     pub recipient_keyring: Arc<RecipientKeyring>,
     pub rules: RecipientRules,
     pub policy: Policy,
+    pub test_numbers: Arc<TestNumbers>,
     pub names: Names,
     pub clock: Clock,
 }

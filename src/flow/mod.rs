@@ -15,7 +15,7 @@
 //! - [`worker_activity`], with [`limit_counter`], `queue_time.rs` and `traffic_meter.rs`: the state that a worker reports. [`key_watch`]: have all
 //!   processes the same keys? [`scaler`]: the number of workers that the load needs.
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
-//! - [`receipts`]: the provider's delivery receipts.
+//! - [`receipts`]: the provider's delivery receipts. [`opt_statuses`]: people's own opt-in and opt-out.
 //! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
 //! - [`conversion`]: counts sent and verified codes.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost. [`operate`]: the acts of operators.
@@ -41,6 +41,7 @@ pub mod key_watch;
 pub mod limit_counter;
 pub mod maintenance;
 pub mod operate;
+pub mod opt_statuses;
 mod outage_backoff;
 pub mod pause_log;
 pub mod process_delivery;

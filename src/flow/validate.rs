@@ -5,9 +5,13 @@
 
 use super::context::ValidRequest;
 use super::gateway::ChannelGateway;
+use crate::domain::address::Address;
+use crate::domain::code::Code;
 use crate::domain::outcome::{ErrorCode, OutcomeError};
 use crate::domain::recipient_rules::Rejection;
 use crate::domain::request::{AutofillField, SendRequest};
+use crate::domain::test_number::Validity;
+use crate::telemetry::events;
 use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 
 impl ChannelGateway {
@@ -37,10 +41,23 @@ impl ChannelGateway {
             ip: request.client_ip.map(|ip| self.recipient_keyring.ip(ip)),
             network: request.client_ip.map(|ip| self.recipient_keyring.network(ip)),
             reject_if_new: self.rejection_if_new(request),
+            test_code: self.test_code(&to),
             request,
             to,
             autofill,
         })
+    }
+
+    /// The code of a test number in force. A caller's own code does not count for it.
+    fn test_code(&self, to: &Address) -> Option<Code> {
+        let (position, entry) = self.test_numbers.find(to)?;
+        match entry.validity(self.clock.now()) {
+            Validity::InForce => Some(entry.code().copy()),
+            Validity::Expired | Validity::TooLong => {
+                events::test_number_not_in_force(position);
+                None
+            }
+        }
     }
 
     fn rejection_if_new(&self, request: &SendRequest<'_>) -> Option<OutcomeError> {

@@ -29,6 +29,7 @@ pub(super) async fn publish_verified(
         to: &masked,
         status: VerifiedEventStatus::Verified,
         at,
+        test: request.test,
     };
     let trace = request.trace.as_ref();
     let traceparent = trace.map(TraceContext::traceparent);

@@ -41,6 +41,14 @@ pub struct Verifier {
     pub clock: Clock,
 }
 
+/// The end of one check.
+#[derive(Debug)]
+pub struct Verification {
+    pub verdict: Verdict,
+    /// The request that the code belongs to, if it is verified. `None`: it has no record.
+    pub request: Option<CodeRequest>,
+}
+
 /// A person is waiting.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 /// For reading a Verification or the Verify service after a check.
@@ -53,7 +61,12 @@ const FINISH_PROVIDER_CHECK: &str = "end_check";
 impl Verifier {
     /// The check runs to its end even if the client disconnects: a right code is right only once, and its event must be
     /// published.
-    pub async fn verify(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
+    pub async fn verify(
+        &self,
+        to: &Address,
+        purpose: &Purpose,
+        code: &Code,
+    ) -> Result<Verification, StoreError> {
         let (verifier, to, purpose) = (self.clone(), to.clone(), purpose.clone());
         let code = code.copy();
         let check = async move { verifier.check(&to, &purpose, &code).await };
@@ -62,7 +75,7 @@ impl Verifier {
     }
 
     /// The check has an id, so that a repeated call to the store counts it once.
-    async fn check(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
+    async fn check(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verification, StoreError> {
         let scope = CodeScope { channel: to.channel(), address: to.as_str(), purpose };
         let digests: Vec<_> =
             self.code_keyring.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
@@ -80,17 +93,18 @@ impl Verifier {
         {
             answer = self.verify_at_provider(&**provider, &check, to, code).await?;
         }
-        let verdict = match answer {
+        let verification = match answer {
             CheckAnswer::Verified { request, unreadable } => {
                 if let Some(error) = unreadable {
                     events::store_failed("verify", &error, error.is_outage(), None);
                 }
-                self.publish_or_reopen(&check, to, request.as_ref()).await?
+                let verdict = self.publish_or_reopen(&check, to, request.as_ref()).await?;
+                Verification { verdict, request }
             }
-            CheckAnswer::NotVerified(verdict) => verdict,
+            CheckAnswer::NotVerified(verdict) => Verification { verdict, request: None },
         };
-        events::code_checked(to, purpose.as_str(), &verdict);
-        Ok(verdict)
+        events::code_checked(to, purpose.as_str(), &verification.verdict);
+        Ok(verification)
     }
 
     /// If the event is not published, the check is undone: else the next one would find the code used, and no caller would

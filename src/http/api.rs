@@ -10,6 +10,7 @@ use super::audited_readers::AuditedReaders;
 use super::auth::Tokens;
 use super::pending_limiter::PendingLimiter;
 use super::problem::Problem;
+use super::proof::ProofSigner;
 use crate::broker::RpcClient;
 use crate::clock::Clock;
 use crate::domain::keyed_digest::Digest16;
@@ -30,6 +31,8 @@ pub const VALIDATIONS_MAX: usize = 1;
 pub struct Api {
     pub tokens: Tokens,
     pub verifier: Verifier,
+    /// `None`: no proof is made.
+    pub proofs: Option<ProofSigner>,
     pub rpc_client: Arc<dyn RpcClient>,
     /// The longest wait for the result of a send request.
     pub send_wait: Duration,

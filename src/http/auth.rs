@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::jwks::endpoint::{HttpEndpoint, InvalidEndpoint};
 use super::jwks::{Jwks, NoKey};
 use super::problem::Problem;
+use super::proof::{ProofKeyError, ProofSigner};
 use super::token::Token;
 use super::token_claims::{Claims, InvalidClaims, Required};
 use super::token_key::{Algorithm, POINT_BYTES, TokenKey};
@@ -32,6 +33,8 @@ const KEY_RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct Tokens {
     keys: Keys,
     required: Required,
+    /// They never check a token, even if the issuer publishes them.
+    proof_keys: Vec<Arc<TokenKey>>,
 }
 
 enum Keys {
@@ -101,7 +104,17 @@ impl Tokens {
             JwtKey::Jwks(url) => Keys::Published(Arc::new(Jwks::new(Box::new(HttpEndpoint::new(url)?)))),
         };
         let required = Required { issuer: settings.issuer.clone(), audience: settings.audience.clone() };
-        Ok(Tokens { keys, required })
+        Ok(Tokens { keys, required, proof_keys: Vec::new() })
+    }
+
+    /// Tells the keys of proofs, which check no token: else each proof would be one.
+    pub fn apart_from(self, proofs: &ProofSigner) -> Result<Tokens, ProofKeyError> {
+        match &self.keys {
+            Keys::Configured(key) if proofs.has(key) => Err(ProofKeyError::ChecksTokens),
+            Keys::Configured(_) | Keys::Published(_) => {
+                Ok(Tokens { proof_keys: proofs.public_keys(), ..self })
+            }
+        }
     }
 
     /// Refreshes published keys forever. Pending forever if the key is configured.
@@ -173,6 +186,9 @@ impl Tokens {
             Keys::Configured(key) => key.clone(),
             Keys::Published(jwks) => published_key(jwks, &token).await?,
         };
+        if self.proof_keys.iter().any(|own| own.is_same(&key)) {
+            return Err(invalid(TokenRefusal::Kid));
+        }
         let payload = token.signed_by(&key).ok_or_else(|| invalid(TokenRefusal::Signature))?;
         self.required.check(&payload, Clock::System.now()).map_err(|error| match error {
             InvalidClaims::Expired => refused(TokenRefusal::Expired, "the token has expired"),

@@ -12,13 +12,14 @@ use crate::domain::request::SendRequest;
 /// Deeper bodies are refused.
 const NESTING_MAX: usize = 127;
 /// The fields of the API besides those of a request. An error repeats no other name.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "otp_type",
     "otp_code",
     "channel",
     "numbers",
     "phone_number",
     "email",
+    "nonce",
     "reason",
     "hours",
     "ids",

@@ -20,7 +20,9 @@ use super::problem::Problem;
 use super::refused_token::RefusedToken;
 use super::same_origin::require_same_origin;
 use super::webhooks::{self, Webhooks};
-use super::{console, health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
+use super::{
+    console, health_and_metrics, openapi, operator, otp_status, proof_keys, send, send_for_service, verify,
+};
 use crate::telemetry::events;
 use crate::telemetry::trace::RequestSpan;
 use crate::telemetry::trace::spans;
@@ -61,6 +63,7 @@ fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
         .route("/api/v1/sms/validate", post(operator::validate::validate))
         .route("/api/v1/sms/requests", post(operator::requests::recent_requests))
         .route("/api/v1/sms/requests/{request_id}", get(operator::requests::explain_request))
+        .route("/.well-known/jwks.json", get(proof_keys::key_set))
         .with_state(api)
         .route("/livez", get(health_and_metrics::live))
         .route("/readyz", get(health_and_metrics::live))

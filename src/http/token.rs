@@ -3,8 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 
+use super::proof::PROOF_TYPE;
 use super::token_key::{Algorithm, TokenKey};
-use crate::domain::json::members;
+use crate::domain::json::{Json, members};
 
 /// Nothing of it is verified yet.
 pub(super) struct Token<'t> {
@@ -31,6 +32,8 @@ impl<'t> Token<'t> {
                 Some("alg") => algorithm.replace(Algorithm::named(&parameter.value.text()?)?).is_some(),
                 Some("kid") if parameter.value.is_null() => false,
                 Some("kid") => kid.replace(parameter.value.text()?.into_owned()).is_some(),
+                // A proof is for other services, and no token here (RFC 8725 §3.11).
+                Some("typ") if is_proof(parameter.value) => return None,
                 // An extension that is not understood makes a token invalid (RFC 7515 §4.1.11). None is implemented.
                 Some("crit") => return None,
                 _ => false,
@@ -48,4 +51,12 @@ impl<'t> Token<'t> {
         let verified = key.verifies(self.algorithm, self.signed, &self.signature);
         verified.then(|| BASE64URL.decode(self.payload).ok())?
     }
+}
+
+/// The type may be written in full, as a media type, and in any case (RFC 7515 §4.1.9).
+fn is_proof(value: Json<'_>) -> bool {
+    value.text().is_some_and(|text| {
+        let text = text.to_ascii_lowercase();
+        text.strip_prefix("application/").unwrap_or(&text) == PROOF_TYPE
+    })
 }

@@ -12,12 +12,14 @@ use super::api::Api;
 use super::body::Body;
 use super::json::JsonAnswer;
 use super::problem::Problem;
+use super::proof::{NONCE_RULE, Verified, nonce};
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::code::Code;
 use crate::domain::purpose::Purpose;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::verdict::Verdict;
+use crate::store::code_check::CodeRequest;
 
 #[derive(Serialize)]
 pub(super) struct VerifiedResponse {
@@ -25,6 +27,22 @@ pub(super) struct VerifiedResponse {
     channel: Channel,
     purpose: String,
     to: String,
+    /// A signed proof, if this gateway makes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<String>,
+    /// The code of a test number.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    test: bool,
+}
+
+/// A code to check, with what its proof repeats.
+struct Check {
+    to: Address,
+    purpose: Purpose,
+    code: Code,
+    nonce: Option<String>,
+    /// The person that the token names.
+    sub: Option<String>,
 }
 
 /// `POST /api/v1/auth/verify-phone-otp`: the number is in the token.
@@ -56,7 +74,8 @@ pub(super) async fn verify_for_service(
     let purpose = body.optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?.unwrap_or_default();
     let code = typed_code(&body)?;
     let to = api.address_in(&body)?;
-    api.check(&to, purpose, &code).await
+    let nonce = body.optional("nonce", NONCE_RULE, nonce)?;
+    api.check(&Check { to, purpose, code, nonce, sub: None }).await
 }
 
 impl Api {
@@ -71,25 +90,39 @@ impl Api {
         let body = Body::read(headers, bytes)?;
         let code = typed_code(&body)?;
         let to = self.token_recipient(&user, channel)?;
-        self.check(&to, Purpose::default(), &code).await
+        let nonce = body.optional("nonce", NONCE_RULE, nonce)?;
+        self.check(&Check { to, purpose: Purpose::default(), code, nonce, sub: Some(user.sub) }).await
     }
 
-    async fn check(
-        &self,
-        to: &Address,
-        purpose: Purpose,
-        code: &Code,
-    ) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
-        match self.verifier.verify(to, &purpose, code).await {
-            Ok(Verdict::Verified) => Ok(JsonAnswer(VerifiedResponse {
+    async fn check(&self, check: &Check) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
+        let Check { to, purpose, code, .. } = check;
+        let verification = self.verifier.verify(to, purpose, code).await;
+        let verification = verification.map_err(|error| Problem::store_failed(&error))?;
+        match verification.verdict {
+            Verdict::Verified => Ok(JsonAnswer(VerifiedResponse {
                 verified: true,
                 channel: to.channel(),
                 purpose: purpose.as_str().to_owned(),
                 to: to.masked(),
+                proof: self.proof(check, verification.request.as_ref()),
+                test: verification.request.is_some_and(|request| request.test),
             })),
-            Ok(verdict) => Err(problem(&verdict)),
-            Err(error) => Err(Problem::store_failed(&error)),
+            verdict => Err(problem(&verdict)),
         }
+    }
+
+    /// Without a record of the request nothing is known of the code but that it is right: too little for a proof. The code of a
+    /// test number proves nothing.
+    fn proof(&self, check: &Check, request: Option<&CodeRequest>) -> Option<String> {
+        let (proofs, request) = (self.proofs.as_ref()?, request.filter(|request| !request.test)?);
+        let verified = Verified {
+            to: &check.to,
+            purpose: &check.purpose,
+            request_id: &request.id,
+            nonce: check.nonce.as_deref(),
+            sub: check.sub.as_deref(),
+        };
+        Some(proofs.sign(&verified, self.clock.now()))
     }
 }
 

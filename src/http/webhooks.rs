@@ -1,4 +1,4 @@
-//! Webhooks: the callbacks by which providers report the status of messages.
+//! Webhooks: the callbacks by which providers report the status of messages. `inbound.rs` has those for messages of people.
 //!
 //! A call whose headers cannot be valid is refused before its body is read, and its signature is verified before
 //! anything else. A provider repeats a call after an answer other than 2xx, so 204 means that every receipt was recorded
@@ -9,14 +9,17 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use futures_util::{StreamExt as _, stream};
 
 use super::body_limit::bounded;
+use super::inbound;
 use super::problem::Problem;
+use super::signed_call::{self, callback};
+use crate::flow::opt_statuses::OptStatuses;
 use crate::flow::receipts::ReceiptProcessor;
 use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry::events;
@@ -25,14 +28,17 @@ use crate::telemetry::events;
 pub struct Webhooks {
     pub callbacks: Vec<Arc<dyn Callbacks>>,
     pub receipts: Arc<ReceiptProcessor>,
+    /// `None`: no messages of people are accepted.
+    pub opt_statuses: Option<Arc<OptStatuses>>,
 }
 
 /// Receipts of one call that are processed at the same time.
 const RECEIPTS_AT_ONCE: usize = 16;
 
 pub(super) fn routes(webhooks: Webhooks) -> Router {
-    let Webhooks { callbacks, receipts } = webhooks;
-    callbacks.into_iter().fold(Router::new(), |routes, callbacks| {
+    let Webhooks { callbacks, receipts, opt_statuses } = webhooks;
+    let inbound = opt_statuses.map_or_else(Router::new, inbound::routes);
+    callbacks.into_iter().fold(inbound, |routes, callbacks| {
         let endpoint = callbacks.endpoint();
         let (receipts, reader) = (receipts.clone(), callbacks.clone());
         let handler = async move |RawQuery(query): RawQuery, headers: HeaderMap, body: Bytes| {
@@ -55,33 +61,6 @@ async fn check_headers(
         return refused(CallbackError::Forged);
     }
     next.run(request).await
-}
-
-/// `None` if a header that decides cannot be read, or is given twice: a proxy may have checked the other one.
-fn callback<'c>(
-    endpoint: CallbackEndpoint,
-    query: Option<&'c str>,
-    headers: &'c HeaderMap,
-    body: &'c [u8],
-) -> Option<Callback<'c>> {
-    let timestamp = match endpoint.timestamp_header {
-        Some(name) => text(headers, name)?,
-        None => None,
-    };
-    let content_type = text(headers, header::CONTENT_TYPE.as_str())?;
-    Some(Callback {
-        query,
-        content_type,
-        signature: text(headers, endpoint.signature_header)?,
-        timestamp,
-        body,
-    })
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<Option<&'h str>> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next().map(HeaderValue::to_str).transpose().ok()?;
-    values.next().is_none().then_some(value)
 }
 
 async fn answer(
@@ -110,19 +89,5 @@ async fn answer(
 }
 
 fn refused(error: CallbackError) -> Response {
-    let (reason, answer) = match error {
-        CallbackError::Forged => {
-            ("forged", Problem::new(StatusCode::FORBIDDEN, "signature_refused").into_response())
-        }
-        CallbackError::Unreadable(field) => {
-            let detail = format!("`{field}` is missing or cannot be read");
-            (
-                "unreadable",
-                Problem::new(StatusCode::BAD_REQUEST, "invalid_request").detail(detail).into_response(),
-            )
-        }
-        CallbackError::Ignored => ("ignored", StatusCode::NO_CONTENT.into_response()),
-    };
-    events::callback_refused(reason);
-    answer
+    signed_call::refused(error, StatusCode::NO_CONTENT.into_response())
 }

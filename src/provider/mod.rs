@@ -19,6 +19,7 @@ use async_trait::async_trait;
 
 use crate::domain::address::Address;
 use crate::domain::code::Code;
+use crate::domain::opt_status::OptStatus;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
@@ -238,6 +239,28 @@ pub trait Callbacks: Send + Sync {
 
     /// Verifies and reads one call, which may report on several messages, in any order.
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError>;
+}
+
+/// Reads the messages of people that a provider passes on, after verifying the signature.
+#[async_trait]
+pub trait InboundMessages: Send + Sync {
+    fn endpoint(&self) -> CallbackEndpoint;
+
+    /// Verifies and reads one call. One that neither opts in nor out is [`CallbackError::Ignored`].
+    fn read(&self, call: &Callback<'_>) -> Result<InboundMessage, CallbackError>;
+
+    /// When the provider got the message, by its own clock. It also shows that the message is as the call says.
+    async fn sent_at(&self, message: &InboundMessage) -> Result<UnixMillis, LookupError>;
+}
+
+/// A message by which a person opts in or out. Its signature was verified. It holds a person's text, hence no `Debug`.
+pub struct InboundMessage {
+    pub from: Address,
+    pub message_id: String,
+    pub status: OptStatus,
+    /// The provider's error number for a message to a recipient that has opted out.
+    pub provider_code: u32,
+    pub text: String,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -40,6 +40,8 @@ pub struct CodeRequest {
     pub trace: Option<TraceContext>,
     /// The send by the oldest request that has the code, which began its life; `None` if that one sent nothing.
     pub first_send: Option<CodeSend>,
+    /// To a test number, whose code is known without a message: nothing was proven.
+    pub test: bool,
 }
 
 impl CodeRequest {
@@ -54,7 +56,7 @@ impl CodeRequest {
             let (recorded_purpose, history, send) = match state {
                 RequestState::InProgress { purpose, history, .. } => {
                     let send = CodeSend::of_request_in_progress(&history);
-                    (purpose, history, Some(send))
+                    (purpose, history, send)
                 }
                 RequestState::Completed(outcome) => {
                     let send = CodeSend::of_outcome(&outcome);
@@ -66,9 +68,10 @@ impl CodeRequest {
             }
             // An older one replaces it.
             first_send = send;
+            let test = history.is_test();
             let RequestHistory { correlation_id, trace, .. } = history;
             let chosen = if send.is_some() { &mut sent } else { &mut unsent };
-            chosen.get_or_insert(CodeRequest { id, correlation_id, trace, first_send: None });
+            chosen.get_or_insert(CodeRequest { id, correlation_id, trace, test, first_send: None });
         }
         sent.or(unsent).map(|request| CodeRequest { first_send, ..request })
     }

@@ -55,6 +55,7 @@ use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
+use crate::domain::opt_status::{OptAnswer, OptMessage};
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::worker_state::{ReportedWorker, WorkerState};
@@ -232,6 +233,13 @@ pub trait Store: Send + Sync {
     ) -> Result<SuppressionEntry, StoreError>;
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError>;
+
+    /// An opt-in removes an opt-out, and no other suppression.
+    async fn record_opt_status(
+        &self,
+        recipient: Digest16,
+        message: &OptMessage<'_>,
+    ) -> Result<OptAnswer, StoreError>;
 
     /// True for a while after a failover of the server that has the data of this recipient: that may lose the last second of
     /// writes. A request without a record may then have been sent.

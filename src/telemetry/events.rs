@@ -6,11 +6,14 @@
 mod broker;
 mod certificates;
 mod counted;
+mod http;
 mod keys;
 mod operators;
 mod store;
+mod test_numbers;
 mod tokens;
 pub(super) mod traces;
+mod webhooks;
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -30,6 +33,7 @@ pub use self::counted::{
     handler_started, hourly_cap_configured, http_route_served, kill_switch_read, limit_refused, prefetch_set,
     provider_configured, queue_read, request_taken_up, store_operation_ended,
 };
+pub use self::http::{forwarded_hop_unreadable, http_answered, http_bound_reached, http_connection_closed};
 pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch, keys_not_compared};
 pub use self::operators::{AdminAction, Operator, OperatorAct, operator_acts, operator_asked};
 pub use self::store::{
@@ -37,11 +41,13 @@ pub use self::store::{
     store_not_replaced, store_unavailable, store_warning, store_warning_over, store_warning_value,
     worker_not_reported,
 };
+pub use self::test_numbers::test_number_not_in_force;
 pub use self::tokens::token_refused;
+pub use self::webhooks::{callback_refused, opt_message_failed, opt_message_unknown, opt_status_changed};
 use super::metrics::provider_codes::{code_label, receipt_code_label};
 use super::metrics::{
-    ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, METRICS, ProviderCode,
-    ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RouteLabel,
+    ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, METRICS, ProviderCode,
+    ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, StatusLabel,
     VerdictLabel, country_label, observe, words,
 };
 use super::repeats::{About, log_all_repeats, repeating};
@@ -66,12 +72,15 @@ pub fn request_completed(
     let of = channel;
     let channel = channel.as_str();
     let (status, reason) = (outcome.status.as_str(), outcome.reason());
-    let replayed_word = if replayed { "true" } else { "false" };
-    let labels = RequestLabels { channel, status, reason, replayed: replayed_word };
-    METRICS.requests.get_or_create(&labels).inc();
-    observe(&METRICS.request_duration.get_or_create(&ChannelStatus { channel, status }), elapsed);
+    if outcome.history.is_test() {
+        METRICS.test_requests.get_or_create(&StatusLabel { status }).inc();
+    } else {
+        let replayed = if replayed { "true" } else { "false" };
+        METRICS.requests.get_or_create(&RequestLabels { channel, status, reason, replayed }).inc();
+        observe(&METRICS.request_duration.get_or_create(&ChannelStatus { channel, status }), elapsed);
+    }
     if !replayed {
-        if of == Channel::Sms {
+        if of == Channel::Sms && !outcome.history.is_test() {
             let country = country_label(region);
             METRICS.requests_by_country.get_or_create(&CountryLabels { country, status }).inc();
         }
@@ -82,9 +91,19 @@ pub fn request_completed(
     let elapsed_ms = millis(elapsed);
     let (attempts, provider_code) =
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
+    let test = outcome.history.is_test().then_some(true);
     info!(
         channel,
-        request_id, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request completed"
+        request_id,
+        to,
+        status,
+        reason,
+        attempts,
+        provider_code,
+        replayed,
+        test,
+        elapsed_ms,
+        "request completed"
     );
 }
 
@@ -278,15 +297,6 @@ pub fn store_not_closed(error: &impl Display) {
     warn!(%error, "unused places under the cap over all sends were not given back");
 }
 
-/// `reason` is `forged`, `unreadable` or `ignored`.
-pub fn callback_refused(reason: &'static str) {
-    METRICS.callbacks_refused.get_or_create(&ReasonLabel { reason }).inc();
-    match reason {
-        "ignored" => debug!(reason, "callback refused"),
-        _ => repeating!(warn, "callback refused", About::reason(reason); reason,),
-    }
-}
-
 /// The lease of the handler that was sending has expired.
 pub fn in_doubt_taken_over(request_id: &str, attempt: u32) {
     let about = About::NOTHING;
@@ -362,34 +372,6 @@ pub fn code_check_failed(to: &impl Display, fault: &impl Display) {
 pub fn code_verifier_refused(fault: &impl Display) {
     let about = About::NOTHING;
     repeating!(error, "codes cannot be checked: the provider refuses the service or the account", about; %fault,);
-}
-
-/// `route` is the pattern, never the path or the query.
-pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
-    let labels = HttpLabels { route: route.to_owned(), status: words::http_status(status) };
-    METRICS.http_requests.get_or_create(&labels).inc();
-    observe(&METRICS.http_request_duration.get_or_create(&RouteLabel { route: route.to_owned() }), elapsed);
-    let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    debug!(method, route, status, elapsed_us, "http request answered");
-}
-
-/// The request counts for the proxy that stated the hop.
-pub fn forwarded_hop_unreadable() {
-    METRICS.http_forwarded_unreadable.inc();
-    let about = About::NOTHING;
-    repeating!(warn, "unreadable hop in X-Forwarded-For; requests behind it count for a trusted proxy", about;);
-}
-
-/// `reason` is `head` (not complete in time), `idle`, `unread` (an answer), or the bound that it gave way to: `connections`,
-/// `bytes`.
-pub fn http_connection_closed(reason: &'static str) {
-    METRICS.http_connections_closed.get_or_create(&ReasonLabel { reason }).inc();
-    debug!(reason, "http connection closed");
-}
-
-/// `bound` is `connections` or `bytes`.
-pub fn http_bound_reached(bound: &'static str, max: usize) {
-    warn!(bound, max, "http bound reached: clients that only wait give way");
 }
 
 /// Counts every failure. A caller that fails often logs some of them.

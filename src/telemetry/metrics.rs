@@ -29,7 +29,7 @@ pub(super) use self::labels::{
     ActionLabel, BlockedLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason,
     ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel,
     OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels,
-    ResultLabel, RoleLabel, RouteLabel, VerdictLabel,
+    ResultLabel, RoleLabel, RouteLabel, StatusLabel, VerdictLabel,
 };
 pub use self::text_format::Format;
 
@@ -93,6 +93,8 @@ pub(super) struct Metrics {
     pub(super) delivery_reports: Family<ReportLabels, Counter>,
     pub(super) delivery_report_codes: Family<CodeLabel, Counter>,
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
+    pub(super) opt_messages: Family<ReportLabels, Counter>,
+    pub(super) test_requests: Family<StatusLabel, Counter>,
     pub(super) limit_refusals: Family<ChannelLimit, Counter>,
     pub(super) sends_per_hour_max: Family<ChannelLabel, Gauge>,
     pub(super) verifications: Family<VerdictLabel, Counter>,
@@ -159,6 +161,8 @@ impl Metrics {
             delivery_reports: Family::default(),
             delivery_report_codes: Family::default(),
             callbacks_refused: Family::default(),
+            opt_messages: Family::default(),
+            test_requests: Family::default(),
             limit_refusals: Family::default(),
             sends_per_hour_max: Family::default(),
             verifications: Family::default(),
@@ -226,6 +230,8 @@ impl Metrics {
             delivery_reports "Delivery receipts, by status and result";
             delivery_report_codes "Delivery receipts with an error, by the provider's number";
             callbacks_refused "Calls to the webhooks refused";
+            test_requests "Requests to test numbers ended";
+            opt_messages "Messages by which people opt in or out, by status and result";
             limit_refusals "Requests refused by a limit";
             sends_per_hour_max "The cap over all sends of an hour; 0: none";
             verifications "Code checks, by verdict";

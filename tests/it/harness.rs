@@ -19,6 +19,7 @@ use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::message_match::InDoubtPolicy;
+use otpost::domain::opt_status::{OptAnswer, OptMessage};
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::purpose::Purpose;
 use otpost::domain::recipient_keyring::RecipientKeyring;
@@ -26,6 +27,7 @@ use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
+use otpost::domain::test_number::TestNumbers;
 use otpost::domain::time_zone::Zone;
 use otpost::domain::verdict::Verdict;
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
@@ -308,6 +310,13 @@ impl Store for FlakyStore {
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.reach()?.remove_suppression(recipient).await
     }
+    async fn record_opt_status(
+        &self,
+        recipient: Digest16,
+        message: &OptMessage<'_>,
+    ) -> Result<OptAnswer, StoreError> {
+        self.reach()?.record_opt_status(recipient, message).await
+    }
     async fn may_have_lost_writes(&self, recipient: &Digest16) -> bool {
         self.inner.may_have_lost_writes(recipient).await
     }
@@ -324,6 +333,7 @@ pub struct Options {
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
     pub caller_codes_allowed: bool,
+    pub test_numbers: Arc<TestNumbers>,
     /// The wait of a send in doubt for a receipt if the provider lists no messages.
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
@@ -361,6 +371,7 @@ impl Default for Options {
             retry: RetryPolicy::default(),
             in_doubt: InDoubtPolicy::Reconcile,
             caller_codes_allowed: false,
+            test_numbers: Arc::default(),
             doubt_report_wait: Duration::ZERO,
             maintained: false,
             sender_rate: None,
@@ -482,6 +493,7 @@ impl Embedded {
                 poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
             },
+            test_numbers: options.test_numbers,
             names: Names::new("otpost"),
             clock: world.clock,
         };
@@ -560,7 +572,7 @@ impl Embedded {
             Channel::Sms => number(to).into(),
             Channel::Email => EmailAddress::parse(to).expect("an address").into(),
         };
-        self.verifier.verify(&to, &Purpose::default(), &code).await.expect("the store answers")
+        self.verifier.verify(&to, &Purpose::default(), &code).await.expect("the store answers").verdict
     }
 
     pub fn posted(&self) -> Vec<Posted> {

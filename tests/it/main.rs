@@ -31,6 +31,7 @@ mod logs;
 mod metrics;
 mod mistyped_prefix;
 mod model;
+mod opt_statuses;
 mod page;
 #[path = "../../fuzz/src/lib.rs"]
 mod parsers;

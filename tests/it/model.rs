@@ -7,6 +7,7 @@ use otpost::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use otpost::domain::conversion::{Bucket, BucketWidth, ConversionBatch, ConversionEntry, Dimension};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
+use otpost::domain::opt_status::{OptMessage, OptStatus, whole_seconds};
 use otpost::domain::outcome::{ErrorCode, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
@@ -47,6 +48,7 @@ enum Step {
     AddSuppression { recipient: u8, minutes: Option<u64> },
     RemoveSuppression { recipient: u8 },
     Suppressions { count_max: u32 },
+    OptStatus { recipient: u8, opts_in: bool, ago: u64 },
     BeginProviderCheck { recipient: u8, check_id: u64 },
     FinishProviderCheck { recipient: u8, check_id: u64, answer: u8 },
     ReopenChallenge { recipient: u8, check_id: u64 },
@@ -164,6 +166,8 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(recipient, minutes)| Step::AddSuppression { recipient, minutes }),
         1 => (0..3_u8).prop_map(|recipient| Step::RemoveSuppression { recipient }),
         1 => (0..4_u32).prop_map(|count_max| Step::Suppressions { count_max }),
+        3 => (0..3_u8, any::<bool>(), prop_oneof![4 => 0..100_000_u64, 1 => 0..100_000_000_u64])
+            .prop_map(|(recipient, opts_in, ago)| Step::OptStatus { recipient, opts_in, ago }),
         3 => (mostly(1, 3), 0..12_u64).prop_map(|(recipient, check_id)| Step::BeginProviderCheck { recipient, check_id }),
         3 => (mostly(1, 3), 0..12_u64, 0..4_u8).prop_map(|(recipient, check_id, answer)| Step::FinishProviderCheck { recipient, check_id, answer }),
         2 => (mostly(1, 3), 0..12_u64).prop_map(|(recipient, check_id)| Step::ReopenChallenge { recipient, check_id }),
@@ -351,6 +355,12 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::RemoveSuppression { recipient } => shown(store.remove_suppression(named(*recipient)).await),
         Step::Suppressions { count_max } => shown(store.suppressions(*count_max).await),
+        Step::OptStatus { recipient, opts_in, ago } => {
+            let status = if *opts_in { OptStatus::OptedIn } else { OptStatus::OptedOut };
+            let sent_at = whole_seconds(UnixMillis(now.0.saturating_sub(*ago)));
+            let message = OptMessage { status, sent_at, provider_code: 21_610, masked: "+58*" };
+            shown(store.record_opt_status(named(*recipient), &message).await)
+        }
         Step::IdempotencyKey { key, request } => {
             shown(store.bind_idempotency_key(named(*key), request.map(named)).await)
         }

@@ -58,6 +58,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "idempotency key",
         "key check values",
         "kill switch",
+        "last opt-in or opt-out",
         "last server",
         "last batches of counts",
         "minutes in which receipts are due",

@@ -15,8 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use otpost::clock::Clock;
-use otpost::config::{JwtKey, Role, Settings};
-use otpost::http::{Tokens, development_token};
+use otpost::config::{JwtKey, ProofSettings, Role, Settings};
+use otpost::http::{ProofSigner, Tokens, development_token};
 use serde_json::{Value, json};
 
 use crate::http::{

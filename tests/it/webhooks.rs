@@ -17,7 +17,11 @@ const SID: &str = "SM00000000000000000000000000000001";
 fn server(gateway: &Embedded) -> TestServer {
     let callbacks =
         TwilioCallbacks::new(URL, ACCOUNT_SID, vec![AUTH_TOKEN.to_owned().into()]).expect("valid");
-    let webhooks = Webhooks { callbacks: vec![Arc::new(callbacks)], receipts: gateway.tracker.clone() };
+    let webhooks = Webhooks {
+        callbacks: vec![Arc::new(callbacks)],
+        receipts: gateway.tracker.clone(),
+        opt_statuses: None,
+    };
     TestServer::with_webhooks(webhooks)
 }
 

@@ -204,6 +204,7 @@ fn a_verified_event_matches_its_golden_file() {
         to: "+57******4567",
         status: VerifiedEventStatus::Verified,
         at: sent().at,
+        test: false,
     };
     check_file(GOLDEN, "event-verified.json", &event);
     let event = serde_json::to_value(&event).expect("plain data");

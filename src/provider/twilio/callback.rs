@@ -104,18 +104,21 @@ fn hides_error_code(form: &Parameters<'_>) -> bool {
 }
 
 /// The only value of a field.
-fn optional<'f>(form: &'f Parameters<'_>, name: &'static str) -> Result<Option<&'f str>, CallbackError> {
+pub(super) fn optional<'f>(
+    form: &'f Parameters<'_>,
+    name: &'static str,
+) -> Result<Option<&'f str>, CallbackError> {
     let mut values = form.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_ref());
     let value = values.next();
     if values.next().is_some() { Err(CallbackError::Unreadable(name)) } else { Ok(value) }
 }
 
-fn field<'f>(form: &'f Parameters<'_>, name: &'static str) -> Result<&'f str, CallbackError> {
+pub(super) fn field<'f>(form: &'f Parameters<'_>, name: &'static str) -> Result<&'f str, CallbackError> {
     optional(form, name)?.ok_or(CallbackError::Unreadable(name))
 }
 
 /// The field, or an older name of it.
-fn either<'f>(
+pub(super) fn either<'f>(
     form: &'f Parameters<'_>,
     name: &'static str,
     older: &'static str,

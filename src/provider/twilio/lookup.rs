@@ -145,6 +145,12 @@ impl Lookup {
         }
     }
 
+    /// A time as Twilio writes it, by Twilio's clock.
+    pub(super) fn time(date: &str) -> Option<UnixMillis> {
+        let read: Timestamp = RFC_2822.parse_timestamp(date).ok()?;
+        u64::try_from(read.as_millisecond()).ok().map(UnixMillis)
+    }
+
     pub(super) async fn fetch(account: &Account, message_id: &str) -> Result<FetchedMessage, LookupError> {
         // Any other text would change the path of the request.
         if !is_message_sid(message_id) {
@@ -171,7 +177,7 @@ impl Lookup {
 }
 
 impl Account {
-    async fn look_up(&self, url: Url) -> Result<Answer, LookupError> {
+    pub(super) async fn look_up(&self, url: Url) -> Result<Answer, LookupError> {
         let answer = self.get(url, BODY_BYTES_MAX).await;
         answer.map_err(|error| LookupError::Unanswered(failure::transport_detail(&error).to_owned()))
     }

@@ -6,6 +6,7 @@
 
 pub mod callback;
 pub mod errors;
+pub mod inbound;
 mod lookup;
 pub mod messages;
 mod signature;

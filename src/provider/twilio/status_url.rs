@@ -32,15 +32,24 @@ pub(super) struct StatusUrl<'a> {
 impl<'a> StatusUrl<'a> {
     /// Parses a URL that Twilio can call and sign.
     pub(super) fn parse(text: &'a str) -> Result<StatusUrl<'a>, InvalidSettings> {
-        const NOT_CALLABLE: &str =
-            "the status callback must be an http or https URL whose host has no underscore, and no user";
-        let url = StatusUrl::split(text).ok_or_else(|| fault(NOT_CALLABLE))?;
+        let url = StatusUrl::parse_plain(text)?;
         let mut names =
             form_urlencoded::parse(url.query.unwrap_or_default().as_bytes()).map(|(name, _)| name);
         if names.any(|name| name == REQUEST || name == ATTEMPT) {
             return Err(fault("the status callback's query must have no `r` and no `a`: they are added"));
         }
         Ok(url)
+    }
+
+    /// Parses a URL that Twilio calls as it is.
+    pub(super) fn parse_plain(text: &'a str) -> Result<StatusUrl<'a>, InvalidSettings> {
+        const NOT_CALLABLE: &str =
+            "the URL must be an http or https URL whose host has no underscore, and no user";
+        StatusUrl::split(text).ok_or_else(|| fault(NOT_CALLABLE))
+    }
+
+    pub(super) fn query(&self) -> Option<&'a str> {
+        self.query
     }
 
     fn split(text: &'a str) -> Option<StatusUrl<'a>> {

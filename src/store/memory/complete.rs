@@ -29,6 +29,7 @@ impl State {
                 Stage::InProgress(_) => {}
             }
         }
+        let asked_at = earlier.and_then(Record::asked_at);
         let receipt = earlier.and_then(|record| record.receipt.clone());
         let suppression_strength =
             earlier.map_or(SuppressionStrength::None, |record| record.suppression_strength);
@@ -49,7 +50,8 @@ impl State {
                 self.expect_receipt(lease, message_id, poll_after, now);
             }
         }
-        if let Some(suppression) = input.suppression.filter(NewSuppression::lasts) {
+        let suppression = input.suppression.filter(NewSuppression::lasts);
+        if let Some(suppression) = suppression.filter(|new| self.still_holds(recipient, new, asked_at)) {
             self.suppress(recipient, suppression, now);
         }
         self.refund(input, now);

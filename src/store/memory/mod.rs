@@ -8,6 +8,7 @@ mod complete;
 mod conversion;
 mod key_check;
 mod log;
+mod opt_status;
 mod panic_count;
 mod progress;
 mod provider_check;
@@ -40,6 +41,7 @@ use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
+use crate::domain::opt_status::{OptAnswer, OptMessage};
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::time::UnixMillis;
@@ -301,6 +303,14 @@ impl Store for MemoryStore {
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         Ok(self.step(|state, now| state.remove_suppression(recipient, now)))
+    }
+
+    async fn record_opt_status(
+        &self,
+        recipient: Digest16,
+        message: &OptMessage<'_>,
+    ) -> Result<OptAnswer, StoreError> {
+        Ok(self.step(|state, now| state.record_opt_status(recipient, message, now)))
     }
 
     async fn may_have_lost_writes(&self, _: &Digest16) -> bool {

@@ -15,7 +15,9 @@ impl State {
         let key = (receipt.recipient, receipt.request_id.clone());
         let record = self.record_mut(&key, now).filter(|_| is_word(receipt.message_id));
         // Without a record a repeat cannot be recognised, so nothing is suppressed.
-        let Some(recorded_strength) = record.map(|record| record.suppression_strength) else {
+        let Some((recorded_strength, asked_at)) =
+            record.map(|record| (record.suppression_strength, record.asked_at()))
+        else {
             return ReceiptAnswer::NoRequest;
         };
         // A receipt suppresses only if the strength grows: a repeated one must not undo an operator's removal.
@@ -25,7 +27,10 @@ impl State {
             Some(suppression) if suppression.duration.is_some() => SuppressionStrength::Temporary,
             Some(_) => SuppressionStrength::Permanent,
         };
-        if let Some(suppression) = suppression.filter(|_| recorded_strength < strength) {
+        let is_news = |new: &NewSuppression<'_>| {
+            recorded_strength < strength && self.still_holds(receipt.recipient, new, asked_at)
+        };
+        if let Some(suppression) = suppression.filter(is_news) {
             self.suppress(receipt.recipient, suppression, now);
         }
         let record = self.record_mut(&key, now).expect("it is there");

@@ -8,7 +8,7 @@ use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
 use crate::domain::time::{UnixMillis, millis};
-use crate::store::retention::{CHALLENGE_KEPT_AFTER, CLAIM_KEPT};
+use crate::store::retention::{CHALLENGE_KEPT_AFTER, CLAIM_KEPT, OUTCOME_KEPT};
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge, RecordedReceipt};
 
 #[derive(Clone)]
@@ -102,6 +102,14 @@ impl Record {
             suppression_strength: SuppressionStrength::None,
             unnamed: None,
             stage,
+        }
+    }
+
+    /// When the provider was last asked to send, at the latest.
+    pub(super) fn asked_at(&self) -> Option<UnixMillis> {
+        match &self.stage {
+            Stage::InProgress(request) => Some(request.attempt_started_at),
+            Stage::Completed(_) => Some(UnixMillis(self.kept_until.0.saturating_sub(millis(OUTCOME_KEPT)))),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::log_filter::TemporaryLogFilter;
+use crate::domain::opt_status::{LastOpt, OPT_STATUS_COUNTS_FOR};
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
@@ -35,6 +36,7 @@ pub(super) struct State {
     /// The last requests of a recipient that ended without a send.
     pub(super) unsent: HashMap<Digest16, Vec<RequestSummary>>,
     pub(super) suppressions: HashMap<SuppressionKey, StoredSuppression>,
+    pub(super) last_opts: HashMap<Digest16, LastOpt>,
     /// By recipient and message id.
     pub(super) claims: HashMap<(Digest16, String), Claim>,
     pub(super) expected_receipts: BTreeSet<ExpectedReceipt>,
@@ -109,6 +111,11 @@ pub(super) struct StoredSuppression {
 impl StoredSuppression {
     pub(super) fn is_in_force(&self, now: UnixMillis) -> bool {
         self.until.is_none_or(|until| until > now)
+    }
+
+    /// By the provider, and without an end.
+    pub(super) fn is_opt_out(&self) -> bool {
+        self.provider_code.is_some() && self.until.is_none()
     }
 
     pub(super) fn entry(&self) -> SuppressionEntry {
@@ -191,6 +198,7 @@ impl State {
         self.unsent.retain(|_, requests| requests.iter().any(|request| request.at.plus(DAY) > now));
         self.possible_checks.retain(|_, checks| checks.iter().any(|check| check.at.plus(DAY) > now));
         self.suppressions.retain(|_, suppression| suppression.is_in_force(now));
+        self.last_opts.retain(|_, last| last.at.plus(OPT_STATUS_COUNTS_FOR + HOUR) > now);
         self.panics.retain(|_, panics| panics.kept_until > now);
         self.claims.retain(|_, claim| claim.until > now);
         self.idempotency_keys.retain(|_, (_, until)| *until > now);

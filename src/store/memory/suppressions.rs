@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use super::state::{State, StoredSuppression, SuppressionKey};
 use crate::domain::keyed_digest::Digest16;
+use crate::domain::opt_status::{LastOpt, OptStatus, whole_seconds};
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{NO_PROVIDER_CODE, SUPPRESSION_MIN, SUPPRESSIONS_MAX};
@@ -78,6 +79,11 @@ impl State {
         now: UnixMillis,
     ) -> Option<SuppressionEntry> {
         let removed = self.suppressions.remove(&SuppressionKey::Recipient(recipient))?;
+        if removed.is_opt_out() {
+            // A late message from before must not opt the recipient out again.
+            let at = whole_seconds(now);
+            self.last_opts.insert(recipient, LastOpt { status: OptStatus::OptedIn, at });
+        }
         removed.is_in_force(now).then(|| removed.entry())
     }
 

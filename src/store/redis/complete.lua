@@ -79,14 +79,14 @@ local function complete(keys, args)
   end
   local function answer(text) return args[3] and charges.before(recorded_charges, is_refunded, text) or text end
   local function recorded(time_since) return answer(args[3] and pack('>c1I6', 'r', time_since) or 'r') end
-  local unnamed, admitted_at = '', nil
+  local unnamed, admitted_at, asked_at = '', nil, nil
   if record then
     if state == COMPLETED then
       if lease_token == token then return recorded(max(0, now + kept - kept_until)) end
       return answer('a' .. sub(record, rest_at))
     end
-    local _, _, _, attempts_in_doubt, _, recorded_admission = read('>I6HI6HHI6', record, rest_at)
-    admitted_at = recorded_admission
+    local _, _, attempt_started_at, attempts_in_doubt, _, recorded_admission = read('>I6HI6HHI6', record, rest_at)
+    admitted_at, asked_at = recorded_admission, attempt_started_at
     if nothing_sent == 1 then
       -- Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
       local r = read_progress(record, recipient)
@@ -114,9 +114,9 @@ local function complete(keys, args)
   local changed = refund ~= REFUND.none
   if suppression ~= '' then
     local target, code, duration, masked_at = read('>BI4I6', suppression)
-    if target == COUNTRY then
+    if target == countries.TARGET then
       suppress_country(keys[#keys], code, duration, now)
-    else
+    elseif opts.still_holds(prefix, recipient, code, duration, asked_at) then
       changed = suppress_recipient(prefix, recipient, s, code, duration, now, sub(suppression, masked_at)) or changed
     end
   end

@@ -101,6 +101,7 @@ pub(super) fn damaged(name: &str) -> Damaged {
         "k" => "idempotency_key",
         "m" => "claim",
         "n" => "suppression_note",
+        "o" => "last_opt",
         "t" => "request_text",
         "p" => "panics",
         name if name.starts_with('x') => "conversion",

@@ -6,7 +6,7 @@
 --   {P}:sR  value of a recipient             {P}:mR<message id>  claim: claims.lua
 --   {P}:qQ  record of a request              {P}:nR  note of a suppression, {P}:c<country>: suppressions.lua
 --   {P}:tQ  text of an id that is no UUID    {P}:vR  checks that may have been right: checks.lua
---   {P}:pQR  panics of a request: panics.lua
+--   {P}:pQR  panics of a request: panics.lua {P}:oR  last opt-in or opt-out: suppressions.lua
 --   {P}:uD, iD, wD, a  subject logs: the times of sends for a user, an IP, a network, in all: I6 each. U, I, W, A: a
 --      list, for a limit of 257 or more: a packed value is rewritten whole
 --   {P}:r<minute>, due  receipts to poll for: complete.lua

@@ -90,6 +90,7 @@ pub(super) enum Step {
     RecentRequests,
     RequestsOfUser,
     Suppress,
+    RecordOptStatus,
     Suppressions,
     ReadWhetherOpen,
     OpenStore,
@@ -122,7 +123,7 @@ pub(super) enum Step {
     Conversion,
 }
 
-const STEPS: [Step; 54] = [
+const STEPS: [Step; 55] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -147,6 +148,7 @@ const STEPS: [Step; 54] = [
     Step::RecentRequests,
     Step::RequestsOfUser,
     Step::Suppress,
+    Step::RecordOptStatus,
     Step::Suppressions,
     Step::ReadWhetherOpen,
     Step::OpenStore,
@@ -278,6 +280,7 @@ impl Step {
             Step::RecentRequests => "recent_requests",
             Step::RequestsOfUser => "shards.requests_of_user",
             Step::Suppress => "suppress",
+            Step::RecordOptStatus => "opts.record_opt_status",
             Step::Suppressions => "suppressions",
             Step::ReadWhetherOpen => "reshard.read_whether_open",
             Step::OpenStore => "open_store",

@@ -79,6 +79,7 @@ use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
+use crate::domain::opt_status::{OptAnswer, OptMessage};
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::shards::Shards;
@@ -490,6 +491,14 @@ impl Store for RedisStore {
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.change_suppression(false, &recipient, None, "").await
+    }
+
+    async fn record_opt_status(
+        &self,
+        recipient: Digest16,
+        message: &OptMessage<'_>,
+    ) -> Result<OptAnswer, StoreError> {
+        self.change_opt_status(&recipient, message).await
     }
 
     async fn may_have_lost_writes(&self, recipient: &Digest16) -> bool {

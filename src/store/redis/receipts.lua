@@ -18,6 +18,12 @@ local function with_receipt(record, old_receipt, receipt)
   return pack('>BI3c31Hc0c0', LAYOUT, 33 + #receipt + #rest, sub(record, BODY_AT, BODY_AT + 30), #receipt, receipt, rest)
 end
 
+-- When the provider was last asked to send, at the latest.
+function receipts.asked_at(c, record, state, kept_until, rest_at)
+  if state == COMPLETED then return max(0, kept_until - c.outcome_kept) end
+  return select(3, read('>I6HI6', record, rest_at))
+end
+
 local function record_receipt(keys, args)
   local c = settings_of(args[1])
   local rank, status, is_final, published, code = read('>BBBBI4', args[2])
@@ -44,9 +50,9 @@ local function record_receipt(keys, args)
   local is_stronger = new_strength > strength
   if is_stronger then
     strength = new_strength
-    if target == COUNTRY then
+    if target == countries.TARGET then
       if keys[3] then suppress_country(keys[3], suppression_code, duration, now) end
-    else
+    elseif opts.still_holds(prefix, recipient, suppression_code, duration, receipts.asked_at(c, record, state, kept_until, rest_at)) then
       local s = read_recipient(keys[1], call('GET', keys[1]))
       if suppress_recipient(prefix, recipient, s, suppression_code, duration, now, sub(suppression, masked_at)) then
         write_recipient(keys[1], s, c.window, now)

@@ -81,6 +81,7 @@ enum PackedEvent<'a> {
     Requeued(&'a str),
     Crashed,
     Panicked,
+    TestNumber,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -320,6 +321,7 @@ impl<'a> PackedEvent<'a> {
             HistoryEvent::Requeued(reason) => PackedEvent::Requeued(reason),
             HistoryEvent::DeadLettered(PoisonCause::Crash) => PackedEvent::Crashed,
             HistoryEvent::DeadLettered(PoisonCause::Panic) => PackedEvent::Panicked,
+            HistoryEvent::TestNumber => PackedEvent::TestNumber,
         }
     }
 
@@ -342,6 +344,7 @@ impl<'a> PackedEvent<'a> {
             PackedEvent::Requeued(reason) => HistoryEvent::Requeued(reason.to_owned()),
             PackedEvent::Crashed => HistoryEvent::DeadLettered(PoisonCause::Crash),
             PackedEvent::Panicked => HistoryEvent::DeadLettered(PoisonCause::Panic),
+            PackedEvent::TestNumber => HistoryEvent::TestNumber,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::step_call::{About, Call};
 use super::{RedisStore, replies};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{Limit, Limits};
+use crate::domain::opt_status::{OptAnswer, OptMessage, OptStatus};
 use crate::domain::outcome::Status;
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
@@ -170,6 +171,20 @@ impl RedisStore {
             .arg(Packer::new().flag(add).u48(duration).done())
             .arg(note);
         self.run("suppress", &call, replies::suppression).await
+    }
+
+    pub(super) async fn change_opt_status(
+        &self,
+        recipient: &Digest16,
+        message: &OptMessage<'_>,
+    ) -> Result<OptAnswer, StoreError> {
+        let opted_in = message.status == OptStatus::OptedIn;
+        let call = self
+            .call(Step::RecordOptStatus, &[self.keys.recipient(recipient)])
+            .arg(self.settings().pack())
+            .arg(Packer::new().flag(opted_in).u48(message.sent_at.0).u32(message.provider_code).done())
+            .arg(message.masked);
+        self.run("suppress", &call, replies::opt_status).await
     }
 
     pub(super) async fn change_kill_switch(

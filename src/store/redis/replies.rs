@@ -11,6 +11,7 @@ use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::log_filter::{LogFilter, TemporaryLogFilter};
+use crate::domain::opt_status::OptAnswer;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
@@ -385,6 +386,14 @@ fn code_state(
 /// `None` inside if there is none.
 pub(super) fn suppression(answer: &[u8]) -> Option<Option<SuppressionEntry>> {
     if answer.is_empty() { Some(None) } else { suppression_entry(answer).map(Some) }
+}
+
+pub(super) fn opt_status(answer: &[u8]) -> Option<OptAnswer> {
+    match answer {
+        b"r" => Some(OptAnswer::Recorded),
+        b"o" => Some(OptAnswer::Outdated),
+        _ => None,
+    }
 }
 
 pub(super) fn suppressions(answer: &[u8]) -> Option<Vec<SuppressionEntry>> {

@@ -18,6 +18,7 @@ use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
 use super::values::{Challenge, CodeFacts, Entry, InProgress, Recipient, Record, log};
 use crate::domain::limit::EventLog;
+use crate::domain::opt_status::OptStatus;
 use crate::domain::time::UnixMillis;
 use crate::domain::worker_state::WorkerState;
 use crate::store::{KeyName, ShownKey, StoreError};
@@ -109,6 +110,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         (b'c', 1..=8) => ("suppression of a country", country),
         (b'n', 16) => ("note of a suppression", note),
         (b'x', 4..=16) => ("counts of codes", counts),
+        (b'o', 16) => ("last opt-in or opt-out", last_opt),
         (b'r', 1..=12) => ("receipts due in a minute", due_receipts),
         _ => return None,
     };
@@ -421,6 +423,16 @@ fn note(name: &[u8], stored: &Stored) -> Option<Fields> {
         ("since", time(since)),
         ("to", json!(masked)),
         ("reason", json!(reason)),
+    ])
+}
+
+fn last_opt(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let mut words = Unpacker::new(bytes(stored)?);
+    let status = if words.u8()? == 1 { OptStatus::OptedIn } else { OptStatus::OptedOut };
+    Some(vec![
+        ("recipient", hexadecimal(name)),
+        ("status", json!(status.as_str())),
+        ("at", time(words.time()?)),
     ])
 }
 

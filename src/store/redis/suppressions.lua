@@ -1,8 +1,35 @@
 -- Suppressions. That of a recipient is in its packed value; {P}:n<recipient> is its note: I6 since when, masked recipient, reason;
 -- {P}:suppressed is a sorted set of the recipients by the end. That of a country is {P}:c<country>: I4 provider code, I6 end.
+-- {P}:o<recipient> is the last opt-in or opt-out by the recipient itself: B 1 opted in, 0 opted out, I6 time. It outlasts every message
+-- that it could be older than.
+local opts = {COUNTS_FOR = DAY, KEPT = DAY + HOUR, OPTED_IN = 1, OPTED_OUT = 0}
+
+function opts.whole_seconds(time) return time - time % 1000 end
+
+-- The last decision of a recipient, and its time; nothing if it has made none.
+function opts.last(prefix, recipient)
+  local value = call('GET', prefix .. 'o' .. recipient)
+  if not value then return nil end
+  if #value ~= 7 then error('an opt-in cannot be read') end
+  return read('>BI6', value)
+end
+
+function opts.write(prefix, recipient, status, at)
+  call('SET', prefix .. 'o' .. recipient, pack('>BI6', status, at), 'PX', decimal(opts.KEPT))
+end
+
+function opts.is_opt_out(code, till) return code ~= 0 and till == NO_END end
+
+-- Does a suppression that the provider shows for a time still hold? An opt-out does not if the recipient has opted in since.
+function opts.still_holds(prefix, recipient, code, duration, time)
+  if not time or not opts.is_opt_out(code, duration) then return true end
+  local status, at = opts.last(prefix, recipient)
+  return status ~= opts.OPTED_IN or at <= time
+end
+
 
 -- The target of a suppression by a provider's answer: 1 the recipient, 2 the country.
-local COUNTRY = 2
+countries.TARGET = 2
 
 -- No end is the score `inf`.
 local function score(till) return till == NO_END and 'inf' or decimal(till) end
@@ -43,6 +70,20 @@ local function suppression_entry(prefix, recipient, s, now)
   return pack('>I4I6', s.suppression_code, s.suppressed_until) .. (call('GET', prefix .. 'n' .. recipient) or '')
 end
 
+-- Ends the suppression of a recipient.
+function opts.remove_suppression(key, s, c, now)
+  local recipient, prefix = sub(key, -16), prefix_of(key)
+  if s.suppressed_until ~= 0 then
+    s.suppression_code, s.suppressed_until = 0, 0
+    write_recipient(key, s, c.window, now)
+  end
+  call('DEL', prefix .. 'n' .. recipient)
+  call('ZREM', prefix .. 'suppressed', recipient)
+  -- Of layout 1, too: the store may be opened again, which copies them.
+  local old = prefix .. hex_of(recipient)
+  call('DEL', old .. ':suppressed', old .. ':suppression')
+end
+
 -- Manual suppression: an operator suppresses a recipient, or removes its suppression, even one that a provider caused.
 -- KEYS     recipient
 -- ARGV     settings; change: B 1 add, 0 remove, I6 duration (NO_END: without end); masked recipient and reason
@@ -56,15 +97,11 @@ local function suppress(keys, args)
   local s = read_recipient(keys[1], call('GET', keys[1]))
   if add == 0 then
     local removed = suppression_entry(prefix, recipient, s, now)
-    if s.suppressed_until ~= 0 then
-      s.suppression_code, s.suppressed_until = 0, 0
-      write_recipient(keys[1], s, c.window, now)
+    -- A late message from before must not opt the recipient out again.
+    if opts.is_opt_out(s.suppression_code, s.suppressed_until) then
+      opts.write(prefix, recipient, opts.OPTED_IN, opts.whole_seconds(now))
     end
-    call('DEL', note_key)
-    call('ZREM', prefix .. 'suppressed', recipient)
-    -- Of layout 1, too: the store may be opened again, which copies them.
-    local old = prefix .. hex_of(recipient)
-    call('DEL', old .. ':suppressed', old .. ':suppression')
+    opts.remove_suppression(keys[1], s, c, now)
     return removed or ''
   end
   -- Without a new reason, that of an earlier manual suppression (stored with provider code 0) stays.
@@ -84,6 +121,35 @@ local function suppress(keys, args)
     call('SET', note_key, pack('>I6', since) .. masked_and_reason, 'KEEPTTL')
   end
   return suppression_entry(prefix, recipient, s, now)
+end
+
+-- Opt-in or opt-out: by a message of the recipient. An opt-in removes an opt-out, and no other suppression.
+-- KEYS     recipient
+-- ARGV     settings; B 1 opted in, 0 opted out, I6 when the provider got the message, I4 provider code; masked recipient
+-- Answers  r: recorded, by this call or an earlier one | o: outdated, a later message or an operator has decided
+function opts.record_opt_status(keys, args)
+  local c = settings_of(args[1])
+  local status, sent_at, code = read('>BI6I4', args[2])
+  local now, recipient, prefix = clock(c.test_time), sub(keys[1], -16), prefix_of(keys[1])
+  local s = read_recipient(keys[1], call('GET', keys[1]))
+  local last_status, last_at = opts.last(prefix, recipient)
+  local has_opted_out = opts.is_opt_out(s.suppression_code, s.suppressed_until)
+  -- Of two messages in one second the opt-out counts.
+  local is_kept_opt_out = last_status == opts.OPTED_OUT and status == opts.OPTED_IN
+  if sent_at + opts.COUNTS_FOR < now or last_at and (sent_at < last_at or sent_at == last_at and is_kept_opt_out) then return 'o' end
+  if status == opts.OPTED_IN and has_opted_out then
+    -- A lost note hides only when it began.
+    local is_read, since = pcall(function() return read('>I6', call('GET', prefix .. 'n' .. recipient)) end)
+    if is_read and sent_at < opts.whole_seconds(since) then return 'o' end
+  end
+  opts.write(prefix, recipient, status, sent_at)
+  if status == opts.OPTED_OUT then
+    local since = min(sent_at, now)
+    if suppress_recipient(prefix, recipient, s, code, NO_END, since, args[3]) then write_recipient(keys[1], s, c.window, now) end
+  elseif has_opted_out then
+    opts.remove_suppression(keys[1], s, c, now)
+  end
+  return 'r'
 end
 
 -- Suppressions: lists suppressed recipients, latest end first. Only reads, so it is answered by a server that refuses writes.

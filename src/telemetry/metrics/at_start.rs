@@ -4,10 +4,11 @@ use super::countries::Country;
 use super::labels::{
     ActionLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
     CodeLabel, HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel,
-    ReportLabels, RequestLabels, ResultLabel, VerdictLabel,
+    ReportLabels, RequestLabels, ResultLabel, StatusLabel, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
+use crate::domain::opt_status::OptStatus;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::verdict::Verdict;
@@ -62,6 +63,14 @@ impl Metrics {
         for code in provider_codes::codes_of_receipts() {
             create(&self.delivery_report_codes, &CodeLabel { code });
         }
+        for status in OptStatus::ALL.map(OptStatus::as_str) {
+            for result in words::OPT_RESULTS {
+                create(&self.opt_messages, &ReportLabels { status, result });
+            }
+        }
+        for (status, _) in words::REASONS {
+            create(&self.test_requests, &StatusLabel { status: status.as_str() });
+        }
         for (status, result) in reports() {
             create(&self.delivery_reports, &ReportLabels { status, result });
         }
@@ -71,7 +80,8 @@ impl Metrics {
         let channel = channel.as_str();
         for (status, reasons) in words::REASONS {
             for &reason in reasons {
-                let labels = RequestLabels { channel, status: status.as_str(), reason, replayed: "false" };
+                let status = status.as_str();
+                let labels = RequestLabels { channel, status, reason, replayed: "false" };
                 create(&self.requests, &labels);
             }
         }

@@ -30,6 +30,7 @@ label_sets! {
     ChannelLimit { channel, limit }
     ProviderCode { provider, code }
     RequestLabels { channel, status, reason, replayed }
+    StatusLabel { status }
     ProviderResult { provider, result }
     ReportLabels { status, result }
     ChannelReason { channel, reason }

@@ -11,12 +11,13 @@ use crate::domain::reached_limit::ReachedLimit;
 type Listed = BTreeMap<String, (String, BTreeSet<String>)>;
 
 fn add_http(metrics: &Metrics, routes: usize) {
+    let measured = routes.saturating_sub(words::CONSTANT_ROUTES.len()).max(1);
     for n in 0..routes {
         let route = format!("/{n}");
-        observe(
-            &metrics.http_request_duration.get_or_create(&RouteLabel { route: route.clone() }),
-            Duration::ZERO,
-        );
+        if n < measured {
+            let label = RouteLabel { route: route.clone() };
+            observe(&metrics.http_request_duration.get_or_create(&label), Duration::ZERO);
+        }
         for status in (100..600).map(words::http_status) {
             create(&metrics.http_requests, &HttpLabels { route: route.clone(), status });
         }
@@ -110,16 +111,16 @@ fn samples(rendered: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn a_worker_has_at_most_1500_series_and_a_process_that_is_both_2000() {
-    // The paths of the API, two webhooks, and `(none)`, also for the console's paths.
+fn a_worker_has_at_most_1500_series_and_a_process_that_is_both_2200() {
+    // The paths of the API, three webhooks, and `(none)`, also for the console's paths.
     let routes = include_str!("../../http/router.rs").split(".route(").skip(1).map(str::trim_start);
     let is_measured = |route: &&str| !route.starts_with("\"/api/v1/ops/");
-    let paths = routes.filter(is_measured).count() + 3;
+    let paths = routes.filter(is_measured).count() + 4;
     let fresh = samples(&Metrics::new().render()).count();
     let providers = ["twilio", "sendgrid"];
     let [worker, both] = [0, paths].map(|paths| samples(&worst_case(&providers, paths).render()).count());
     assert!(
-        fresh < worker && worker <= 1_500 && both <= 2_000,
+        fresh < worker && worker <= 1_500 && both <= 2_200,
         "{fresh} at the start; in the worst case {worker} of a worker, {both} of both"
     );
 }

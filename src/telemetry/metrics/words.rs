@@ -2,6 +2,7 @@
 
 use crate::domain::circuit_breaker::Cause;
 use crate::domain::history::PoisonCause;
+use crate::domain::opt_status::OptAnswer;
 use crate::domain::outcome::{ErrorCode, Status};
 
 /// The queues that workers read.
@@ -54,10 +55,15 @@ pub const RESOLUTIONS: [&str; 4] = ["found", "reported", "absent", "unknown"];
 pub const REPORTS: [&str; 3] = ["news", "known", "no_request"];
 pub const UNCONFIRMED: &str = "unconfirmed";
 pub const LAPSED: &str = "lapsed";
+/// The results of a message by which a person opts in or out.
+pub const OPT_RESULTS: [&str; 4] =
+    [OptAnswer::Recorded.as_str(), OptAnswer::Outdated.as_str(), "unknown", "failed"];
 pub const CALLBACKS_REFUSED: [&str; 3] = ["forged", "unreadable", "ignored"];
 pub const DEAD_LETTERED: [&str; 4] =
     ["unattributable", "record", PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str()];
 pub const CONNECTIONS_CLOSED: [&str; 5] = ["head", "idle", "unread", "connections", "bytes"];
+/// Their answers are constant, so their durations tell nothing.
+pub const CONSTANT_ROUTES: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/.well-known/jwks.json"];
 pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
 pub const JWKS_IGNORED: [&str; 6] =
     ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];

@@ -73,3 +73,43 @@ fn the_url_of_published_keys_is_shown_without_possible_secrets() {
         settings.notices
     );
 }
+
+#[test]
+fn a_proof_needs_an_own_key_and_an_audience() {
+    let (p256, ed25519) =
+        (include_str!("../keys/p256.private.pem"), include_str!("../keys/ed25519.private.pem"));
+    let (proofs, both) = (("PROOF_AUDIENCE", "https://shop.example"), format!("{ed25519}{p256}"));
+    let settings = expect(Role::Http, &with(production(), &[("PROOF_KEY", &both), proofs]));
+    let made = settings.proofs.expect("proofs");
+    assert_eq!((made.issuer.as_str(), made.audience.as_str()), ("otpost", "https://shop.example"));
+    let check = |changes: &[(&str, &str)], names: &[&str]| {
+        let text = expect_faults(Role::Http, &with(production(), changes), names);
+        assert!(!text.contains("hunter2") && !text.contains("PRIVATE"), "{text}");
+    };
+    check(&[("PROOF_KEY", p256)], &["PROOF_AUDIENCE"]);
+    check(&[("PROOF_KEY", p256), ("PROOF_AUDIENCE", &"x".repeat(256))], &["PROOF_AUDIENCE"]);
+    check(&[("PROOF_KEY", p256), proofs, ("PROOF_ISSUER", "a\u{7}b")], &["PROOF_ISSUER"]);
+    for key in [
+        "hunter2",
+        include_str!("../keys/rsa.private.pem"),
+        include_str!("../keys/p256.public.pem"),
+        JWT_SECRET,
+    ] {
+        check(&[("PROOF_KEY", key), proofs], &["PROOF_KEY"]);
+    }
+    let [own, other] = [include_str!("../keys/p256.public.pem"), include_str!("../keys/ed25519.public.pem")];
+    check(&[("JWT_SECRET", ""), ("JWT_PUBLIC_KEY", own), ("PROOF_KEY", p256), proofs], &["PROOF_KEY"]);
+    check(&[("JWT_SECRET", ""), ("JWT_PUBLIC_KEY", own), ("PROOF_KEY", &both), proofs], &["PROOF_KEY"]);
+    check(
+        &[("JWT_SECRET", ""), ("JWT_PUBLIC_KEY", "hunter2"), ("PROOF_KEY", "x"), proofs],
+        &["JWT_PUBLIC_KEY", "PROOF_KEY"],
+    );
+    expect(
+        Role::Http,
+        &with(production(), &[("JWT_SECRET", ""), ("JWT_PUBLIC_KEY", other), ("PROOF_KEY", p256), proofs]),
+    );
+    // A worker makes none.
+    assert!(expect(Role::Worker, &with(production(), &[("PROOF_KEY", "x")])).proofs.is_none());
+    let unused = expect(Role::Http, &with(production(), &[proofs, ("EMAIL_OTP_ENABLED", "false")]));
+    assert!(unused.notices.iter().any(|notice| notice == "PROOF_AUDIENCE has no effect without PROOF_KEY"));
+}

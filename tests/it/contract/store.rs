@@ -14,6 +14,7 @@ mod limits;
 mod log_filter;
 mod old_layout;
 mod opening;
+mod opt_statuses;
 mod panics;
 mod places;
 mod progress;
@@ -288,6 +289,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     receipts::keeps_its_promises(store).await;
     shared::keeps_its_promises(store).await;
     suppressions::keeps_its_promises(store).await;
+    opt_statuses::keeps_its_promises(store).await;
     user_requests::keeps_its_promises(store).await;
 }
 

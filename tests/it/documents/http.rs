@@ -85,7 +85,7 @@ fn body_faults(response: &'static Value, answer: &Answer) -> Vec<String> {
         return vec![format!("it is of the kind {kind:?}")];
     };
     let body = match kind.split(';').next() {
-        Some("text/plain") => Ok(Value::String(answer.text.clone())),
+        Some("text/plain" | "text/xml") => Ok(Value::String(answer.text.clone())),
         _ => serde_json::from_str(&answer.text),
     };
     match body {

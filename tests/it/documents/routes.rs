@@ -8,20 +8,24 @@ use axum::body::Body;
 use axum::http::Request;
 use otpost::clock::Clock;
 use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
+use otpost::flow::opt_statuses::OptStatuses;
 use otpost::http::Webhooks;
-use otpost::provider::Callbacks;
 use otpost::provider::sendgrid::events::SendGridEvents;
 use otpost::provider::twilio::callback::TwilioCallbacks;
+use otpost::provider::twilio::inbound::TwilioInbound;
+use otpost::provider::{Callbacks, InboundMessages as _};
 use serde_json::Value;
 
 use super::http::OPENAPI;
 use super::messages::RESULT;
 use crate::fake_sendgrid::EventKey;
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN};
-use crate::harness::Embedded;
+use crate::harness::{Embedded, RECIPIENT_KEY};
 use crate::http::{Answer, TestServer};
+use crate::opt_statuses;
 
 const HTTP: &str = "src/http";
 /// The page of `otpost dev`, which is not part of the contract.
@@ -53,7 +57,7 @@ fn routes() -> BTreeSet<String> {
             constant.and_then(quoted).unwrap_or_else(|| panic!("teach this test what {name} is")).to_owned()
         }
     };
-    arguments.map(path).chain(callbacks().iter().map(|reader| reader.endpoint().path.to_owned())).collect()
+    arguments.map(path).chain(paths_of_calls()).collect()
 }
 
 fn documented() -> BTreeSet<String> {
@@ -67,8 +71,28 @@ fn callbacks() -> Vec<Arc<dyn Callbacks>> {
     vec![Arc::new(twilio), Arc::new(sendgrid)]
 }
 
+/// The paths that providers call.
+fn paths_of_calls() -> Vec<String> {
+    let callbacks = callbacks().into_iter().map(|reader| reader.endpoint().path.to_owned());
+    callbacks.chain([inbound().endpoint().path.to_owned()]).collect()
+}
+
+fn inbound() -> TwilioInbound {
+    let url = "https://otp.example.co/webhooks/twilio/inbound";
+    opt_statuses::messages(url, "http://127.0.0.1:9", &[AUTH_TOKEN])
+}
+
 fn with_all_webhooks(gateway: &Embedded) -> TestServer {
-    TestServer::with_webhooks(Webhooks { callbacks: callbacks(), receipts: gateway.tracker.clone() })
+    let opt_statuses = OptStatuses {
+        store: gateway.world.store.clone(),
+        recipient_keyring: Arc::new(RecipientKeyring::new(&RECIPIENT_KEY)),
+        messages: Arc::new(inbound()),
+    };
+    TestServer::with_webhooks(Webhooks {
+        callbacks: callbacks(),
+        receipts: gateway.tracker.clone(),
+        opt_statuses: Some(Arc::new(opt_statuses)),
+    })
 }
 
 async fn ask(server: &TestServer, method: &str, path: &str) -> Answer {
@@ -84,8 +108,7 @@ fn every_route_is_documented_and_nothing_else_is() {
 #[test]
 fn docs_http_lists_every_callback() {
     let page = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http.md"));
-    for reader in callbacks() {
-        let path = reader.endpoint().path;
+    for path in paths_of_calls() {
         assert!(page.contains(&format!("`POST {path}`")), "{path}");
     }
 }

@@ -195,6 +195,7 @@ impl World {
                 poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: Vec::new(),
             },
+            test_numbers: Arc::default(),
             names: Names::new("otpost"),
             clock,
         });

@@ -12,6 +12,7 @@ use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
+use otpost::domain::opt_status::{OptAnswer, OptMessage};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
@@ -259,6 +260,13 @@ impl Store for SeamStore {
     }
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.step(self.server.store().remove_suppression(recipient)).await
+    }
+    async fn record_opt_status(
+        &self,
+        recipient: Digest16,
+        message: &OptMessage<'_>,
+    ) -> Result<OptAnswer, StoreError> {
+        self.step(self.server.store().record_opt_status(recipient, message)).await
     }
     async fn may_have_lost_writes(&self, _: &Digest16) -> bool {
         // The real store says so for a while after a failed call.

@@ -10,6 +10,7 @@ use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
+use otpost::domain::opt_status::{OptAnswer, OptMessage};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
@@ -217,6 +218,10 @@ impl Store for Broken {
     }
 
     async fn remove_suppression(&self, _: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
+        self.fail().await
+    }
+
+    async fn record_opt_status(&self, _: Digest16, _: &OptMessage<'_>) -> Result<OptAnswer, StoreError> {
         self.fail().await
     }
 

@@ -10,6 +10,7 @@ mod email;
 mod many_connections;
 mod paths;
 mod pending;
+mod proofs;
 mod refusals;
 mod send;
 pub mod services;
@@ -123,6 +124,7 @@ impl TestServer {
                 in_flight: TaskTracker::new(),
                 clock: Clock::System,
             },
+            proofs: None,
             rpc_client: Arc::new(broker.rpc_client()),
             send_wait: Duration::ZERO,
             pending: PendingLimiter::default(),

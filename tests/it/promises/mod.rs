@@ -15,4 +15,5 @@ mod receipts;
 pub mod secrets;
 mod senders;
 mod sending;
+mod test_numbers;
 mod unnamed;

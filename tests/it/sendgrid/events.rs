@@ -291,7 +291,11 @@ impl Stage {
         let gateway = Embedded::with(Options { channel: Channel::Email, ..Options::default() });
         let key = EventKey::fresh();
         let events = SendGridEvents::new(&key.public(), gateway.world.clock).expect("a key");
-        let webhooks = Webhooks { callbacks: vec![Arc::new(events)], receipts: gateway.tracker.clone() };
+        let webhooks = Webhooks {
+            callbacks: vec![Arc::new(events)],
+            receipts: gateway.tracker.clone(),
+            opt_statuses: None,
+        };
         Stage { server: TestServer::with_webhooks(webhooks), gateway, key }
     }
 

@@ -375,7 +375,7 @@ async fn without_any_key_tokens_are_unavailable_until_the_endpoint_answers() {
         let count = response.lines().find_map(|line| line.strip_prefix(metric.as_str()));
         assert!(count.is_some_and(|count| count != "0"), "{metric}{count:?}");
     }
-    assert!(response.contains("otpost_jwks_keys ") && !response.contains("jwks.json"));
+    assert!(response.contains("otpost_jwks_keys ") && !response.contains(&issuer.url));
 }
 
 #[test]
@@ -398,4 +398,25 @@ fn an_unusable_url_is_refused_at_startup() {
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
+}
+
+/// As if `JWT_JWKS_URL` were the address of our own key set.
+#[tokio::test]
+async fn a_published_key_that_signs_proofs_checks_no_token() {
+    let [_, _, p256, ed25519] = kinds();
+    let issuer = Issuer::publishing(&[published(&p256), published(&ed25519)]).await;
+    let proofs = ProofSigner::new(&ProofSettings {
+        keys: include_str!("../keys/p256.private.pem").into(),
+        issuer: ISSUER.to_owned(),
+        audience: AUDIENCE.to_owned(),
+    });
+    let proofs = proofs.expect("a key");
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let tokens = Tokens::new(&jwt(JwtKey::Jwks(issuer.url.clone()))).expect("a URL");
+    let tokens = tokens.apart_from(&proofs).expect("published keys are not known yet");
+    issuer.tasks.lock().expect("no panic").spawn(tokens.refresh_keys());
+    let server = TestServer::with(|api| api.tokens = tokens);
+    expect_accepted("another key", &with_token(&server, &named(&ed25519, Some(ed25519.name))).await);
+    let refused = with_token(&server, &named(&p256, Some(p256.name))).await;
+    expect_refused("the key of proofs", &refused, "invalid_token", INVALID);
 }
