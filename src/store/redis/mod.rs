@@ -21,6 +21,7 @@ mod no_server;
 mod node;
 mod opening;
 mod pack;
+mod panics;
 mod place_steps;
 #[doc(hidden)]
 pub mod places;
@@ -214,21 +215,7 @@ impl Store for RedisStore {
     }
 
     async fn count_panic(&self, input: &PanicInput<'_>) -> Result<PanicCount, StoreError> {
-        let [recipient, request] = self.keys.of_lease(&input.lease);
-        let panics = self.keys.panics(input.lease.request_id, &input.lease.subject.recipient);
-        let call = self
-            .call(Step::CountPanic, &[recipient, request, panics])
-            .about(About::of(input.lease.request_id))
-            .arg(self.settings().pack())
-            .arg(
-                Packer::new()
-                    .bytes(&input.lease.token.to_be_bytes())
-                    .flag(input.may_have_sent)
-                    .u16(input.panics_max)
-                    .millis32(millis(OUTCOME_KEPT))
-                    .done(),
-            );
-        self.run("count_panic", &call, replies::panic_count).await
+        self.count_panic_of_request(input).await
     }
 
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
@@ -426,8 +413,7 @@ impl Store for RedisStore {
     }
 
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
-        let change = if reason.is_some() { "on" } else { "off" };
-        self.change_kill_switch(change, reason.unwrap_or_default()).await
+        self.change_kill_switch(if reason.is_some() { "on" } else { "off" }, reason.unwrap_or_default()).await
     }
 
     async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError> {
