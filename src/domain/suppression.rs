@@ -48,9 +48,11 @@ impl NewSuppression<'_> {
         self.duration.is_none_or(|duration| duration >= Duration::from_millis(1))
     }
 
-    /// An opt-out with the provider's number: every other suppression with a number ends.
+    /// An opt-out with the provider's number: every other suppression of a recipient with a number ends.
     pub fn is_opt_out(&self) -> bool {
-        self.duration.is_none() && self.provider_code != NO_CODE
+        self.target == SuppressionTarget::Recipient
+            && self.duration.is_none()
+            && self.provider_code != NO_CODE
     }
 }
 

@@ -8,7 +8,7 @@ use otpost::domain::outcome::Status;
 use otpost::store::{Admission, CompletionInput, KeyName, Refund, Store as _};
 use serde_json::{Value, json};
 
-use crate::contract::store::{self, request_to};
+use crate::contract::store::{self, TestRequest, request_to};
 use crate::harness::ALICE;
 use crate::promises::secrets::has_run;
 use crate::real::Redis;
@@ -26,7 +26,7 @@ async fn every_key_that_the_steps_write_is_shown() {
     let store = redis.store();
     store::keeps_its_promises(&store).await;
     store.set_kill_switch(Some("a test")).await.expect("answers");
-    let mut request = request_to(77, "listed");
+    let mut request = TestRequest { recipient: 244, ..request_to(1, "listed") };
     request.limits = Limits::default().with(Limit::All, 1_000);
     let input = request.admit();
     let Admission::Granted(grant) = store.admit(&input).await.expect("answers") else { panic!("it is new") };
