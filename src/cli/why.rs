@@ -93,7 +93,7 @@ pub(super) async fn list_of_user(settings: &Settings, user_id: &str, json: bool)
     let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::read_only_store(settings)) else {
         return invalid_redis_url();
     };
-    let listed = explain::requests_of_user(&store, recipients.user(user_id), OF_USER_MAX).await;
+    let listed = explain::requests_of_user(&store, recipients.user(user_id), OF_USER_MAX + 1).await;
     warn_if_empty(store.found_nothing());
     match listed {
         Ok(requests) if requests.is_empty() => {
@@ -103,9 +103,10 @@ pub(super) async fn list_of_user(settings: &Settings, user_id: &str, json: bool)
             }
             Exit::No
         }
-        Ok(requests) => {
-            if requests.len() == OF_USER_MAX {
+        Ok(mut requests) => {
+            if requests.len() > OF_USER_MAX {
                 eprintln!("otpost: the user has more requests than these {OF_USER_MAX}");
+                requests.truncate(OF_USER_MAX);
             }
             match json {
                 true => print_json(&requests),

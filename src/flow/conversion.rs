@@ -33,8 +33,9 @@ const KINDS_IN_BATCH: usize = 250;
 const BATCHES_MAX: usize = 4;
 /// So many batches in a row that fail are logged, once.
 const FAILURES_LOGGED: u32 = 3;
-/// At shutdown batches are added for so long.
+/// At shutdown batches are added for so long, with pauses in which the store may come back.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+const END_PAUSE: Duration = Duration::from_millis(20);
 
 pub struct ConversionCounter {
     store: Arc<dyn Store>,
@@ -62,7 +63,7 @@ impl ConversionCounter {
     /// Counts the code of a request that this process has completed, if the request began the life of the code: so a code that is sent
     /// again counts once.
     pub(super) fn completed(&self, to: &Address, grant: &Grant, code_life: Duration, outcome: &Outcome) {
-        let began_the_code = grant.expires_at.since(grant.admitted_at) >= code_life;
+        let began_the_code = grant.expires_at.since(grant.admitted_at) == code_life;
         if let Some(send) = CodeSend::of_outcome(outcome).filter(|_| began_the_code) {
             events::code_sent(to.channel(), to.phone().and_then(PhoneNumber::region));
             self.count(to, send, CodeCounts::SENT);
@@ -105,7 +106,12 @@ impl ConversionCounter {
 
     /// At shutdown, when nothing more is counted.
     pub async fn end(&self) {
-        let _ = timeout(END_TIMEOUT, async { while self.flush().await {} }).await;
+        let all = async {
+            while self.flush().await || self.has_more() {
+                tokio::time::sleep(END_PAUSE).await;
+            }
+        };
+        let _ = timeout(END_TIMEOUT, all).await;
     }
 
     /// Adds one batch to the store. True if there was one, and it was answered. A process that counts nothing asks nothing.
@@ -145,6 +151,10 @@ impl ConversionCounter {
             outbox.batch = Some((Arc::new(batch), Instant::now()));
         }
         outbox.batch.clone()
+    }
+
+    fn has_more(&self) -> bool {
+        self.outbox().batch.is_some() || !self.lock().is_empty()
     }
 
     fn take_counts(&self) -> Vec<(CountedCode, CodeCounts)> {

@@ -181,7 +181,12 @@ pub async fn requests_of_user(
 ) -> Result<Vec<RecentRequest>, StoreError> {
     let mut requests = Vec::new();
     for RequestOfUser { recipient, request_id } in store.requests_of_user(user, count_max).await? {
-        let Some(record) = store.request_record(&request_id, Some(recipient)).await? else { continue };
+        let record = match store.request_record(&request_id, Some(recipient)).await {
+            Ok(Some(record)) => record,
+            // `otpost why ID` tells what cannot be read.
+            Ok(None) | Err(StoreError::Unreadable { .. }) => continue,
+            Err(error) => return Err(error),
+        };
         let history = history(&record.state);
         let admitted = history.entries.first().map(|entry| entry.at);
         let at = match &record.state {

@@ -41,17 +41,18 @@ function reports.conversion.forget_writers(key, new, now)
   for i = 1, excess do call('HDEL', key, others[i].writer) end
 end
 
--- Is the batch newer than the last one of its writer? Remembers it.
-function reports.conversion.is_new(key, writer, sequence, now)
+-- The value of the last batch of a writer, and whether that was this one or a later one.
+function reports.conversion.last_batch(key, writer, sequence, now)
   local last = call('HMGET', key, writer)[1]
-  if last then
-    local at, last_sequence = read('>I6I4', last)
-    if at + reports.conversion.WRITER_KEPT > now and sequence <= last_sequence then return false end
-  end
+  if not last then return nil, false end
+  local at, last_sequence = read('>I6I4', last)
+  return last, at + reports.conversion.WRITER_KEPT > now and sequence <= last_sequence
+end
+
+function reports.conversion.remember_batch(key, writer, sequence, last, now)
   call('HSET', key, writer, pack('>I6I4', now, sequence))
   call('PEXPIRE', key, decimal(reports.conversion.WRITER_KEPT))
   if not last then reports.conversion.forget_writers(key, writer, now) end
-  return true
 end
 
 function reports.conversion.sum(a, b)
@@ -147,7 +148,8 @@ end
 function reports.conversion.add(keys, args)
   local now, prefix = clock(settings_of(args[1]).test_time), sub(keys[1], 1, -1 - #'xw')
   local writer, sequence, at = read('>c8I4', args[2])
-  if not reports.conversion.is_new(keys[1], writer, sequence, now) then return 'a' end
+  local last, is_known = reports.conversion.last_batch(keys[1], writer, sequence, now)
+  if is_known then return 'a' end
   local groups, by_head = {}, {}
   while at <= #args[2] do
     -- Entries with the same beginning count in the same two parts.
@@ -168,6 +170,9 @@ function reports.conversion.add(keys, args)
       end
     end
   end
+  -- A missing right, a key of another type, or a slot that moves must fail before the batch is remembered.
+  for _, group in ipairs(groups) do call('HLEN', group.key) end
+  reports.conversion.remember_batch(keys[1], writer, sequence, last, now)
   for _, group in ipairs(groups) do reports.conversion.add_to(group.key, group.names, group.added, group.lives_for) end
   return 'a'
 end

@@ -87,8 +87,9 @@ function shards.requests_of_user(keys, args)
     if type(record) == 'string' and find(record, user, 1, true) then
       local is_read, _, _, kept_until = pcall(read_common, record)
       local request = sub(key, #prefix + 2, #prefix + 18)
-      local id_text = is_read and kept_until > now and find_id_text(prefix, request)
-      if id_text then
+      local is_kept = is_read and kept_until > now
+      local is_named, id_text = pcall(find_id_text, prefix, request)
+      if is_kept and is_named and id_text then
         requests[#requests + 1] = sub(record, BODY_AT, BODY_AT + 15) .. request .. pack('>Bc0', #id_text, id_text)
       end
     end

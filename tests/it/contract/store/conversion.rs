@@ -353,6 +353,28 @@ async fn a_damaged_count_is_named_and_stops_no_request() {
 }
 
 #[tokio::test]
+async fn a_batch_that_fails_at_one_part_is_added_whole_when_it_is_repeated() {
+    let redis = Redis::fresh();
+    let store = redis.store();
+    let at = now();
+    let entries =
+        vec![entry(at, Dimension::Channel, "sms", 1, 0), entry(at, Dimension::Provider, "twilio", 1, 0)];
+    let batch = ConversionBatch { writer: 1, sequence: 1, entries };
+    let hour = Bucket::of(BucketWidth::Hour, at);
+    let provider = format!("xh{}{}0", hour.number, Dimension::Provider.letter());
+    redis.replace(&provider, "SET", &[b"x"]);
+    store.add_conversion(&batch).await.expect_err("a key of another type");
+    redis.delete(&provider);
+    for _ in 0..2 {
+        store.add_conversion(&batch).await.expect("it is repeated");
+    }
+    for dimension in [Dimension::Channel, Dimension::Provider] {
+        let counts = store.conversion(dimension, &[hour]).await.expect("answers");
+        assert_eq!(counts.iter().map(|of| of.counts.sent).collect::<Vec<_>>(), [1], "{dimension:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_process_that_fell_silent_is_forgotten() {
     let redis = Redis::fresh();
     let store = redis.store();
