@@ -33,7 +33,9 @@ pub fn parse_since(text: &str) -> Option<Duration> {
             _ => return None,
         },
     );
-    let is_number = (1..=5).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = (1..=5).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && !number.starts_with('0');
     let seconds = is_number.then(|| number.parse::<u64>().ok())?? * unit;
     let since = Duration::from_secs(seconds);
     (SINCE_MIN..=SINCE_MAX).contains(&since).then_some(since)
