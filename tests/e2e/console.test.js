@@ -53,6 +53,32 @@ async function expectAccessible(page, where) {
   assert.deepEqual(violations.map(({ id, nodes }) => [where, id, nodes.map((node) => node.html)]), []);
 }
 
+/** A dry run that fails leaves no button of the dry run before it. */
+async function expectReplayOfItsOwnDryRun(page, requestId) {
+  const path = "**/ops/dead-letters/replay";
+  const asked = [];
+  await page.route(path, (route) => {
+    const { ids, dry_run, force } = route.request().postDataJSON();
+    asked.push([dry_run, force]);
+    const results = [
+      { id: ids[0], result: "refused", why: "it was sent", can_be_forced: true, request_id: requestId },
+      { id: "0123456789ab", result: "would_replay", request_id: "other", new_request_id: "other~r1" },
+    ];
+    return route.fulfill(force ? { status: 503, json: { code: "unavailable", detail: "the broker is away" } } : { json: { dry_run, results } });
+  });
+  await page.click("text=Check a replay of 1");
+  await shows(page, ".plan button", "Replay 1");
+  await page.click("#force");
+  await shows(page, ".problem", "The broker is away");
+  assert.equal(await page.locator(".plan button").count(), 0, "its button is gone");
+  await page.locator("button:text-is('Check a replay of 1'):focus").waitFor();
+  assert.deepEqual(asked, [[true, false], [true, true]]);
+  await page.unroute(path);
+  // Another choice forgets `force`.
+  await page.uncheck(".letters input[type=checkbox]");
+  await page.check(".letters input[type=checkbox]");
+}
+
 const fits = (page) => page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
 
 /** Signs in only with a token that the endpoints accept, and keeps it nowhere. */
@@ -67,6 +93,7 @@ test("a token opens the console, and stays in memory", async (t) => {
     await page.fill("#token", token);
     await page.click("#enter");
     await shows(page, "#door-problem", problem);
+    assert.equal(await page.inputValue("#token"), "", "a refused token does not stay in its field");
   }
   const token = await stage.token();
   await enter(page, `Bearer ${token}\n`);
@@ -135,11 +162,13 @@ describe("an incident", { concurrency: 1 }, () => {
     await shows(page, ".excerpt", '"to":"+############"');
     assert.equal(await page.getAttribute("text=Check a replay", "aria-disabled"), "true", "nothing is chosen");
     await page.check(`.letters input[type=checkbox]`);
+    await expectReplayOfItsOwnDryRun(page, damaged.id);
     await page.click("text=Check a replay of 1");
     await shows(page, ".result", "refused");
     await shows(page, ".plan", "0 requests would be published again, 1 request not. Nothing has changed yet.");
     await damaged.mend();
-    await page.check("#force");
+    await page.click("#force");
+    await page.locator("#force:checked:focus").waitFor();
     await shows(page, ".result", `would be replayed as ${damaged.id}~r1`);
     await page.click("text=Replay 1");
     await shows(page, "dialog", "People may get a second message");

@@ -86,7 +86,9 @@ $("door-form").addEventListener("submit", async (event) => {
   const enter = $("enter");
   if (enter.getAttribute("aria-disabled") === "true") return;
   $("door-problem").textContent = "";
-  if (!signIn($("token").value)) {
+  const isToken = signIn($("token").value);
+  $("token").value = "";
+  if (!isToken) {
     $("door-problem").textContent = "This is no token: paste all of it, and nothing else.";
     return;
   }
@@ -96,7 +98,6 @@ $("door-form").addEventListener("submit", async (event) => {
   enter.removeAttribute("aria-disabled");
   enter.textContent = "Open the console";
   if (live.status) {
-    $("token").value = "";
     show(wanted());
   } else if (live.fault) {
     leave(sentence(live.fault.message));

@@ -98,20 +98,27 @@ class Desk {
 
   /** A check is of one choice: another choice needs another one. */
   forgetCheck() {
-    this.checked = null;
     this.force = false;
+    this.forgetPlan();
+  }
+
+  forgetPlan() {
+    this.checked = null;
     this.plan.replaceChildren();
     for (const place of this.list.querySelectorAll(".result")) place.replaceChildren();
   }
 
+  /** The plan before it goes first: its button is for another answer. */
   dryRun() {
     const ids = [...this.chosen];
+    const force = this.force;
+    this.forgetPlan();
     return act(this.check, this.place, async () => {
-      const { results } = await call("POST", "ops/dead-letters/replay", { ids, dry_run: true, force: this.force });
-      if (this.isOver || ids.length !== this.chosen.size || !ids.every((id) => this.chosen.has(id))) return;
+      const { results } = await call("POST", "ops/dead-letters/replay", { ids, dry_run: true, force });
+      if (this.isOver || force !== this.force || ids.length !== this.chosen.size || !ids.every((id) => this.chosen.has(id))) return;
       this.checked = results;
       this.drawResults(results);
-      this.drawPlan();
+      this.drawPlan(force);
     });
   }
 
@@ -122,33 +129,33 @@ class Desk {
     }
   }
 
-  drawPlan() {
+  drawPlan(isForced) {
     const ids = this.checked.filter((row) => row.result === "would_replay").map((row) => row.id);
     const refused = this.checked.filter((row) => row.result === "refused");
     const forceable = refused.filter((row) => row.can_be_forced).length;
-    const replay = h("button", { type: "button", class: "primary", click: () => this.replay(ids, replay) }, `Replay ${count(ids.length)}`);
-    const force = h("input", { type: "checkbox", id: "force", checked: this.force, change: async (event) => {
+    const replay = h("button", { type: "button", class: "primary", click: () => this.replay(ids, isForced, replay) }, `Replay ${count(ids.length)}`);
+    const force = h("input", { type: "checkbox", id: "force", checked: isForced, change: async (event) => {
       this.force = event.target.checked;
       await this.dryRun();
-      document.getElementById("force")?.focus();
+      if (document.activeElement === document.body) (document.getElementById("force") ?? this.check).focus();
     } });
     this.plan.replaceChildren(h("div", { class: "plan" },
       h("p", null, h("b", null, "Dry run: "), `${plural(ids.length, "request")} would be published again`,
         refused.length > 0 ? `, ${plural(refused.length, "request")} not.` : ".", " Nothing has changed yet."),
-      (forceable > 0 || this.force) && h("p", { class: "force" }, force, h("label", { for: "force" },
+      (forceable > 0 || isForced) && h("p", { class: "force" }, force, h("label", { for: "force" },
         "Also those that have expired, were sent or may have been sent: people may get a second message.")),
       ids.length > 0 && replay));
   }
 
-  replay(ids, button) {
+  replay(ids, force, button) {
     return act(button, this.place, async () => {
       const isSure = await confirmed({
-        title: `Replay ${plural(ids.length, "request")}?`, button: "Replay", danger: this.force,
+        title: `Replay ${plural(ids.length, "request")}?`, button: "Replay", danger: force,
         text: "They are published again under new ids, and count against all limits. The dead letters are removed." +
-          (this.force ? " People may get a second message." : ""),
+          (force ? " People may get a second message." : ""),
       });
       if (!isSure) return;
-      await this.apply("ops/dead-letters/replay", { ids, dry_run: false, force: this.force });
+      await this.apply("ops/dead-letters/replay", { ids, dry_run: false, force });
     });
   }
 

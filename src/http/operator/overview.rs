@@ -11,8 +11,7 @@ use crate::http::json::JsonAnswer;
 use crate::telemetry::events::{self, AdminAction};
 
 pub(crate) async fn overview(State(api): State<Arc<Api>>, Caller(operator): Caller) -> JsonAnswer<StatusRow> {
-    let reader = format!("{}\n{}", operator.sub, operator.jti.as_deref().unwrap_or_default());
-    let is_repeated = api.console().readers.is_repeated(reader);
+    let is_repeated = api.console().readers.is_repeated(&operator);
     events::operator_asked(&operator, AdminAction::Overview, None, None, is_repeated);
     JsonAnswer(api.inspector.status().await)
 }

@@ -216,18 +216,28 @@ async fn a_worker_reports_how_its_requests_ended_and_how_long_they_took() {
 }
 
 #[tokio::test]
-async fn a_repeated_reading_of_the_overview_is_one_line_of_the_audit_log_for_each_token() {
-    let server = TestServer::start();
+async fn a_repeated_reading_of_the_overview_is_one_audit_line_for_each_token_and_client_address() {
+    let server = TestServer::with(|api| api.trusted_proxies = vec!["192.0.2.0/24".parse().expect("a net")]);
     start_capturing();
     let ana = token(&json!({"sub": "ana", "jti": "t-1", "scope": "otp:admin"}));
     let again = token(&json!({"sub": "ana", "jti": "t-2\n", "scope": "otp:admin"}));
-    for token in [&ana, &ana, &again, &ana] {
-        ask(&server, ENDPOINTS[0], token, &[]).await.expect(200);
+    let (office, elsewhere) = ("198.51.100.1", "203.0.113.9");
+    for (token, client) in [
+        (&ana, office),
+        (&ana, office),
+        (&again, office),
+        (&ana, elsewhere),
+        (&ana, office),
+        (&ana, elsewhere),
+    ] {
+        ask(&server, ENDPOINTS[0], token, &[("x-forwarded-for", client)]).await.expect(200);
     }
     let log = captured_log();
     let lines: Vec<Value> =
         audit(&log).iter().map(|line| json!([line["sub"], line["jti"], line["client_ip"]])).collect();
-    assert_eq!(lines, [json!(["ana", "t-1", "192.0.2.1"]), json!(["ana", "t-2?", "192.0.2.1"])], "{log}");
+    let logged =
+        [["ana", "t-1", office], ["ana", "t-2?", office], ["ana", "t-1", elsewhere]].map(|line| json!(line));
+    assert_eq!(lines, logged, "{log}");
 }
 
 #[tokio::test]
