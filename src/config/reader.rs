@@ -134,6 +134,7 @@ impl<'a> Reader<'a> {
     fn check_together(&mut self, settings: &Settings) {
         if settings.environment != Environment::Development {
             self.check_keys();
+            self.check_test_numbers(settings);
         }
         if settings.prefetch < settings.concurrency {
             self.error("WORKER_PREFETCH", "must be at least WORKER_CONCURRENCY");

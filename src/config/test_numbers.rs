@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use super::Settings;
 use super::reader::Reader;
 use crate::domain::code::CodeLength;
 use crate::domain::test_number::TestNumbers;
 
 pub(super) const TEST_NUMBERS: &str = "OTP_TEST_NUMBERS";
+/// A code is the same for up to 90 days, so guesses of all days add up.
+const CODE_LENGTH_MIN: usize = 6;
 
 impl Reader<'_> {
     /// None in a process that sends nothing.
@@ -18,6 +21,14 @@ impl Reader<'_> {
                 self.error(TEST_NUMBERS, problem);
                 Arc::default()
             }
+        }
+    }
+
+    pub(super) fn check_test_numbers(&mut self, settings: &Settings) {
+        let length = settings.code_length.get();
+        if !settings.test_numbers.is_empty() && length < CODE_LENGTH_MIN {
+            let rule = format!("must have codes of at least {CODE_LENGTH_MIN} digits in production");
+            self.error(TEST_NUMBERS, format!("{rule}; OTP_CODE_LENGTH is {length}"));
         }
     }
 }

@@ -53,6 +53,10 @@ impl TestNumbers {
         Ok(TestNumbers(entries))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The entry of a recipient, and its position from 1.
     pub fn find(&self, to: &Address) -> Option<(usize, &TestNumber)> {
         let number = to.phone()?;

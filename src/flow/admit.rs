@@ -133,8 +133,15 @@ impl ChannelGateway {
     fn new_history(&self, handler: &DeliveryContext<'_>, valid: &ValidRequest<'_>) -> RequestHistory {
         let correlation_id = handler.delivery.properties.correlation_id.clone();
         let (to, trace) = (valid.to.masked(), handler.trace.clone());
-        let mut history =
-            RequestHistory { to, correlation_id, trace, user: valid.user, ..RequestHistory::default() };
+        let callers_code = valid.request.code.is_some();
+        let mut history = RequestHistory {
+            to,
+            correlation_id,
+            trace,
+            user: valid.user,
+            callers_code,
+            ..RequestHistory::default()
+        };
         if valid.test_code.is_some() {
             history.add(self.clock.now(), HistoryEvent::TestNumber);
         }

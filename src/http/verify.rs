@@ -111,10 +111,13 @@ impl Api {
         }
     }
 
-    /// Without a record of the request nothing is known of the code but that it is right: too little for a proof. The code of a
-    /// test number proves nothing.
+    /// Without a record of the request nothing is known of the code but that it is right: too little for a proof. A code that
+    /// is known without a message, as a test number's or one that the caller chose, proves nothing.
     fn proof(&self, check: &Check, request: Option<&CodeRequest>) -> Option<String> {
-        let (proofs, request) = (self.proofs.as_ref()?, request.filter(|request| !request.test)?);
+        let (proofs, request) = (self.proofs.as_ref()?, request?);
+        if request.test || request.callers_code {
+            return None;
+        }
         let verified = Verified {
             to: &check.to,
             purpose: &check.purpose,

@@ -40,8 +40,10 @@ pub struct CodeRequest {
     pub trace: Option<TraceContext>,
     /// The send by the oldest request that has the code, which began its life; `None` if that one sent nothing.
     pub first_send: Option<CodeSend>,
-    /// To a test number, whose code is known without a message: nothing was proven.
+    /// One of the requests that have the code is to a test number, whose code is known without a message: nothing was proven.
     pub test: bool,
+    /// The caller chose the code of one of the requests that have it, and knows it without a message: nothing was proven.
+    pub callers_code: bool,
 }
 
 impl CodeRequest {
@@ -52,6 +54,7 @@ impl CodeRequest {
         purpose: &str,
     ) -> Option<CodeRequest> {
         let (mut sent, mut unsent, mut first_send) = (None, None, None);
+        let (mut test, mut callers_code) = (false, false);
         for (id, state) in requests {
             let (recorded_purpose, history, send) = match state {
                 RequestState::InProgress { purpose, history, .. } => {
@@ -68,12 +71,14 @@ impl CodeRequest {
             }
             // An older one replaces it.
             first_send = send;
-            let test = history.is_test();
+            test |= history.is_test();
+            callers_code |= history.callers_code;
             let RequestHistory { correlation_id, trace, .. } = history;
             let chosen = if send.is_some() { &mut sent } else { &mut unsent };
-            chosen.get_or_insert(CodeRequest { id, correlation_id, trace, test, first_send: None });
+            chosen.get_or_insert((id, correlation_id, trace));
         }
-        sent.or(unsent).map(|request| CodeRequest { first_send, ..request })
+        let (id, correlation_id, trace) = sent.or(unsent)?;
+        Some(CodeRequest { id, correlation_id, trace, first_send, test, callers_code })
     }
 }
 

@@ -280,6 +280,7 @@ impl Copy {
         RequestHistory {
             trace: None,
             user: (self.user > 0).then(|| named(200 + self.user)),
+            callers_code: self.callers_code,
             to: format!("+5{}", self.recipient),
             correlation_id: (self.user == 0).then(|| format!("\"challenge\":\"{}\" ", self.request)),
             challenge: (self.owner > 0).then(|| named(100 + self.challenge).to_string()),

@@ -28,7 +28,13 @@ impl State {
         }
         self.last_opts.insert(recipient, LastOpt { status, at: sent_at });
         match status {
-            OptStatus::OptedIn if opted_out_since.is_some() => drop(self.suppressions.remove(&key)),
+            OptStatus::OptedIn if opted_out_since.is_some() => {
+                let opt_out = self.suppressions.remove(&key);
+                let kept = opt_out.and_then(|opt_out| opt_out.kept).filter(|kept| kept.is_in_force(now));
+                if let Some(kept) = kept {
+                    self.suppressions.insert(key, *kept);
+                }
+            }
             OptStatus::OptedIn => {}
             OptStatus::OptedOut => {
                 let target = SuppressionTarget::Recipient;

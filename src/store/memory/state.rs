@@ -98,6 +98,7 @@ pub(super) enum SuppressionKey {
     Country(String),
 }
 
+#[derive(Clone)]
 pub(super) struct StoredSuppression {
     /// `None` for a manual suppression.
     pub(super) provider_code: Option<u32>,
@@ -106,9 +107,31 @@ pub(super) struct StoredSuppression {
     pub(super) since: UnixMillis,
     pub(super) masked: String,
     pub(super) reason: Option<String>,
+    /// Another suppression that an opt-out keeps: an opt-in restores it.
+    pub(super) kept: Option<Box<StoredSuppression>>,
 }
 
 impl StoredSuppression {
+    /// Keeps another suppression beside this opt-out. One that ends later stays.
+    pub(super) fn keep(&mut self, other: StoredSuppression, now: UnixMillis) {
+        let kept = self.kept.as_ref().filter(|kept| kept.is_in_force(now));
+        match kept {
+            Some(kept) if !other.ends_after(kept) => {}
+            _ => {
+                let since = kept.map_or(now, |kept| kept.since);
+                self.kept = Some(Box::new(StoredSuppression { since, ..other }));
+            }
+        }
+    }
+
+    pub(super) fn ends_after(&self, other: &StoredSuppression) -> bool {
+        match (other.until, self.until) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(other), Some(own)) => own > other,
+        }
+    }
+
     pub(super) fn is_in_force(&self, now: UnixMillis) -> bool {
         self.until.is_none_or(|until| until > now)
     }

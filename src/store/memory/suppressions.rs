@@ -1,6 +1,7 @@
 //! Suppressions, by the provider's answers and by operators.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use super::state::{State, StoredSuppression, SuppressionKey};
 use crate::domain::keyed_digest::Digest16;
@@ -8,6 +9,8 @@ use crate::domain::opt_status::{LastOpt, OptStatus, whole_seconds};
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{NO_PROVIDER_CODE, SUPPRESSION_MIN, SUPPRESSIONS_MAX};
+
+const REMOVAL_REPEATED_WITHIN: Duration = Duration::from_secs(10);
 
 impl State {
     /// Adds a suppression that the provider's answer caused. One that ends later stays.
@@ -34,14 +37,21 @@ impl State {
             since: in_force.map_or(now, |old| old.since),
             masked: suppression.masked.to_owned(),
             reason: reason.filter(|reason| !reason.is_empty()).map(str::to_owned),
+            kept: None,
         };
-        let ends_later = |old: &StoredSuppression| match (old.until, new.until) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(old), Some(new)) => new > old,
-        };
-        if self.suppressions.get(&key).is_none_or(ends_later) {
-            self.suppressions.insert(key, new);
+        // Only an opt-out of a recipient keeps another suppression.
+        let is_opt_out =
+            |one: &StoredSuppression| matches!(key, SuppressionKey::Recipient(_)) && one.is_opt_out();
+        let replaces =
+            |old: &StoredSuppression| new.ends_after(old) || (is_opt_out(&new) && !is_opt_out(old));
+        match self.suppressions.get_mut(&key) {
+            Some(old) if is_opt_out(old) && !is_opt_out(&new) => old.keep(new, now),
+            Some(old) if !replaces(old) => {}
+            old => {
+                let old = old.filter(|old| is_opt_out(&new) && old.is_in_force(now));
+                let kept = old.map(|old| Box::new(old.clone()));
+                self.suppressions.insert(key, StoredSuppression { kept, ..new });
+            }
         }
     }
 
@@ -78,7 +88,17 @@ impl State {
         recipient: Digest16,
         now: UnixMillis,
     ) -> Option<SuppressionEntry> {
-        let removed = self.suppressions.remove(&SuppressionKey::Recipient(recipient))?;
+        let key = SuppressionKey::Recipient(recipient);
+        let opt_out = self.suppressions.get_mut(&key).filter(|suppression| suppression.is_opt_out());
+        let kept = opt_out.and_then(|opt_out| opt_out.kept.as_deref_mut());
+        if let Some(kept) = kept.filter(|kept| kept.provider_code.is_none() && kept.is_in_force(now)) {
+            // The operator's own one. A repeat of the call, whose answer was lost, must not take the opt-out.
+            let removed = kept.entry();
+            let soon = now.plus(REMOVAL_REPEATED_WITHIN);
+            kept.until = Some(kept.until.map_or(soon, |until| until.min(soon)));
+            return Some(removed);
+        }
+        let removed = self.suppressions.remove(&key)?;
         if removed.is_opt_out() {
             // A late message from before must not opt the recipient out again.
             let at = whole_seconds(now);

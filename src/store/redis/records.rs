@@ -1,7 +1,8 @@
 //! Packs the parts of a record that the scripts do not read: the history, and the outcome.
 //!
 //! The first byte is the form: 1 an outcome or a history, 2 a rejection that `admit.lua` wrote. JSON, which begins with `{`, is
-//! of an older version. A trace and the user may follow the history, or the outcome: versions that do not know them leave them unread.
+//! of an older version. A trace, the user and the mark of a caller's code may follow the history, or the
+//! outcome: versions that do not know them leave them unread.
 
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ const JSON: u8 = b'{';
 /// Each begins a part behind a history or an outcome, in this order.
 const TRACE: u8 = 1;
 const USER: u8 = 2;
+/// A mark without a payload.
+const CALLERS_CODE: u8 = 3;
 
 const STATUSES: [Status; 4] = [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown];
 
@@ -129,7 +132,7 @@ fn packed<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![PACKED]).expect("it is plain data")
 }
 
-/// Trace and user, behind everything else: many records have none.
+/// Trace, user and the mark of a caller's code, behind everything else: many records have none.
 fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
     if let Some(trace) = &history.trace {
         packed.push(TRACE);
@@ -144,6 +147,9 @@ fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
     if let Some(user) = &history.user {
         packed.push(USER);
         packed.extend(user.bytes());
+    }
+    if history.callers_code {
+        packed.push(CALLERS_CODE);
     }
     packed
 }
@@ -163,11 +169,14 @@ fn read_parts(history: RequestHistory, bytes: &[u8]) -> RequestHistory {
         sampled,
         state: state.map(Arc::from),
     });
-    let user = match rest.split_first() {
-        Some((&USER, rest)) => rest.first_chunk().map(|digest| Digest16::from_bytes(*digest)),
-        _ => None,
+    let (user, rest) = match rest.split_first() {
+        Some((&USER, rest)) => match rest.split_first_chunk() {
+            Some((digest, rest)) => (Some(Digest16::from_bytes(*digest)), rest),
+            None => (None, &[][..]),
+        },
+        _ => (None, rest),
     };
-    RequestHistory { trace, user, ..history }
+    RequestHistory { trace, user, callers_code: rest.first() == Some(&CALLERS_CODE), ..history }
 }
 
 /// The bytes by which a script finds the records of a user.
@@ -291,6 +300,7 @@ impl<'a> PackedHistory<'a> {
             correlation_id: self.correlation_id.map(str::to_owned),
             trace: None,
             user: None,
+            callers_code: false,
             challenge: match self.challenge {
                 PackedDigest::None => None,
                 PackedDigest::Digest(bytes) => Some(hex::encode(bytes)),

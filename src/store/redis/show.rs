@@ -417,13 +417,19 @@ fn country(name: &[u8], stored: &Stored) -> Option<Fields> {
 fn note(name: &[u8], stored: &Stored) -> Option<Fields> {
     let mut words = Unpacker::new(bytes(stored)?);
     let (since, note) = (words.time()?, std::str::from_utf8(words.rest()).ok()?);
+    let (note, kept) = note.split_once('\n').map_or((note, None), |(note, kept)| (note, Some(kept)));
     let (masked, reason) = note.split_once(' ').unwrap_or((note, ""));
-    Some(vec![
+    let mut fields = vec![
         ("recipient", hexadecimal(name)),
         ("since", time(since)),
         ("to", json!(masked)),
         ("reason", json!(reason)),
-    ])
+    ];
+    if let Some(kept) = kept {
+        let mut words = kept.split(' ').map_while(|word| word.parse::<u64>().ok());
+        fields.push(("keeps", json!({"provider_code": words.next()?, "until": end(words.next()?)})));
+    }
+    Some(fields)
 }
 
 fn last_opt(name: &[u8], stored: &Stored) -> Option<Fields> {

@@ -1,8 +1,9 @@
--- Suppressions. That of a recipient is in its packed value; {P}:n<recipient> is its note: I6 since when, masked recipient, reason;
+-- Suppressions. That of a recipient is in its packed value; {P}:n<recipient> is its note: I6 since when, masked recipient, reason
+-- (and in that of an opt-out a line with the suppression that it keeps);
 -- {P}:suppressed is a sorted set of the recipients by the end. That of a country is {P}:c<country>: I4 provider code, I6 end.
 -- {P}:o<recipient> is the last opt-in or opt-out by the recipient itself: B 1 opted in, 0 opted out, I6 time. It outlasts every message
 -- that it could be older than.
-local opts = {COUNTS_FOR = DAY, KEPT = DAY + HOUR, OPTED_IN = 1, OPTED_OUT = 0}
+local opts = {COUNTS_FOR = DAY, KEPT = DAY + HOUR, OPTED_IN = 1, OPTED_OUT = 0, REPEATED_WITHIN = 10000}
 
 function opts.whole_seconds(time) return time - time % 1000 end
 
@@ -20,6 +21,38 @@ end
 
 function opts.is_opt_out(code, till) return code ~= 0 and till == NO_END end
 
+-- The other suppression that an opt-out keeps: in the note of the opt-out, a line of code, end, since when, masked recipient and reason.
+-- An opt-in restores it. Nothing if there is none, or it has ended.
+function opts.kept(suppression_note, now)
+  local code, till, since, text = string.match(sub(suppression_note, 7), '\n(%d+) (%d+) (%d+) (.*)$')
+  if not code or tonumber(till) <= now then return nil end
+  return {code = tonumber(code), till = tonumber(till), since = tonumber(since), text = text}
+end
+
+-- A note without the line of the kept suppression.
+function opts.own_note(suppression_note)
+  local at = find(suppression_note, '\n', 7, true)
+  return at and sub(suppression_note, 1, at - 1) or suppression_note
+end
+
+function opts.with_kept(suppression_note, kept)
+  local line = format('\n%s %s %s ', decimal(kept.code), decimal(kept.till), decimal(kept.since))
+  return opts.own_note(suppression_note) .. line .. kept.text
+end
+
+-- Keeps another suppression beside the opt-out in force. One that ends later stays.
+function opts.keep(prefix, recipient, code, till, now, masked_and_reason)
+  local key = prefix .. 'n' .. recipient
+  local suppression_note = call('GET', key)
+  if not suppression_note or #suppression_note < 6 then
+    suppression_note = pack('>I6', now) .. string.match(masked_and_reason, '^%S*')
+  end
+  local kept = opts.kept(suppression_note, now)
+  if kept and kept.till >= till then return end
+  local since = kept and kept.since or now
+  call('SET', key, opts.with_kept(suppression_note, {code = code, till = till, since = since, text = masked_and_reason}))
+end
+
 -- Does a suppression that the provider shows for a time still hold? An opt-out does not if the recipient has opted in since.
 function opts.still_holds(prefix, recipient, code, duration, time)
   if not time or not opts.is_opt_out(code, duration) then return true end
@@ -34,17 +67,28 @@ countries.TARGET = 2
 -- No end is the score `inf`.
 local function score(till) return till == NO_END and 'inf' or decimal(till) end
 
--- Suppresses a recipient until a time. A suppression that ends later stays. Answers whether `s` changed.
+-- Suppresses a recipient until a time. A suppression that ends later stays, but an opt-out takes the place of any other one and keeps
+-- it, or is kept beside it. Answers whether `s` changed.
 local function suppress_recipient(prefix, recipient, s, code, duration, now, masked_and_reason)
   local till = duration == NO_END and NO_END or now + duration
-  if s.suppressed_until >= till then return false end
+  local is_opt_out, was_opt_out = opts.is_opt_out(code, till), opts.is_opt_out(s.suppression_code, s.suppressed_until)
+  if was_opt_out and not is_opt_out then
+    opts.keep(prefix, recipient, code, till, now, masked_and_reason)
+    return false
+  end
+  if s.suppressed_until >= till and (was_opt_out or not is_opt_out) then return false end
   local note_key = prefix .. 'n' .. recipient
-  local since = now
+  local since, kept_text = now, ''
   if s.suppressed_until > now then
-    local is_read, noted = pcall(function() return read('>I6', call('GET', note_key)) end)
-    if is_read then since = noted end
+    local old_note = call('GET', note_key)
+    local is_read, noted = pcall(function() return read('>I6', old_note) end)
+    if is_read then since, kept_text = noted, sub(old_note, 7) end
   end
   local suppression_note = pack('>I6', since) .. masked_and_reason
+  if is_opt_out and s.suppressed_until > now then
+    local kept = {code = s.suppression_code, till = s.suppressed_until, since = since, text = kept_text}
+    suppression_note = opts.with_kept(suppression_note, kept)
+  end
   call('ZREMRANGEBYSCORE', prefix .. 'suppressed', '-inf', decimal(now))
   call('ZADD', prefix .. 'suppressed', score(till), recipient)
   if till == NO_END then
@@ -67,7 +111,7 @@ end
 -- A suppression in force as one entry: I4 provider code, I6 end, then the note (empty: unknown).
 local function suppression_entry(prefix, recipient, s, now)
   if s.suppressed_until <= now then return nil end
-  return pack('>I4I6', s.suppression_code, s.suppressed_until) .. (call('GET', prefix .. 'n' .. recipient) or '')
+  return pack('>I4I6', s.suppression_code, s.suppressed_until) .. opts.own_note(call('GET', prefix .. 'n' .. recipient) or '')
 end
 
 -- Ends the suppression of a recipient.
@@ -84,6 +128,33 @@ function opts.remove_suppression(key, s, c, now)
   call('DEL', old .. ':suppressed', old .. ':suppression')
 end
 
+-- Ends an opt-out. The suppression that it kept is in force again.
+function opts.end_opt_out(key, s, c, now)
+  local recipient, prefix = sub(key, -16), prefix_of(key)
+  local note_key = prefix .. 'n' .. recipient
+  local kept = opts.kept(call('GET', note_key) or '', now)
+  opts.remove_suppression(key, s, c, now)
+  if not kept then return end
+  s.suppression_code, s.suppressed_until = kept.code, kept.till
+  write_recipient(key, s, c.window, now)
+  call('ZADD', prefix .. 'suppressed', score(kept.till), recipient)
+  call('SET', note_key, pack('>I6', kept.since) .. kept.text)
+  if kept.till ~= NO_END then call('PEXPIRE', note_key, decimal(kept.till - now)) end
+end
+
+-- An operator's removal takes the manual suppression that an opt-out keeps, and leaves the opt-out. A repeat of the call, whose answer
+-- was lost, must not take the opt-out: for so long the removed one still ends. Answers it as an entry; nothing if there is none.
+function opts.remove_kept(prefix, recipient, now)
+  local note_key = prefix .. 'n' .. recipient
+  local suppression_note = call('GET', note_key) or ''
+  local kept = opts.kept(suppression_note, now)
+  if not kept or kept.code ~= 0 then return nil end
+  local entry = pack('>I4I6I6', 0, kept.till, kept.since) .. kept.text
+  kept.till = min(kept.till, now + opts.REPEATED_WITHIN)
+  call('SET', note_key, opts.with_kept(suppression_note, kept))
+  return entry
+end
+
 -- Manual suppression: an operator suppresses a recipient, or removes its suppression, even one that a provider caused.
 -- KEYS     recipient
 -- ARGV     settings; change: B 1 add, 0 remove, I6 duration (NO_END: without end); masked recipient and reason
@@ -96,6 +167,10 @@ local function suppress(keys, args)
   local note_key = prefix .. 'n' .. recipient
   local s = read_recipient(keys[1], call('GET', keys[1]))
   if add == 0 then
+    if opts.is_opt_out(s.suppression_code, s.suppressed_until) then
+      local removed = opts.remove_kept(prefix, recipient, now)
+      if removed then return removed end
+    end
     local removed = suppression_entry(prefix, recipient, s, now)
     -- A late message from before must not opt the recipient out again.
     if opts.is_opt_out(s.suppression_code, s.suppressed_until) then
@@ -147,7 +222,7 @@ function opts.record_opt_status(keys, args)
     local since = min(sent_at, now)
     if suppress_recipient(prefix, recipient, s, code, NO_END, since, args[3]) then write_recipient(keys[1], s, c.window, now) end
   elseif has_opted_out then
-    opts.remove_suppression(keys[1], s, c, now)
+    opts.end_opt_out(keys[1], s, c, now)
   end
   return 'r'
 end

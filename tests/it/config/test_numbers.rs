@@ -46,6 +46,12 @@ fn a_fault_names_the_position_and_never_the_number_or_the_code() {
         assert!(text.contains(rule) && !text.contains("482913") && !text.contains("3109876543"), "{text}");
         expect_faults(Role::Show, &with(production(), &[(NAME, &list)]), &[NAME]);
     }
+    let list = format!("+573001234567:48291:{}", day(1));
+    let short = [(NAME, list.as_str()), ("OTP_CODE_LENGTH", "5")];
+    let text = expect_faults(Role::Worker, &with(production(), &short), &[NAME]);
+    assert!(text.contains("at least 6 digits in production; OTP_CODE_LENGTH is 5"), "{text}");
+    assert!(!text.contains("48291"), "{text}");
+    expect(Role::Dev, &with(production(), &short));
     let length = [(NAME, good.as_str()), ("OTP_CODE_LENGTH", "8")];
     let text = expect_faults(Role::Worker, &with(production(), &length), &[NAME]);
     assert!(text.contains("entry 1 must have a code of 8 digits"), "{text}");

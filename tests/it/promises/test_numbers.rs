@@ -12,7 +12,7 @@ use otpost::domain::test_number::TestNumbers;
 use otpost::domain::verdict::Verdict;
 use otpost::http::ProofSigner;
 use otpost::telemetry::metrics;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{ALICE, BOB, Embedded, HOUR, Options, request, with};
 use crate::http::{TestServer, VERIFY_SERVICE, service};
@@ -142,19 +142,34 @@ async fn the_code_of_a_test_number_gives_no_proof() {
             true => CODE.to_owned(),
             false => gateway.posted()[0].code.clone(),
         };
-        let (verifier, proofs) = (gateway.verifier.clone(), proofs());
-        let server = TestServer::with(|api| {
-            api.verifier = verifier;
-            api.proofs = Some(proofs);
-        });
-        let body = json!({"to": to, "otp_code": code});
-        let answer = server.post(VERIFY_SERVICE, &service(), &body).await.expect(200);
+        let answer = verified_over_http(&gateway, to, &code).await;
         assert_eq!(
             (answer.get("proof").is_none(), answer.get("test").is_some()),
             (is_test, is_test),
             "{answer}"
         );
     }
+}
+
+/// Who chose a code knows it without a message, whether or not one was sent.
+#[tokio::test(start_paused = true)]
+async fn a_code_that_its_caller_chose_gives_no_proof() {
+    let options = Options { caller_codes_allowed: true, ..Options::default() };
+    let mut gateway = gateway_with(&day(30), options);
+    gateway.publish(&with("r1", BOB, json!({"code": "735194"})));
+    let result = gateway.result().await;
+    result.expect_sent();
+    let answer = verified_over_http(&gateway, BOB, "735194").await;
+    assert!(answer.get("proof").is_none() && answer.get("test").is_none(), "{answer}");
+}
+
+async fn verified_over_http(gateway: &Embedded, to: &str, code: &str) -> Value {
+    let (verifier, proofs) = (gateway.verifier.clone(), proofs());
+    let server = TestServer::with(|api| {
+        api.verifier = verifier;
+        api.proofs = Some(proofs);
+    });
+    server.post(VERIFY_SERVICE, &service(), &json!({"to": to, "otp_code": code})).await.expect(200)
 }
 
 fn proofs() -> ProofSigner {

@@ -27,6 +27,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     the_first_send_of_a_code_is_that_of_its_oldest_request(store).await;
     a_code_whose_oldest_request_sent_nothing_has_no_first_send(store).await;
     the_first_send_of_a_request_in_progress_has_no_provider_yet(store).await;
+    one_request_whose_code_its_caller_or_a_test_chose_marks_the_code(store).await;
 }
 
 /// Completes a request with this outcome, its own challenge in its history.
@@ -175,6 +176,41 @@ async fn the_first_send_of_a_request_in_progress_has_no_provider_yet(store: &dyn
     granted(admit(store, &current).await);
     let request = check(store, &current).await.expect("it has a record");
     assert_eq!(request.first_send, Some(CodeSend { at: None, route: None }));
+}
+
+/// The newest request that sent the code is not always the one whose caller knows it.
+async fn one_request_whose_code_its_caller_or_a_test_chose_marks_the_code(store: &dyn TimedStore) {
+    for (recipient, callers_code, test, is_sent) in [
+        (110, false, false, true),
+        (26, true, false, true),
+        (27, true, false, false),
+        (28, false, true, true),
+        (39, false, true, false),
+    ] {
+        let mut first = request_to(recipient, "known-first");
+        first.history.user = Some(named(176));
+        first.history.callers_code = callers_code;
+        if test {
+            first.history.add(START, HistoryEvent::TestNumber);
+        }
+        store.at(START);
+        let grant = granted(admit(store, &first).await);
+        let outcome = if is_sent { sent(grant.now) } else { failed(grant.now) };
+        complete(store, &first, &grant, Outcome { history: first.history.clone(), ..outcome }).await;
+        store.at(START.plus(MINUTE));
+        send(store, &request_to(recipient, "sent-later")).await;
+        let request = check(store, &first).await.expect("it has a record");
+        assert_eq!(
+            (request.id.as_str(), request.callers_code, request.test),
+            ("sent-later", callers_code, test)
+        );
+    }
+    // In progress, its history is that of the admission.
+    let mut current = request_to(111, "known-now");
+    current.history.callers_code = true;
+    store.at(START);
+    granted(admit(store, &current).await);
+    assert!(check(store, &current).await.expect("it has a record").callers_code);
 }
 
 async fn a_code_of_the_provider_belongs_to_its_request(store: &dyn TimedStore) {

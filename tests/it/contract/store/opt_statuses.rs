@@ -7,7 +7,7 @@ use otpost::domain::outcome::ErrorCode;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
-use otpost::store::{CompletionInput, NewReceipt, Refund};
+use otpost::store::{Admission, CompletionInput, NewReceipt, Refund};
 
 use super::{HOUR, TimedStore, admit, completion, failed, granted, named, rejected, request_to, sent};
 
@@ -25,10 +25,13 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_message_of_yesterday_decides_nothing(store).await;
     an_opt_in_ends_an_opt_out_and_no_other_suppression(store).await;
     an_operators_removal_is_later_than_messages_before_it(store).await;
+    an_opt_in_restores_the_suppression_that_the_opt_out_replaced(store).await;
+    a_suppression_after_an_opt_out_outlasts_the_opt_in(store).await;
+    an_operators_removal_of_his_own_suppression_leaves_an_opt_out(store).await;
     a_refusal_of_a_message_from_before_an_opt_in_suppresses_nothing(store).await;
     a_receipt_of_a_message_from_before_an_opt_in_suppresses_nothing(store).await;
     // A suppression without an end has no time to live.
-    for recipient in 80..96 {
+    for recipient in (80..96).chain([53, 54, 55, 58, 97, 98, 108]) {
         store.remove_suppression(named(recipient)).await.expect("answers");
     }
 }
@@ -135,6 +138,116 @@ async fn an_operators_removal_is_later_than_messages_before_it(store: &dyn Timed
     assert_eq!(tell(store, 91, OptedOut, NOW.plus(60 * SECOND)).await, Outdated);
     granted(admit(store, &request_to(91, "removed")).await);
     assert_eq!(tell(store, 91, OptedOut, NOW.plus(HOUR)).await, Recorded);
+}
+
+/// The suppression in force: code, reason, and its end.
+async fn in_force(
+    store: &dyn TimedStore,
+    recipient: u8,
+) -> Option<(Option<u32>, Option<String>, Option<UnixMillis>)> {
+    let masked = format!("+57**{recipient}");
+    let list = store.suppressions(1_000).await.expect("answers").into_iter();
+    let mut found = list.filter(|one| one.to.as_deref() == Some(masked.as_str()));
+    let found = found.next().map(|one| (one.provider_code, one.reason, one.until));
+    let rejected =
+        match admit(store, &request_to(recipient, &format!("in-force-{}", fastrand::u64(..)))).await {
+            Admission::Completed { outcome, .. } => outcome.error.map(|error| error.code),
+            _ => None,
+        };
+    assert_eq!(found.is_some(), rejected == Some(ErrorCode::Suppressed), "{recipient}: {found:?}");
+    found
+}
+
+async fn suppress(store: &dyn TimedStore, recipient: u8, duration: Option<Duration>) {
+    let masked = format!("+57**{recipient}");
+    let manual = ManualSuppression { masked: &masked, reason: "asked", duration };
+    store.add_suppression(named(recipient), &manual).await.expect("answers");
+}
+
+fn manual_until(until: Option<UnixMillis>) -> Option<(Option<u32>, Option<String>, Option<UnixMillis>)> {
+    Some((None, Some("asked".to_owned()), until))
+}
+
+fn opted_out() -> Option<(Option<u32>, Option<String>, Option<UnixMillis>)> {
+    Some((Some(21_610), None, None))
+}
+
+async fn opt_out_and_in(store: &dyn TimedStore, recipient: u8) {
+    let masked = format!("+57**{recipient}");
+    for (status, seconds) in [(OptedOut, 1), (OptedOut, 2), (OptedIn, 3)] {
+        let sent_at = NOW.plus(seconds * SECOND);
+        store.at(sent_at);
+        let message = OptMessage { status, sent_at, provider_code: 21_610, masked: &masked };
+        assert_eq!(store.record_opt_status(named(recipient), &message).await.expect("answers"), Recorded);
+        if status == OptedOut {
+            assert_eq!(in_force(store, recipient).await, opted_out());
+        }
+    }
+}
+
+async fn an_opt_in_restores_the_suppression_that_the_opt_out_replaced(store: &dyn TimedStore) {
+    for (recipient, duration) in [(53, Some(48 * HOUR)), (54, None)] {
+        store.at(NOW);
+        suppress(store, recipient, duration).await;
+        opt_out_and_in(store, recipient).await;
+        let until = duration.map(|duration| NOW.plus(duration));
+        assert_eq!(in_force(store, recipient).await, manual_until(until));
+        assert_eq!(opted_out_since(store, recipient).await, Some(NOW));
+    }
+    // Fraud protection, and it ends by itself.
+    store.at(NOW);
+    refuse(store, 55, "fraud", 60_410, Some(12 * HOUR)).await;
+    opt_out_and_in(store, 55).await;
+    assert_eq!(in_force(store, 55).await, Some((Some(60_410), None, Some(NOW.plus(12 * HOUR)))));
+    store.at(NOW.plus(12 * HOUR));
+    assert_eq!(in_force(store, 55).await, None);
+    // One that has ended is not restored.
+    store.at(NOW);
+    suppress(store, 58, Some(2 * SECOND)).await;
+    opt_out_and_in(store, 58).await;
+    assert_eq!(in_force(store, 58).await, None);
+}
+
+async fn a_suppression_after_an_opt_out_outlasts_the_opt_in(store: &dyn TimedStore) {
+    store.at(NOW);
+    tell_as(store, 97, OptedOut, NOW).await;
+    suppress(store, 97, Some(48 * HOUR)).await;
+    suppress(store, 97, Some(HOUR)).await;
+    assert_eq!(in_force(store, 97).await, opted_out());
+    tell_as(store, 97, OptedIn, NOW.plus(SECOND)).await;
+    assert_eq!(in_force(store, 97).await, manual_until(Some(NOW.plus(48 * HOUR))));
+}
+
+async fn an_operators_removal_of_his_own_suppression_leaves_an_opt_out(store: &dyn TimedStore) {
+    for (recipient, is_manual_first) in [(98, true), (108, false)] {
+        store.at(NOW);
+        if is_manual_first {
+            suppress(store, recipient, None).await;
+        }
+        tell_as(store, recipient, OptedOut, NOW).await;
+        if !is_manual_first {
+            suppress(store, recipient, None).await;
+        }
+        // The second call repeats the first one, whose answer was lost.
+        for until in [None, Some(NOW.plus(10 * SECOND))] {
+            let removed = store.remove_suppression(named(recipient)).await.expect("answers");
+            let removed = removed.map(|one| (one.provider_code, one.reason, one.until));
+            assert_eq!(removed, manual_until(until));
+        }
+        store.at(NOW.plus(10 * SECOND));
+        assert_eq!(in_force(store, recipient).await, opted_out());
+    }
+    let removed = store.remove_suppression(named(98)).await.expect("answers").expect("the opt-out");
+    assert_eq!((removed.provider_code, removed.until), (Some(21_610), None));
+    assert_eq!(in_force(store, 98).await, None);
+    tell_as(store, 108, OptedIn, NOW.plus(10 * SECOND)).await;
+    assert_eq!(in_force(store, 108).await, None);
+}
+
+async fn tell_as(store: &dyn TimedStore, recipient: u8, status: OptStatus, sent_at: UnixMillis) {
+    let masked = format!("+57**{recipient}");
+    let message = OptMessage { status, sent_at, provider_code: 21_610, masked: &masked };
+    assert_eq!(store.record_opt_status(named(recipient), &message).await.expect("answers"), Recorded);
 }
 
 /// A request that the provider refuses: its attempt begins now.

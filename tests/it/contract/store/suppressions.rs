@@ -155,6 +155,11 @@ async fn a_manual_suppression_never_shortens_another(store: &dyn TimedStore) {
     let longer = store.add_suppression(named(78), &manual("+57**78", "no", Some(48))).await.expect("answers");
     assert_eq!(facts(&longer), (None, Some(now), Some(later.plus(48 * HOUR))));
     suppress("shorten-2", 21_610, None).await;
+    // The opt-out keeps the manual one, which an operator removes first.
+    let removed = store.remove_suppression(named(78)).await.expect("answers").expect("there was one");
+    assert_eq!(facts(&removed), facts(&longer));
+    let later = later.plus(Duration::from_secs(10));
+    store.at(later);
     let opted_out = store.remove_suppression(named(78)).await.expect("answers").expect("there was one");
     assert_eq!((facts(&opted_out), opted_out.reason), ((Some(21_610), Some(now), None), None));
     store.at(UnixMillis(later.0).plus(LEASE));
