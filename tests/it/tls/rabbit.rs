@@ -237,11 +237,17 @@ async fn renewal_during_an_alarm(pki: &Pki, rabbit: &OwnRabbit) {
     .await;
     publisher.publish(request("after")).await.expect("confirmed");
     let mut consumer = RabbitConsumer::start(settings, Channel::Sms);
-    for id in ["during", "after"] {
+    let mut arrived = Vec::new();
+    while arrived.len() < 2 {
         let delivery = patiently(consumer.next()).await.expect("a delivery");
-        assert_eq!(delivery.properties.correlation_id.as_deref(), Some(id));
+        let id = delivery.properties.correlation_id.clone().expect("it has one");
+        // The last request of the renewals may have been published and not counted.
+        if !id.starts_with('r') {
+            arrived.push(id);
+        }
         delivery.settle(Settlement::Ack);
     }
+    assert_eq!(arrived, ["during", "after"]);
     Box::new(consumer).close().await;
     publisher.close().await;
 }
