@@ -1,4 +1,4 @@
-"""A RabbitMQ of its own, whose alarms harm nobody else."""
+"""A RabbitMQ of its own, whose alarms harm no other."""
 
 import os
 import shutil

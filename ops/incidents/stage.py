@@ -159,7 +159,7 @@ class Stage:
             self.start_redis()
             self.run("topology")
             self.amqp = Amqp(self.amqp_url)
-            # Results need a queue; nobody reads this one, so it keeps ten and ends by itself.
+            # Results need a queue; no program reads this one, so it keeps ten and then ends.
             self.amqp.declare(f"{self.prefix}.reader", {"x-max-length": 10, "x-expires": 1_800_000})
             self.amqp.bind(f"{self.prefix}.reader", f"{self.prefix}.results", "#")
         except BaseException:

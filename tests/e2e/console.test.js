@@ -16,7 +16,7 @@ let browser;
 before(async () => (browser = await launch()));
 after(() => browser?.close());
 
-/** Opens the console, and signs in unless told otherwise. A browser error fails the test. */
+/** Opens the console, and signs in, unless the options say otherwise. A browser error fails the test. */
 async function open(t, stage, { signIn = true, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();

@@ -18,7 +18,7 @@ fn operator() -> String {
     token(&json!({"sub": "ana@shop", "jti": "t-1", "scope": "otp:admin", "phone_number": null}))
 }
 
-/// What stays of a line of the audit log without its constant parts.
+/// A line of the audit log without its constant parts.
 fn without_caller(mut line: Value) -> Value {
     assert_eq!(
         (&line["sub"], &line["jti"], &line["client_ip"]),

@@ -243,7 +243,7 @@ async fn a_key_that_checks_tokens_makes_no_proof_and_a_proof_is_no_token() {
         assert!(matches!(tokens().apart_from(&own), Err(ProofKeyError::ChecksTokens)));
         let other = if private == P256 { ED25519 } else { P256 };
         assert!(tokens().apart_from(&signer(other).expect("a key")).is_ok());
-        // The same claims with the type of a proof are refused, whoever signed them.
+        // The same claims with the type of a proof are refused, by any key.
         let server = TestServer::with(|api| api.tokens = tokens());
         let (algorithm, key) = match private {
             P256 => (Algorithm::ES256, EncodingKey::from_ec_pem(private.as_bytes())),

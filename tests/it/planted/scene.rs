@@ -177,7 +177,7 @@ impl Scene {
         self.answer(self.client.get(format!("http://{}/metrics", process.ops))).await
     }
 
-    /// What a command of the binary prints.
+    /// The output of a command of the binary.
     pub fn command(&self, arguments: &[&str]) -> String {
         let settings: Vec<(&str, &str)> =
             self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();

@@ -151,7 +151,7 @@ async fn the_code_of_a_test_number_gives_no_proof() {
     }
 }
 
-/// Who chose a code knows it without a message, whether or not one was sent.
+/// The chooser of a code knows it without a message, whether or not one was sent.
 #[tokio::test(start_paused = true)]
 async fn a_code_that_its_caller_chose_gives_no_proof() {
     let options = Options { caller_codes_allowed: true, ..Options::default() };

@@ -40,7 +40,7 @@ async fn requests_of_several_recipients_are_found_by_their_user(store: &dyn Time
     outcome.history.user = Some(named(ANA));
     store.complete(&completion(ended.lease(), &outcome, Refund::None)).await.expect("the store answers");
     granted(admit(store, &of(ANA + 1, 243, "of-another")).await);
-    granted(admit(store, &TestRequest { recipient: 254, ..request_to(1, "of-nobody") }).await);
+    granted(admit(store, &TestRequest { recipient: 254, ..request_to(1, "of-no-user") }).await);
     rejected(admit(store, &of(ANA, 69, "too-soon")).await);
     let expected: BTreeSet<_> = [&progressing, &ended]
         .map(|request| (named(request.recipient), request.request.to_string()))
