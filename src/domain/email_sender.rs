@@ -8,6 +8,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::email::{EmailAddress, EmailError};
+use super::printable::breaks_line;
 
 const NAME_CHARACTERS_MAX: usize = 70;
 /// The `specials` of address headers (RFC 5322 §3.2.3) without the dot. Some providers take a comma or a semicolon in a
@@ -47,7 +48,7 @@ impl FromStr for Mailbox {
 }
 
 fn checked_name(name: &str) -> Result<Option<String>, MailboxError> {
-    if name.chars().any(|c| c.is_control() || is_line_break(c)) {
+    if name.chars().any(breaks_line) {
         return Err(MailboxError::Control);
     }
     if name.contains(|c| SPECIAL.contains(c)) {
@@ -58,11 +59,6 @@ fn checked_name(name: &str) -> Result<Option<String>, MailboxError> {
         1..=NAME_CHARACTERS_MAX => Ok(Some(name.to_owned())),
         _ => Err(MailboxError::TooLong),
     }
-}
-
-/// Line and paragraph separators, which Unicode does not class as control characters.
-fn is_line_break(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// The rule that a text breaks, never the text.

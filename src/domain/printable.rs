@@ -2,9 +2,19 @@
 
 use std::borrow::Cow;
 
+/// True for text without controls, line and paragraph separators.
+pub fn is_one_line(text: &str) -> bool {
+    !text.chars().any(breaks_line)
+}
+
+/// Unicode does not class line and paragraph separators as controls.
+pub fn breaks_line(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
 /// False for a character that a terminal obeys or does not show: controls, line and paragraph separators, and marks.
 pub fn is_printable(character: char) -> bool {
-    !character.is_control() && !matches!(character, '\u{2028}' | '\u{2029}') && !is_invisible(character)
+    !breaks_line(character) && !is_invisible(character)
 }
 
 /// True for marks that turn the direction of text, and other marks that show nothing (Unicode's
