@@ -174,7 +174,8 @@ async fn handle(
         }
         Err(_panic) => {
             span.stopped("panic");
-            settle_panicked(gateway, &handler).await
+            // Boxed, to keep the future of the others small.
+            Box::pin(settle_panicked(gateway, &handler)).await
         }
     };
     drop(handler);

@@ -4,7 +4,7 @@
 //! another, so a return is only logged, by its own message id. Requests and dead letters must reach a queue: they use a
 //! second channel one at a time, where a return belongs to the message just published.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -149,8 +149,8 @@ impl Publisher for RabbitPublisher {
         let session = self.session().await?;
         match message.target {
             Target::Results { .. } => session.publish_pipelined(envelope, message.body).await,
-            Target::Reply { .. } => self.publish_reply(&session, envelope, message.body).await,
-            // Boxed, to keep the future of a result small.
+            // These are boxed, to keep the future of a result small.
+            Target::Reply { .. } => Box::pin(self.publish_reply(&session, envelope, message.body)).await,
             Target::Requests(_) | Target::Dead(_) => {
                 Box::pin(session.publish_checked(envelope, message.body)).await
             }
@@ -211,7 +211,7 @@ impl Session {
     async fn publish_pipelined(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
         let confirmed_before = self.confirmed.load(Ordering::Relaxed);
         let confirmed = async { publish(&self.pipelined, envelope, body).await.map_err(publish_failed) };
-        match self.unless_blocked(confirmed).await {
+        match self.unless_blocked(pin!(confirmed)).await {
             Ok(Confirmation::Ack(returned)) => {
                 self.confirmed.fetch_add(1, Ordering::Relaxed);
                 self.refusals.taken();
@@ -251,9 +251,8 @@ impl Session {
     /// then, and `lapin` keeps the message until it does.
     async fn unless_blocked<T>(
         &self,
-        confirmed: impl Future<Output = Result<T, RabbitError>>,
+        mut confirmed: Pin<&mut impl Future<Output = Result<T, RabbitError>>>,
     ) -> Result<T, RabbitError> {
-        let mut confirmed = pin!(confirmed);
         loop {
             match timeout(CONFIRM_TIMEOUT, &mut confirmed).await {
                 Ok(confirmed) => return confirmed,
@@ -271,7 +270,7 @@ impl Session {
     }
 
     async fn publish_checked(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
-        match self.unless_blocked(self.send_checked(envelope, body)).await {
+        match self.unless_blocked(pin!(self.send_checked(envelope, body))).await {
             Ok(Confirmation::Ack(None)) => Ok(()),
             Ok(Confirmation::Ack(Some(_))) => {
                 self.report(Problem::TopologyMissing);

@@ -2,6 +2,7 @@
 //! renews: admission knows a new one a heartbeat late.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
 use super::RedisStore;
 use super::keys::Key;
@@ -40,7 +41,7 @@ impl RedisStore {
         let Some(country) = country else { return Ok(None) };
         let is_read = self.countries.lock().is_some();
         if !is_read {
-            self.faults.watch(self.read_countries()).await?;
+            self.faults.watch(pin!(self.read_countries())).await?;
         }
         Ok(self.countries.lock().as_ref().and_then(|suppressed| suppressed.get(country).copied()))
     }

@@ -1,5 +1,6 @@
 //! Logs that the store is unavailable, why, and when that is over: a line a minute for each reason, not one for each call.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -40,9 +41,10 @@ struct Line {
 }
 
 impl FaultLog {
+    /// The caller pins the call: a future that is passed by value is stored twice.
     pub(super) async fn watch<T>(
         &self,
-        call: impl Future<Output = Result<T, StoreError>>,
+        call: Pin<&mut impl Future<Output = Result<T, StoreError>>>,
     ) -> Result<T, StoreError> {
         let mut unanswered = Unanswered { log: self, since: Some(Instant::now()) };
         let answer = call.await;
@@ -120,6 +122,8 @@ impl Drop for Unanswered<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     fn outage() -> Outage {
@@ -155,17 +159,17 @@ mod tests {
         let fails = || async { Err::<(), _>(StoreError::Unavailable(StoreFault::OutOfMemory)) };
         let answers = || async { Ok(()) };
         for _ in 0..20 {
-            log.watch(fails()).await.expect_err("it fails");
+            log.watch(pin!(fails())).await.expect_err("it fails");
             tokio::time::advance(Duration::from_millis(250)).await;
-            log.watch(answers()).await.expect("it answers");
+            log.watch(pin!(answers())).await.expect("it answers");
             assert!(log.lock().is_some());
         }
         tokio::time::advance(OVER_AFTER).await;
         log.set_partial(true);
-        log.watch(answers()).await.expect("another shard answers");
+        log.watch(pin!(answers())).await.expect("another shard answers");
         assert!(log.lock().is_some());
         log.set_partial(false);
-        log.watch(answers()).await.expect("it answers");
+        log.watch(pin!(answers())).await.expect("it answers");
         assert!(log.lock().is_none() && !log.has_outage.load(Ordering::Relaxed));
     }
 
@@ -174,8 +178,9 @@ mod tests {
         let never = std::future::pending::<Result<(), StoreError>>;
         let log = FaultLog::default();
         for (wait, is_unanswered) in [(100, false), (500, true)] {
-            let call = tokio::time::timeout(Duration::from_millis(wait), log.watch(never()));
-            call.await.expect_err("no answer");
+            let call = pin!(never());
+            let watched = tokio::time::timeout(Duration::from_millis(wait), log.watch(call));
+            watched.await.expect_err("no answer");
             assert_eq!(log.lock().is_some(), is_unanswered, "{wait} ms");
         }
     }

@@ -180,7 +180,7 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         if self.keys.are_sharded() {
-            return self.admit_in_shard(input).await;
+            return Box::pin(self.admit_in_shard(input)).await;
         }
         let (lease, subject) = (&input.lease, &input.lease.subject);
         let [recipient, request] = self.keys.of_lease(lease);
@@ -241,7 +241,7 @@ impl Store for RedisStore {
 
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         if self.keys.are_sharded() {
-            return self.complete_in_shard(input).await;
+            return Box::pin(self.complete_in_shard(input)).await;
         }
         let (lease, mut settings) = (&input.lease, self.settings());
         let suppression = input.suppression.filter(NewSuppression::lasts);
@@ -364,7 +364,7 @@ impl Store for RedisStore {
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        self.faults.watch(self.beat(worker_id, is_active)).await
+        self.faults.watch(std::pin::pin!(self.beat(worker_id, is_active))).await
     }
 
     async fn report_worker(&self, worker_id: u64, state: Option<&WorkerState>) -> Result<(), StoreError> {
@@ -388,7 +388,7 @@ impl Store for RedisStore {
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
-        self.faults.watch(self.ask_whether_writable()).await
+        self.faults.watch(std::pin::pin!(self.ask_whether_writable())).await
     }
 
     fn warnings(&self) -> Vec<StoreWarning> {

@@ -64,6 +64,14 @@ impl Opening {
 
     /// Opens, unless that is done. A call that comes meanwhile waits. `step` without a cursor only asks whether the data is open: a
     /// server that refuses writes answers that.
+    /// `None` if the store is not open, or another step is opening it.
+    pub(super) fn opened(&self) -> Option<OldData> {
+        match *self.state.try_lock().ok()? {
+            State::Open(old_data) => Some(old_data),
+            State::Closed | State::Opening(_) => None,
+        }
+    }
+
     pub(super) async fn open<'s>(
         &self,
         link: &Link,

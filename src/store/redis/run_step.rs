@@ -1,5 +1,6 @@
 //! Runs the call of a step, and reads its answer.
 
+use std::pin::pin;
 use std::sync::MutexGuard;
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
-        self.faults.watch(self.run_unwatched(step, call, read)).await
+        self.faults.watch(pin!(self.run_unwatched(step, call, read))).await
     }
 
     pub(super) async fn run_unwatched<T>(
@@ -51,11 +52,15 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let old_data = self.open().await?;
+        // What is rare is boxed, to keep the future of every step small.
+        let old_data = match self.opening.opened() {
+            Some(old_data) => old_data,
+            None => Box::pin(self.open()).await?,
+        };
         if old_data.may_exist()
             && let Some(move_old_data) = call.move_old_data(old_data.until)
         {
-            let moved = self.answer(step, &move_old_data, opening::moved).await?;
+            let moved = Box::pin(self.answer(step, &move_old_data, opening::moved)).await?;
             self.opening.close_if_refused(moved).await?;
         }
         self.answer(step, call, read).await

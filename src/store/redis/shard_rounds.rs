@@ -1,6 +1,7 @@
 //! Steps about all recipients, with more than one shard: one round of calls, one to each shard.
 
 use std::cmp::Reverse;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
@@ -98,7 +99,7 @@ impl RedisStore {
         }
         let silent = faults.len();
         match faults.pop() {
-            None => self.faults.watch(self.read_countries()).await,
+            None => self.faults.watch(pin!(self.read_countries())).await,
             Some(cause) if silent == shards => Err(StoreError::Unavailable(cause)),
             Some(cause) => {
                 let cause = Box::new(cause);

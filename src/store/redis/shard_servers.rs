@@ -1,5 +1,6 @@
 //! Failovers, with more than one shard: each shard has the run id of its last server, as each may be on another node.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -17,7 +18,7 @@ const CHECK_MAX: Duration = Duration::from_millis(250);
 impl RedisStore {
     /// Asks the shard of a recipient. One that does not answer may have lost writes.
     pub(super) async fn shard_may_have_lost_writes(&self, recipient: &Digest16) -> bool {
-        let left = self.faults.watch(self.check_server(self.keys.shard_of(recipient))).await;
+        let left = self.faults.watch(pin!(self.check_server(self.keys.shard_of(recipient)))).await;
         left.map_or(true, |left| !left.is_zero())
     }
 

@@ -191,8 +191,8 @@ impl RequestSpan {
     }
 
     /// Runs the steps of the request. They may begin spans.
-    pub async fn scope<F: Future>(&self, future: F) -> F::Output {
-        CURRENT.scope(self.0.clone(), future).await
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(self.0.clone(), future)
     }
 
     /// `None` without tracing.

@@ -62,7 +62,10 @@ async fn the_kill_switch_goes_on_with_a_reason_and_off_and_both_are_audited() {
 async fn the_kill_switch_needs_a_reason_within_its_bounds() {
     let server = TestServer::start();
     for (body, detail) in [
-        (json!({}), "`reason` must be 1 to 200 characters on one line, none of them a control character; got nothing"),
+        (
+            json!({}),
+            "`reason` must be 1 to 200 characters on one line, none of them a control character; got nothing",
+        ),
         (json!({"reason": ""}), "got a string of 0 characters"),
         (json!({"reason": "x".repeat(201)}), "got a string of 201 characters"),
         (json!({"reason": "a\nb"}), "got a string of 3 characters"),
