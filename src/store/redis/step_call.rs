@@ -126,19 +126,9 @@ impl<'s> Call<'s> {
             answer => answer,
         }
     }
-}
 
-impl Invoke for Call<'_> {
-    /// Runs the step as a function, and as a script where the server does not run functions.
-    async fn invoke(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
-        if self.library.runs_as_scripts.load(Ordering::Relaxed) {
-            return self.invoke_script(connection).await;
-        }
-        match connection.query(&self.command).await {
-            Err(error) if has_no_function(&error) => {}
-            Err(error) if has_no_functions(&error) => return self.fall_back(connection).await,
-            answer => return answer,
-        }
+    /// For a server without the library.
+    async fn load_and_invoke(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
         let load = redis::cmd("FUNCTION").arg("LOAD").arg(library::code()).to_owned();
         match connection.query_there::<String>(&load).await {
             Err(error) if has_no_functions(&error) => self.fall_back(connection).await,
@@ -150,6 +140,21 @@ impl Invoke for Call<'_> {
             // Another worker has loaded it in the meantime.
             Err(error) if !error.to_string().contains("already exists") => Err(error),
             Ok(_) | Err(_) => connection.query(&self.command).await,
+        }
+    }
+}
+
+impl Invoke for Call<'_> {
+    /// Runs the step as a function, and as a script where the server does not run functions. What is rare is boxed, to keep the
+    /// future of every step small.
+    async fn invoke(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
+        if self.library.runs_as_scripts.load(Ordering::Relaxed) {
+            return Box::pin(self.invoke_script(connection)).await;
+        }
+        match connection.query(&self.command).await {
+            Err(error) if has_no_function(&error) => Box::pin(self.load_and_invoke(connection)).await,
+            Err(error) if has_no_functions(&error) => Box::pin(self.fall_back(connection)).await,
+            answer => answer,
         }
     }
 }
