@@ -147,8 +147,26 @@ def incoming_is_from_somewhere(objects):
         for rule in item["spec"].get("ingress", []):
             for peer in rule.get("from") or [{}]:
                 expressions = peer.get("namespaceSelector", {}).get("matchExpressions", [{}])
-                if not all(expression.get("values") for expression in expressions):
+                if "ipBlock" not in peer and not all(expression.get("values") for expression in expressions):
                     yield f"{item['metadata']['name']} names no namespace that may connect"
+
+
+def addresses_agree_with_ports(objects):
+    """Probes and Services ask the ports of the containers."""
+    for name, pod in pods(objects).items():
+        settings = settings_of(objects) | environment(pod)
+        for port in pod["containers"][0]["ports"]:
+            setting = f"{port['name'].upper()}_ADDR"
+            if not settings.get(setting, "").endswith(f":{port['containerPort']}"):
+                yield f"{name}: {setting} is {settings.get(setting)}, and the port of the container {port['containerPort']}"
+
+
+def workers_do_not_surge(objects):
+    """/scale counts a surplus as present, and the autoscaler would keep it."""
+    for item in (item for item in objects if item["kind"] == "Deployment"):
+        update = item["spec"]["strategy"]["rollingUpdate"]
+        if item["metadata"]["name"] == "otpost-worker" and update.get("maxSurge") != 0:
+            yield f"otpost-worker: a rollout may start {update.get('maxSurge')} more workers than are asked for"
 
 
 def images_are_pinned(objects):
@@ -168,6 +186,8 @@ ALWAYS = [
     scale_asks_for_what_may_run,
     egress_is_restricted,
     incoming_is_from_somewhere,
+    addresses_agree_with_ports,
+    workers_do_not_surge,
 ]
 IN_PRODUCTION = [images_are_pinned, secrets_are_files]
 

@@ -133,6 +133,14 @@ def nobody_may_connect(found):
     peer["namespaceSelector"]["matchExpressions"][0]["values"] = []
 
 
+def probes_ask_elsewhere(found):
+    found.settings()["OPS_ADDR"] = "0.0.0.0:9091"
+
+
+def workers_surge(found):
+    found.spec("Deployment", "otpost-worker")["strategy"]["rollingUpdate"]["maxSurge"] = "25%"
+
+
 def image_by_tag(found):
     found.pod("otpost-worker")["containers"][0]["image"] = "registry.example.co/otpost:latest"
 
@@ -159,6 +167,8 @@ OBJECTS = [
     (egress_open, "outgoing connections"),
     (egress_open_at_every_port, "without ports"),
     (nobody_may_connect, "names no namespace"),
+    (probes_ask_elsewhere, "OPS_ADDR is 0.0.0.0:9091"),
+    (workers_surge, "25% more workers"),
     (image_by_tag, "no digest"),
 ]
 

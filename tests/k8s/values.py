@@ -47,6 +47,16 @@ GOOD = {
     "by hand": {"worker": {"scaler": "none"}, "http": {"scaler": "none"}, "podMonitor": {"enabled": False}},
     "defaults of the drain": {"settings": {"SHUTDOWN_GRACE_SECONDS": None, "PROVIDER_TIMEOUT_SECONDS": None}},
     "a longer drain of one role": {"worker": {"env": {"SHUTDOWN_GRACE_SECONDS": "120"}}},
+    "API behind a load balancer": {"networkPolicy": {"ingressNamespaces": [], "ingressBlocks": ["192.0.2.0/24", "2001:db8::/32"]}},
+    "nodes of their own": {
+        role: {
+            "podAnnotations": {"backup.example/skip": "true"},
+            "nodeSelector": {"pool": "otp"},
+            "tolerations": [{"key": "pool", "operator": "Equal", "value": "otp", "effect": "NoSchedule"}],
+            "priorityClassName": "critical",
+        }
+        for role in ("worker", "http")
+    },
     "names that look like numbers": {"secret": {"name": "007"}, "image": IMAGE["image"] | {"pullSecrets": ["42"]}},
 }
 
@@ -63,12 +73,28 @@ BAD = {
     "nobody may measure": ({"networkPolicy": {"operatorNamespaces": []}}, "operatorNamespaces"),
     "every port": ({"networkPolicy": {"serverPorts": []}}, "serverPorts"),
     "mount of nothing": ({"worker": {"mounts": [{"path": "/etc/otpost"}]}}, "mounts"),
+    "mount twice": (
+        {"worker": {"mounts": [{"path": "/etc/a", "configMap": "a"}, {"path": "/etc/a/", "secret": "b"}]}},
+        "/etc/a twice",
+    ),
+    "mount over the Secret": ({"http": {"mounts": [{"path": "/run/secrets/otpost", "secret": "a"}]}}, "mounts"),
+    "mount over its parent": ({"http": {"mounts": [{"path": "/run/secrets/", "secret": "a"}]}}, "mounts"),
+    "least above the most": ({"worker": {"minReplicas": 30}}, "minReplicas is 30"),
+    "other port of probes": ({"settings": {"OPS_ADDR": "0.0.0.0:9091"}}, "OPS_ADDR"),
+    "other port of the API": ({"http": {"env": {"HTTP_ADDR": "0.0.0.0:80"}}}, "HTTP_ADDR"),
+    "port that is a number": ({"settings": {"OPS_ADDR": 9090}}, "OPS_ADDR"),
+    "grace with a unit": ({"settings": {"SHUTDOWN_GRACE_SECONDS": "30s"}}, "SHUTDOWN_GRACE_SECONDS"),
+    "no DNS": ({"networkPolicy": {"dns": {"namespaces": []}}}, "dns/namespaces"),
+    "block without length": ({"networkPolicy": {"ingressBlocks": ["192.0.2.1"]}}, "ingressBlocks"),
     "short digest": ({"image": {"digest": "sha256:0123"}}, "digest"),
 }
 
 
 def faults(tool):
     yield from names()
+    yield from siblings(json.loads(SCHEMA.read_text()))
+    without = tool.template("otpost", [], IMAGE | {"networkPolicy": {"enabled": False}})
+    yield from (f"networkPolicy.enabled=false: {item['metadata']['name']}" for item in without if item["kind"] == "NetworkPolicy")
     for name, values in GOOD.items():
         try:
             objects = tool.template("otpost", [], IMAGE | values)
@@ -84,6 +110,16 @@ def faults(tool):
         except helm.HelmError as error:
             if word not in str(error):
                 yield f"{name}: {error}"
+
+
+def siblings(schema):
+    """Helm 3 before 3.18 takes no notice of what stands beside a $ref."""
+    if isinstance(schema, dict):
+        if "$ref" in schema and len(schema) > 1:
+            yield f"values.schema.json: {', '.join(schema)} stand side by side"
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        yield from (fault for part in schema for fault in siblings(part))
 
 
 def expected():

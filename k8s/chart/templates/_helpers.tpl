@@ -39,11 +39,25 @@ metadata:
     {{- include "otpost.labels" .component | nindent 4 }}
   annotations:
     checksum/settings: {{ include "otpost.settings" .root | trim | sha256sum }}
+    {{- range $name, $value := $own.podAnnotations }}
+    {{ $name }}: {{ $value | quote }}
+    {{- end }}
 spec:
   serviceAccountName: otpost
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ add 15 $grace }}
+  {{- with $own.priorityClassName }}
+  priorityClassName: {{ . | quote }}
+  {{- end }}
+  {{- with $own.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $own.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   securityContext:
     runAsNonRoot: true
     runAsUser: 65532
@@ -145,8 +159,25 @@ spec:
   {{- end }}
 {{- end }}
 
+{{/* Refuses values of a component that the schema cannot compare with each other. */}}
+{{- define "otpost.checks" -}}
+{{- $own := get .root.Values .component -}}
+{{- if gt (int $own.minReplicas) (int $own.maxReplicas) -}}
+{{- fail (printf "%s.minReplicas is %v, and maxReplicas %v: the least is not above the most" .component $own.minReplicas $own.maxReplicas) -}}
+{{- end -}}
+{{- $paths := list -}}
+{{- range $own.mounts -}}
+{{- $path := trimSuffix "/" .path -}}
+{{- if has $path $paths -}}
+{{- fail (printf "%s.mounts has the path %s twice: each mount has its own" $.component $path) -}}
+{{- end -}}
+{{- $paths = append $paths $path -}}
+{{- end -}}
+{{- end }}
+
 {{/* The Deployment and the PodDisruptionBudget of a component, from the same dictionary. */}}
 {{- define "otpost.deployment" -}}
+{{- include "otpost.checks" . -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -162,8 +193,13 @@ spec:
   strategy:
     type: RollingUpdate
     rollingUpdate:
+      {{- if eq .component "worker" }}
+      maxSurge: 0
+      maxUnavailable: 25%
+      {{- else }}
       maxSurge: 25%
       maxUnavailable: 0
+      {{- end }}
   template:
     {{- include "otpost.pod" . | nindent 4 }}
 ---
