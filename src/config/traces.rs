@@ -81,7 +81,7 @@ impl Reader<'_> {
     }
 
     /// A value that is not known is ignored with a notice, as the specification asks: other programs may know it.
-    fn known_choice(&mut self, name: &'static str, default: &'static str, known: &[&str]) -> String {
+    fn known_choice(&mut self, name: &'static str, default: &str, known: &[&str]) -> String {
         let text = self.text(name, default);
         if known.contains(&text.as_str()) {
             return text;
@@ -105,10 +105,7 @@ impl Reader<'_> {
     fn collector_protocol(&mut self) -> String {
         let known = [HTTP_PROTOBUF, GRPC];
         let general = self.known_choice(PROTOCOL, HTTP_PROTOBUF, &known);
-        let protocol = match self.is_given(TRACES_PROTOCOL) {
-            true => self.known_choice(TRACES_PROTOCOL, HTTP_PROTOBUF, &known),
-            false => self.text(TRACES_PROTOCOL, &general),
-        };
+        let protocol = self.known_choice(TRACES_PROTOCOL, &general, &known);
         if protocol == GRPC {
             let name = if self.is_given(TRACES_PROTOCOL) { TRACES_PROTOCOL } else { PROTOCOL };
             self.notices.push(format!(
