@@ -32,7 +32,6 @@ def rate(metric, by, labels=""):
     return f"sum by ({by}) (rate({metric}{{{labels}}}[r]))", "{{" + by.replace(", ", "}} {{") + "}}"
 
 
-ENDED = 'otpost_requests_total{replayed="false"}'
 OVERVIEW = [
     ("Now", [
         ("Alerts", STAT, "short", 4, "Alerts of otpost that fire now: docs/runbook.md has an entry for each.",
@@ -46,7 +45,7 @@ OVERVIEW = [
          [share('otpost_requests_total{status="unknown",replayed="false"}', 'otpost_requests_total{status=~"sent|failed|unknown",replayed="false"}', "")],
          (0.002, 0.005)),
         ("Waiting", STAT, "short", 4, "Requests in RabbitMQ that no worker has taken.",
-         [('sum(max by (queue) (otpost_queue_messages{queue=~"sms|email"}))', "")], (100, 1000)),
+         [('sum(max by (namespace, queue) (otpost_queue_messages{queue=~"sms|email"}))', "")], (100, 1000)),
         ("Workers", STAT, "short", 4, "Workers that give metrics.",
          [('count(otpost_concurrency_limit{channel="sms"}) or vector(0)', "")]),
     ]),
@@ -108,8 +107,9 @@ PROVIDER = [
 LIMITS = [
     ("Limits", [
         ("Refused by a limit", STACK, "reqps", 12, "Each request counts for the limit that refused it.", [rate("otpost_limit_refusals_total", "limit")]),
-        ("Share refused by a limit", LINES, "percentunit", 12, "Of all requests that ended.",
-         [share("otpost_limit_refusals_total{}", ENDED, "refused")], (0.1, 0.3)),
+        ("Share refused by a limit", LINES, "percentunit", 12, "Of all requests, also those that the API refused.",
+         [("sum(rate(otpost_limit_refusals_total{}[r])) / (sum(rate(otpost_limit_refusals_total{}[r]))"
+           ' + sum(rate(otpost_requests_total{reason!~"rate_limited|cooldown",replayed="false"}[r])))', "refused")], (0.1, 0.3)),
         ("All sends in an hour", LINES, "short", 12, "Compare it with SMS_MAX_PER_HOUR.",
          [('sum by (channel) (increase(otpost_requests_total{status="sent",replayed="false"}[1h]))', "{{channel}}")]),
         ("Refused by the limit of all sends", LINES, "short", 12, "In an hour.",

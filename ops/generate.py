@@ -24,6 +24,8 @@ SELECTED = 'namespace=~"$namespace",job=~"$job"'
 def selected(expr):
     """The expression with the labels that the variables select, in every series of it."""
     expr = re.sub(r"\b((?:otpost|process)_\w+)(\{([^}]*)\})?", with_labels, expr)
+    # Many alerts have no job.
+    expr = expr.replace("ALERTS{", 'ALERTS{namespace=~"$namespace",')
     return expr.replace("[r]", "[$__rate_interval]")
 
 

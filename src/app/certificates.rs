@@ -39,12 +39,10 @@ pub(super) const SMTP: Names =
     Names { url: "SMTP_URL", ca: "SMTP_CA_FILE", client_certificate: "SMTP_URL", client_key: "SMTP_URL" };
 
 /// There are no settings of a client certificate.
-pub(super) const OTLP: Names = Names {
-    url: "OTEL_EXPORTER_OTLP_ENDPOINT",
-    ca: "OTEL_EXPORTER_OTLP_CERTIFICATE",
-    client_certificate: "OTEL_EXPORTER_OTLP_ENDPOINT",
-    client_key: "OTEL_EXPORTER_OTLP_ENDPOINT",
-};
+pub(super) const fn otlp(traces: &Traces) -> Names {
+    const URL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    Names { url: URL, ca: traces.ca_setting, client_certificate: URL, client_key: URL }
+}
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -67,7 +65,7 @@ pub(super) fn smtp_tls(smtp: &Smtp) -> Result<Option<TlsClient>, Vec<ConfigError
 /// `None` without a file: then the HTTP client trusts the system's roots.
 pub(super) fn otlp_tls(traces: &Traces) -> Result<Option<TlsClient>, Vec<ConfigError>> {
     let files = |ca: &PathBuf| NamedFiles { ca: Some(ca.clone()), client: None };
-    traces.ca_file.as_ref().map(|ca| client(&files(ca), OTLP)).transpose()
+    traces.ca_file.as_ref().map(|ca| client(&files(ca), otlp(traces))).transpose()
 }
 
 fn client(files: &NamedFiles, names: Names) -> Result<TlsClient, Vec<ConfigError>> {

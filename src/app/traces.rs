@@ -17,7 +17,7 @@ use crate::telemetry::trace::{self, ExportOptions, Sampler, TraceOptions};
 pub(super) fn start(settings: &Settings) -> anyhow::Result<()> {
     let Some(traces) = &settings.traces else { return Ok(()) };
     let tls = certificates::otlp_tls(traces).map_err(|errors| certificates::failed(&errors))?;
-    certificates::watch(tls.as_ref(), certificates::OTLP);
+    certificates::watch(tls.as_ref(), certificates::otlp(traces));
     let options = TraceOptions {
         sampler: Sampler { follows_publisher: traces.follows_publisher, ratio: traces.ratio },
         joins_publisher: traces.joins_publisher,

@@ -12,6 +12,7 @@ mod keys;
 mod kill_switch;
 mod log_level;
 mod output;
+mod panics;
 mod rate_limit;
 mod recipient;
 mod reshard;
@@ -205,6 +206,7 @@ fn with_suggestion(mut error: clap::Error) -> clap::Error {
 }
 
 pub async fn run(arguments: Arguments) -> Exit {
+    panics::show_only_places();
     let role = role(&arguments.command);
     // The command that checks texts prints their errors.
     let check = if role == Role::Texts {

@@ -13,6 +13,8 @@ pub struct Traces {
     pub timeout: Duration,
     /// Roots that are trusted beside those of the system.
     pub ca_file: Option<PathBuf>,
+    /// The variable that names the file.
+    pub ca_setting: &'static str,
     /// `service.name` and others.
     pub resource: Vec<(String, String)>,
     /// A publisher's decision to record its trace holds for its requests.

@@ -15,7 +15,13 @@ use super::validators::{is_loopback, parts};
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
 const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+const TRACES_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
+const HTTP_PROTOBUF: &str = "http/protobuf";
+const GRPC: &str = "grpc";
 const RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
@@ -30,15 +36,15 @@ const SAMPLERS: [&str; 6] = [
 ];
 
 impl Reader<'_> {
-    /// `None` without an endpoint, with `OTEL_SDK_DISABLED`, or for a command.
+    /// `None` without an endpoint, where they are disabled, over gRPC, or for a command.
     pub(super) fn traces(&mut self) -> Option<Traces> {
-        let errors = self.errors.len();
-        let disabled = self.boolean("OTEL_SDK_DISABLED", false);
+        let (errors, notices) = (self.errors.len(), self.notices.len());
+        let disabled = self.boolean("OTEL_SDK_DISABLED", false) || !self.exports_traces();
         let url = self.collector();
-        let headers = self.collector_headers();
-        self.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", &["http/protobuf"]);
-        let timeout = Duration::from_millis(self.number("OTEL_EXPORTER_OTLP_TIMEOUT", 10_000, 100, 60_000));
-        let ca_file = Some(self.text(CERTIFICATE, "")).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let (headers_name, headers) = self.collector_headers();
+        let protocol = self.collector_protocol();
+        let timeout = self.collector_timeout();
+        let (ca_setting, ca_file) = self.collector_certificate();
         let resource = self.resource();
         let (follows_publisher, ratio) = self.sampler();
         let joins_publisher = self.choice("TRACES_PUBLISHER", "link", &["link", "parent"]) == "parent";
@@ -46,17 +52,80 @@ impl Reader<'_> {
         if disabled || !has_endpoint || !self.needs("TRACES") {
             // Deployments set these variables for all their programs.
             self.errors.truncate(errors);
+            self.notices.truncate(notices);
+            return None;
+        }
+        if protocol == GRPC {
+            self.errors.truncate(errors);
             return None;
         }
         let url = url?;
-        let ca_file = self.certificate_for(&url, ca_file);
+        let ca_file = self.certificate_for(&url, ca_setting, ca_file);
         let is_plain = url.strip_prefix("http://").is_some_and(|rest| !is_loopback(rest));
         if is_plain && !headers.is_empty() {
             let plain =
                 "is sent over plain HTTP, where the network can read it: begin the endpoint with https";
-            self.notices.push(format!("{HEADERS} {plain}"));
+            self.notices.push(format!("{headers_name} {plain}"));
         }
-        Some(Traces { url, headers, timeout, ca_file, resource, follows_publisher, ratio, joins_publisher })
+        Some(Traces {
+            url,
+            headers,
+            timeout,
+            ca_file,
+            ca_setting,
+            resource,
+            follows_publisher,
+            ratio,
+            joins_publisher,
+        })
+    }
+
+    /// A value that is not known is ignored with a notice, as the specification asks: other programs may know it.
+    fn known_choice(&mut self, name: &'static str, default: &str, known: &[&str]) -> String {
+        let text = self.text(name, default);
+        if known.contains(&text.as_str()) {
+            return text;
+        }
+        let known = known.join(", ");
+        self.notices.push(format!("{name} is ignored, and is {default}: it must be one of {known}"));
+        default.to_owned()
+    }
+
+    /// A list may name exporters of other programs beside ours.
+    fn exports_traces(&mut self) -> bool {
+        const NAME: &str = "OTEL_TRACES_EXPORTER";
+        let names_ours = self.raw.get(NAME).is_some_and(|text| parts(text).any(|part| part == "otlp"));
+        if names_ours {
+            self.text(NAME, "otlp");
+            return true;
+        }
+        self.known_choice(NAME, "otlp", &["otlp", "none"]) == "otlp"
+    }
+
+    fn collector_protocol(&mut self) -> String {
+        let known = [HTTP_PROTOBUF, GRPC];
+        let general = self.known_choice(PROTOCOL, HTTP_PROTOBUF, &known);
+        let protocol = self.known_choice(TRACES_PROTOCOL, &general, &known);
+        if protocol == GRPC {
+            let name = if self.is_given(TRACES_PROTOCOL) { TRACES_PROTOCOL } else { PROTOCOL };
+            self.notices.push(format!(
+                "{name} is {GRPC}, so traces are off: otpost exports by {HTTP_PROTOBUF} alone"
+            ));
+        }
+        protocol
+    }
+
+    fn collector_timeout(&mut self) -> Duration {
+        let general = self.number("OTEL_EXPORTER_OTLP_TIMEOUT", 10_000, 100, 60_000);
+        Duration::from_millis(self.number("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", general, 100, 60_000))
+    }
+
+    /// The file, and the variable that names it.
+    fn collector_certificate(&mut self) -> (&'static str, Option<PathBuf>) {
+        let general = self.text(CERTIFICATE, "");
+        let path = self.text(TRACES_CERTIFICATE, &general);
+        let name = if self.is_given(TRACES_CERTIFICATE) { TRACES_CERTIFICATE } else { CERTIFICATE };
+        (name, Some(path).filter(|path| !path.is_empty()).map(PathBuf::from))
     }
 
     /// The URL for traces as it is, or the base URL with the path of traces.
@@ -85,8 +154,17 @@ impl Reader<'_> {
         }
     }
 
-    fn collector_headers(&mut self) -> Vec<(String, SecretString)> {
-        let text = self.secret(HEADERS).unwrap_or_default();
+    /// The headers, and the variable that has them: that of traces, or else the general one.
+    fn collector_headers(&mut self) -> (&'static str, Vec<(String, SecretString)>) {
+        let general = self.headers_of(HEADERS);
+        match self.headers_of(TRACES_HEADERS) {
+            Some(headers) => (TRACES_HEADERS, headers),
+            None => (HEADERS, general.unwrap_or_default()),
+        }
+    }
+
+    fn headers_of(&mut self, name: &'static str) -> Option<Vec<(String, SecretString)>> {
+        let text = self.secret(name)?;
         let is_name = |name: &str| {
             !name.is_empty()
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -99,14 +177,14 @@ impl Reader<'_> {
         let headers: Option<Vec<_>> = parts(&text).map(header).collect();
         if headers.is_none() {
             let rule = "must be a comma list of name=value, percent-encoded, of ASCII characters";
-            self.error(HEADERS, rule);
+            self.error(name, rule);
         }
-        headers.unwrap_or_default()
+        headers
     }
 
-    fn certificate_for(&mut self, url: &str, file: Option<PathBuf>) -> Option<PathBuf> {
+    fn certificate_for(&mut self, url: &str, name: &str, file: Option<PathBuf>) -> Option<PathBuf> {
         if file.is_some() && url.starts_with("http://") {
-            self.error(CERTIFICATE, "has no effect without TLS: begin the endpoint with https, or unset it");
+            self.error(name, "has no effect without TLS: begin the endpoint with https, or unset it");
             return None;
         }
         file
@@ -133,12 +211,13 @@ impl Reader<'_> {
 
     fn sampler(&mut self) -> (bool, f64) {
         const DEFAULT: f64 = 0.01;
-        let name = self.choice(SAMPLER, "parentbased_traceidratio", &SAMPLERS);
+        let name = self.known_choice(SAMPLER, "parentbased_traceidratio", &SAMPLERS);
         let text = self.text(SAMPLER_ARG, "0.01");
         let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
         let takes_ratio = name.ends_with("traceidratio");
         if ratio.is_none() && takes_ratio {
-            self.error(SAMPLER_ARG, "must be a number from 0 to 1");
+            self.notices
+                .push(format!("{SAMPLER_ARG} is ignored, and is {DEFAULT}: it must be a number from 0 to 1"));
         }
         let ratio = match name.strip_prefix("parentbased_").unwrap_or(&name) {
             "always_on" => 1.0,

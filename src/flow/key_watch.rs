@@ -16,7 +16,7 @@ use crate::telemetry::events;
 const EVERY: Duration = Duration::from_secs(60);
 /// After a comparison without an answer.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// A short outage of the store is logged where it is noticed first.
+/// Fewer may pass.
 const FAILURES_LOGGED_AT: u32 = 3;
 /// A later answer counts as none.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,6 +51,8 @@ impl KeyWatch {
                     failures = 0;
                     EVERY
                 }
+                // It is logged where it is noticed first.
+                Err(error) if error.is_outage() => RETRY_AFTER,
                 Err(error) => {
                     failures += 1;
                     if failures == FAILURES_LOGGED_AT {

@@ -15,6 +15,8 @@ use crate::telemetry::log_filter;
 
 /// Within the 15 s in which the store takes a process for running.
 const EVERY: Duration = Duration::from_secs(5);
+/// After a report that failed: a second one that is missing would show the process as silent.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The first one may wait for a connection, and for the library to be loaded.
 const FIRST_CHECKS_MAX: usize = 3;
 /// A later answer counts as none.
@@ -47,8 +49,10 @@ impl StoreWatch {
     pub async fn run(&self) {
         loop {
             // A report that fails harms no request, and the status shows that it is missing.
-            let _ = timeout(TIMEOUT, self.store.report_worker(self.process_id, Some(&self.state()))).await;
-            tokio::time::sleep(EVERY).await;
+            let state = self.state();
+            let reported = timeout(TIMEOUT, self.store.report_worker(self.process_id, Some(&state))).await;
+            let is_reported = matches!(reported, Ok(Ok(_)));
+            tokio::time::sleep(if is_reported { EVERY } else { RETRY_AFTER }).await;
             self.check().await;
         }
     }

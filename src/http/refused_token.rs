@@ -27,7 +27,7 @@ impl RefusedToken {
         }
     }
 
-    pub(super) fn log(&self, route: &str, peer: Option<IpAddr>, trusted: &[IpNet]) {
+    pub(super) fn log(&self, route: &'static str, peer: Option<IpAddr>, trusted: &[IpNet]) {
         let client = peer.map(|peer| client_address(peer, &self.forwarded, trusted));
         events::token_refused(self.refusal, route, client);
     }

@@ -45,8 +45,8 @@ pub fn router_with_page(api: Arc<Api>, webhooks: Option<Webhooks>, page: Page) -
 }
 
 fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
-    let measured = openapi::paths().into_iter().filter(|path| measured_route(path) != NO_ROUTE);
-    measured.chain([NO_ROUTE.to_owned()]).for_each(|route| events::http_route_served(&route));
+    let measured = openapi::paths().filter(|path| measured_route(path) != NO_ROUTE);
+    measured.chain([NO_ROUTE]).for_each(events::http_route_served);
     let console = if api.console.is_some() { console_routes(&api) } else { Router::new() };
     let routes = Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
@@ -121,6 +121,7 @@ async fn observe(State(trusted_proxies): State<Arc<[IpNet]>>, request: Request, 
         let response = next.run(request).await;
         let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
         if let Some(refused) = response.extensions().get::<RefusedToken>() {
+            let route = openapi::paths().find(|path| *path == route).unwrap_or(NO_ROUTE);
             refused.log(route, peer, &trusted_proxies);
         }
         let measured = measured_route(route);

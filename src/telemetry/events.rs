@@ -203,7 +203,8 @@ pub fn sender_cooling_down(
 ) {
     METRICS.sender_suspensions.get_or_create(&ProviderLabel { provider }).inc();
     let cooldown_seconds = cooldown.as_secs();
-    error!(provider, sender, provider_code, cooldown_seconds, "provider refused a sender");
+    let about = About::provider(provider).code(provider_code);
+    repeating!(error, "provider refused a sender", about; provider, sender, provider_code, cooldown_seconds,);
 }
 
 /// The attempt in doubt is not known to have sent the message, so another one will repeat it.
@@ -240,7 +241,10 @@ pub fn gate_changed(
         METRICS.sending_paused.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
     match closed_by {
-        Some(reason) if may_pass => warn!(channel, reason, fault = fault.map(display), "sending paused"),
+        // An operator's own act is no fault.
+        Some(reason) if may_pass || reason == words::KILL_SWITCH => {
+            warn!(channel, reason, fault = fault.map(display), "sending paused");
+        }
         Some(reason) => error!(channel, reason, fault = fault.map(display), "sending paused"),
         None => warn!(channel, "sending resumed"),
     }
@@ -301,6 +305,11 @@ pub fn store_not_closed(error: &impl Display) {
 pub fn in_doubt_taken_over(request_id: &str, attempt: u32) {
     let about = About::NOTHING;
     repeating!(warn, "in-doubt send taken over from a lost handler", about; request_id, attempt,);
+}
+
+/// `place` is a file of the source, with line and column.
+pub fn panicked(place: &str) {
+    repeating!(error, "panicked", About::NOTHING; place,);
 }
 
 pub fn handler_panicked(delivery_count: u64) {

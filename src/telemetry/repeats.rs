@@ -10,7 +10,7 @@ use tracing::{Level, error, info, warn};
 const WINDOW: Duration = Duration::from_secs(60);
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Beyond it the kinds of an event are counted together.
-const KINDS_MAX: usize = 128;
+const KINDS_MAX: usize = 256;
 
 static OPEN: Mutex<Repeats> = Mutex::new(Repeats(Vec::new()));
 
@@ -20,10 +20,13 @@ pub(super) struct About {
     pub(super) provider: Option<&'static str>,
     pub(super) reason: Option<&'static str>,
     pub(super) provider_code: Option<u32>,
+    /// The pattern of a path.
+    pub(super) route: Option<&'static str>,
 }
 
 impl About {
-    pub(super) const NOTHING: About = About { provider: None, reason: None, provider_code: None };
+    pub(super) const NOTHING: About =
+        About { provider: None, reason: None, provider_code: None, route: None };
 
     pub(super) const fn provider(provider: &'static str) -> About {
         About { provider: Some(provider), ..About::NOTHING }
@@ -39,6 +42,10 @@ impl About {
 
     pub(super) const fn code(self, provider_code: Option<u32>) -> About {
         About { provider_code, ..self }
+    }
+
+    pub(super) const fn at(self, route: &'static str) -> About {
+        About { route: Some(route), ..self }
     }
 }
 
@@ -144,11 +151,11 @@ pub(super) fn log_all_repeats() {
 fn log_over(window: Duration) {
     let repeated = open().take_over(Instant::now(), window);
     for Repeated { kind: Kind { level, event, about }, count, seconds } in repeated {
-        let About { provider, reason, provider_code } = about;
+        let About { provider, reason, provider_code, route } = about;
         match level {
             Level::ERROR => error!(event, provider, reason, provider_code, count, seconds, "repeated"),
             Level::WARN => warn!(event, provider, reason, provider_code, count, seconds, "repeated"),
-            _ => info!(event, provider, reason, provider_code, count, seconds, "repeated"),
+            _ => info!(event, provider, reason, provider_code, route, count, seconds, "repeated"),
         }
     }
 }
@@ -193,6 +200,15 @@ mod tests {
         assert!(repeats.is_first(REFUSED, start));
         assert!(repeats.is_first(REFUSED, start + WINDOW));
         assert!(!repeats.is_first(REFUSED, start + WINDOW));
+    }
+
+    #[test]
+    fn each_route_has_a_line_of_its_own() {
+        let (now, mut repeats) = (Instant::now(), Repeats(Vec::new()));
+        let at = |route| Kind::info("token refused", About::reason("scope").at(route));
+        assert!(repeats.is_first(at("/api/v1/otp/send"), now));
+        assert!(repeats.is_first(at("/api/v1/otp/verify"), now));
+        assert!(!repeats.is_first(at("/api/v1/otp/send"), now));
     }
 
     #[test]

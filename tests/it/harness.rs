@@ -104,6 +104,8 @@ pub struct FlakyStore {
     pub panics_of_counts: AtomicUsize,
     /// So many batches of counts are added, and their answers lost.
     pub lost_answers_of_counts: AtomicUsize,
+    /// So many reports of a process fail.
+    pub failed_reports: AtomicUsize,
     /// So many reports of progress panic.
     pub panics_of_progress: AtomicUsize,
     pub calls: AtomicUsize,
@@ -237,7 +239,11 @@ impl Store for FlakyStore {
     }
     /// Beside the faults: a report concerns no request.
     async fn report_worker(&self, worker: u64, state: Option<&WorkerState>) -> Result<(), StoreError> {
-        self.inner.report_worker(worker, state).await
+        let failed = &self.failed_reports;
+        match failed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Err(StoreError::Unavailable(StoreFault::NoAnswer)),
+            Err(_) => self.inner.report_worker(worker, state).await,
+        }
     }
     async fn reported_workers(&self) -> Result<Vec<ReportedWorker>, StoreError> {
         self.inner.reported_workers().await
@@ -408,6 +414,7 @@ impl World {
                 poison: Mutex::default(),
                 panics_of_counts: AtomicUsize::new(0),
                 lost_answers_of_counts: AtomicUsize::new(0),
+                failed_reports: AtomicUsize::new(0),
                 panics_of_progress: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),

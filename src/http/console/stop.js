@@ -1,7 +1,7 @@
 // The kill switch: stops all sending, or resumes it.
 
 import { call } from "./api.js";
-import { act, announce, confirmed, h, loading, time, update } from "./draw.js";
+import { act, announce, confirmed, h, time, update } from "./draw.js";
 import { live, renew, subscribe } from "./live.js";
 
 export const stop = {
@@ -18,7 +18,7 @@ export const stop = {
 };
 
 function drawSwitch(killSwitch) {
-  if (killSwitch === "unknown") return h("section", { class: "card" }, loading(), h("p", null, "Redis does not answer: the switch cannot be read."));
+  if (killSwitch === "unknown") return h("section", { class: "card" }, h("p", null, "Redis does not answer: the switch cannot be read."));
   return killSwitch.on ? stopped(killSwitch) : sending();
 }
 

@@ -12,11 +12,11 @@ const NETWORK_BITS_V4: u8 = 24;
 const NETWORK_BITS_V6: u8 = 48;
 
 /// `route` is the pattern. Of the client's address, which may be that of a person, only the network is logged.
-pub fn token_refused(refusal: TokenRefusal, route: &str, client: Option<IpAddr>) {
+pub fn token_refused(refusal: TokenRefusal, route: &'static str, client: Option<IpAddr>) {
     let reason = refusal.as_str();
     METRICS.tokens_refused.get_or_create(&ReasonLabel { reason }).inc();
     let client_network = client.and_then(network).map(tracing::field::display);
-    repeating!(info, "token refused", About::reason(reason); reason, route, client_network,);
+    repeating!(info, "token refused", About::reason(reason).at(route); reason, route, client_network,);
 }
 
 fn network(address: IpAddr) -> Option<IpNet> {

@@ -101,6 +101,7 @@ impl Metrics {
             create(&self.circuit_breaker_open, &ChannelReason { channel, reason });
         }
         create(&self.senders_suspended, &ChannelLabel { channel });
+        create(&self.request_queue_time, &ChannelLabel { channel });
     }
 
     /// Of a provider that this process sends with.

@@ -22,6 +22,8 @@ pub use self::sampler::Sampler;
 use self::span::{ERROR_TYPE, Kind, Parent, SpanData, Value};
 use crate::domain::trace_context::TraceContext;
 
+/// Tells the processes of a service apart.
+const INSTANCE: &str = "service.instance.id";
 /// Spans that are held until it is known whether their trace is recorded.
 const HELD_MAX: usize = 128;
 
@@ -41,7 +43,11 @@ pub struct TraceOptions {
 }
 
 /// Once in a process.
-pub fn start(options: TraceOptions) -> Result<(), ExportFault> {
+pub fn start(mut options: TraceOptions) -> Result<(), ExportFault> {
+    let resource = &mut options.export.resource;
+    if resource.iter().all(|(name, _)| name != INSTANCE) {
+        resource.push((INSTANCE.to_owned(), format!("{:032x}", u128::from_be_bytes(new_trace_id()))));
+    }
     let queue = Queue::start(options.export)?;
     let tracer = Tracer { sampler: options.sampler, joins_publisher: options.joins_publisher, queue };
     drop(TRACER.set(tracer));

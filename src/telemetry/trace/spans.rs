@@ -11,6 +11,7 @@ use super::{RequestSpan, Scope, StepSpan, TRACER, current, new_span_id, new_trac
 use crate::domain::channel::Channel;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::trace_context::TraceContext;
+use crate::telemetry::metrics::words;
 
 const HTTP_METHOD: &str = "http.request.method";
 const HTTP_STATUS: &str = "http.response.status_code";
@@ -36,6 +37,9 @@ const REPLAYED: &str = "otpost.request.replayed";
 /// A request to the public API. `traceparent` is the client's: its trace goes on, and its decision to record does not count.
 /// `route` is the pattern, never the path. The span of a callback is recorded with the requests that it concerns, too.
 pub fn http_request(method: &str, route: Option<&str>, traceparent: Option<&str>) -> RequestSpan {
+    if route.is_some_and(is_routine) {
+        return RequestSpan(None);
+    }
     let client = traceparent.and_then(|text| TraceContext::parse(text, None)).map(TraceContext::untrusted);
     let Some(tracer) = TRACER.get() else {
         return RequestSpan(client.map(|client| Scope::of(client, None).into()));
@@ -63,6 +67,13 @@ pub fn http_request(method: &str, route: Option<&str>, traceparent: Option<&str>
         span
     };
     RequestSpan::begin(context, is_callback, begin)
+}
+
+/// Probes, documents, and what the page of the console fetches without an act of its user.
+fn is_routine(route: &str) -> bool {
+    words::CONSTANT_ROUTES.contains(&route)
+        || route.starts_with("/console")
+        || route == "/api/v1/ops/overview"
 }
 
 /// A client may send any word as a method.

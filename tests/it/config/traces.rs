@@ -17,8 +17,10 @@ fn traces(more: &[(&str, &str)]) -> Option<Traces> {
 fn traces_are_off_without_an_endpoint_where_they_are_disabled_and_for_commands() {
     assert!(expect(Role::Worker, &production()).traces.is_none());
     assert!(traces(&[("OTEL_SDK_DISABLED", "true")]).is_none());
+    assert!(traces(&[("OTEL_TRACES_EXPORTER", "none")]).is_none());
     let of_others = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_TRACES_SAMPLER", "xray")];
-    assert!(expect(Role::Worker, &with(production(), &of_others)).traces.is_none());
+    let settings = expect(Role::Worker, &with(production(), &of_others));
+    assert!(settings.traces.is_none() && settings.notices.is_empty(), "{:?}", settings.notices);
     assert!(expect(Role::Store, &with(production(), &[ENDPOINT])).traces.is_none());
 }
 
@@ -39,6 +41,69 @@ fn the_endpoint_of_traces_is_taken_as_it_is() {
     assert_eq!(url(&[own, ("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), "https://traces.example/in");
     let with_path = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://example/otlp/");
     assert_eq!(url(&[with_path]), "https://example/otlp/v1/traces");
+}
+
+#[test]
+fn a_variable_of_traces_comes_before_the_general_one() {
+    let general = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=general"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ];
+    let own = [
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-key=own"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "3000"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+    ];
+    assert!(traces(&general).is_none(), "gRPC");
+    let traces = traces(&[&general[..], &own[..]].concat()).expect("on");
+    let headers: Vec<_> =
+        traces.headers.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+    assert_eq!(headers, [("x-key", "own")]);
+    assert_eq!(traces.timeout, Duration::from_secs(3));
+    let certificates = [
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/general.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/nowhere/own.pem"),
+    ];
+    let settings = with(with(production(), &general[..1]), &certificates);
+    expect_faults(Role::Worker, &settings, &["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"]);
+}
+
+/// As OpenTelemetry asks: a variable that all programs of a platform share stops none of them.
+#[test]
+fn a_word_that_is_not_known_is_ignored_with_a_notice() {
+    for (name, value) in [
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+        ("OTEL_TRACES_SAMPLER", "xray"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+    ] {
+        let settings = expect(Role::Worker, &with(with(production(), &[ENDPOINT]), &[(name, value)]));
+        let traces = settings.traces.expect("on");
+        assert_eq!((traces.follows_publisher, traces.ratio), (true, 0.01), "{name}");
+        let [notice] = &settings.notices[..] else { panic!("{name}: {:?}", settings.notices) };
+        assert!(
+            notice.starts_with(&format!("{name} is ignored, and is ")) && !notice.contains(value),
+            "{notice}"
+        );
+    }
+}
+
+#[test]
+fn over_grpc_traces_are_off_with_a_notice() {
+    for name in ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] {
+        let settings = expect(Role::Worker, &with(with(production(), &[ENDPOINT]), &[(name, "grpc")]));
+        assert!(settings.traces.is_none());
+        let [notice] = &settings.notices[..] else { panic!("{:?}", settings.notices) };
+        assert!(notice.starts_with(&format!("{name} is grpc, so traces are off")), "{notice}");
+    }
+}
+
+#[test]
+fn an_exporter_among_those_of_other_programs_is_enough() {
+    assert!(traces(&[("OTEL_TRACES_EXPORTER", "console, otlp")]).is_some());
 }
 
 #[test]
@@ -81,12 +146,12 @@ fn every_other_value_is_a_fault_that_shows_no_value() {
         ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0a"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "hunter2"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/nowhere/ca.pem"),
         ("OTEL_RESOURCE_ATTRIBUTES", "hunter2"),
-        ("OTEL_TRACES_SAMPLER", "sometimes"),
-        ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
         ("OTEL_SDK_DISABLED", "perhaps"),
         ("TRACES_PUBLISHER", "both"),
     ] {

@@ -5,6 +5,7 @@ mod search;
 
 use std::time::Duration;
 
+use otpost::broker::{SEND_EMAIL_KEY, SEND_SMS_KEY};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +21,9 @@ const OVER_HTTP: usize = 100;
 const REFUSED: usize = 100;
 const IN_DOUBT: usize = 10;
 const DEAD: usize = 20;
+const EMAILS: usize = 20;
+/// A part of each address; of the local part a mask shows its first letter.
+const IN_ADDRESSES: &str = "mpleado.plantado";
 /// Typed by people, and chosen by a caller; no message has it.
 const TYPED: &str = "0123456789";
 const WITHIN: Duration = Duration::from_secs(120);
@@ -27,6 +31,10 @@ const WITHIN: Duration = Duration::from_secs(120);
 /// All last eight digits begin with a zero, as no number of a metric does.
 fn number(at: usize) -> String {
     format!("+57{}{:07}", 300 + at % 3 * 10, (at * 997 + 1_234_567) % 10_000_000)
+}
+
+fn address(at: usize) -> String {
+    format!("e{IN_ADDRESSES}{at}@correo.example")
 }
 
 /// Twilio's answers name the number, as the real ones do.
@@ -50,9 +58,13 @@ async fn send_all(world: &RabbitWorld, scene: &Scene) -> Vec<String> {
     };
     let queued = (0..COUNT - OVER_HTTP).map(|at| request(at, "p"));
     let repeated = (500..600).map(|at| request(at, "again"));
-    scene.publish(queued.chain(repeated).map(|body| body.to_string())).await;
+    scene.publish(SEND_SMS_KEY, queued.chain(repeated).map(|body| body.to_string())).await;
+    let by_email = (0..EMAILS).map(|at| {
+        json!({"request_id": format!("e-{at}"), "to": address(at), "user_id": address(at), "user_name": "Planted"})
+    });
+    scene.publish(SEND_EMAIL_KEY, by_email.map(|body| body.to_string())).await;
     let dead = (0..DEAD).map(|at| json!({"to": number(at), "code": TYPED}).to_string());
-    scene.publish(dead).await;
+    scene.publish(SEND_SMS_KEY, dead).await;
     let over_http = (COUNT - OVER_HTTP..COUNT).map(|at| {
         scene.post(
             "/api/v1/otp/send",
@@ -61,7 +73,7 @@ async fn send_all(world: &RabbitWorld, scene: &Scene) -> Vec<String> {
     });
     let mut shown = futures_util::future::join_all(over_http).await;
     let (began, mut ended) = (Instant::now(), 0);
-    while ended < COUNT + 100 {
+    while ended < COUNT + 100 + EMAILS {
         assert!(began.elapsed() < WITHIN, "{ended} results");
         let result = results.next().await;
         ended += usize::from(!result.routing_key.ends_with("delivered"));
@@ -109,6 +121,31 @@ async fn ask_everything(scene: &Scene, codes: &[(String, String)]) -> Vec<String
     shown
 }
 
+/// Views and acts of the console. Its operator types a number and an address where they do not belong.
+async fn ask_the_console(scene: &Scene) -> Vec<String> {
+    let reason = format!("call {} or write to {}", number(8), address(8));
+    let listed = scene.get("/api/v1/ops/dead-letters").await;
+    let body: Value = serde_json::from_str(&listed[listed.find('{').expect("JSON")..]).expect("JSON");
+    let id = &body["dead_letters"][0]["id"];
+    let mut shown = vec![listed];
+    for (path, body) in [
+        ("suppressions", json!({"to": number(8), "reason": reason, "hours": 1})),
+        ("suppressions", json!({"to": address(8), "reason": reason, "hours": 1})),
+        ("kill-switch/on", json!({"reason": reason})),
+        ("dead-letters/replay", json!({"ids": [id], "dry_run": true})),
+    ] {
+        shown.push(scene.post(&format!("/api/v1/ops/{path}"), body).await);
+    }
+    // All workers have read it.
+    sleep(Duration::from_millis(1_200)).await;
+    shown.push(scene.get("/api/v1/ops/overview").await);
+    shown.push(scene.get("/api/v1/ops/suppressions").await);
+    shown.push(scene.post("/api/v1/ops/kill-switch/off", json!({})).await);
+    shown.iter().for_each(|answer| assert!(answer.starts_with("200"), "{answer}"));
+    shown.push(scene.command(&["suppressions", "list"]));
+    shown
+}
+
 /// Everything that the processes wrote, served and exported, once they have ended.
 async fn read_everything(scene: &mut Scene, processes: Vec<Process>) -> Vec<String> {
     let mut texts = Vec::new();
@@ -144,9 +181,14 @@ async fn none_of_10_000_planted_numbers_and_codes_is_in_anything_that_operators_
         let (mut planted, sent) = (Planted::default(), COUNT - REFUSED);
         (0..COUNT).for_each(|at| planted.add_number(&number(at)));
         codes.iter().for_each(|(_, code)| planted.add_code(code));
+        let codes_of_emails = scene.codes_of_emails();
+        assert_eq!(codes_of_emails.len(), EMAILS);
+        codes_of_emails.iter().for_each(|code| planted.add_code(code));
         planted.add_code(TYPED);
+        planted.add_word(IN_ADDRESSES);
         assert!(planted.count().0 == COUNT && planted.count().1 > sent, "{:?}", planted.count());
         texts.extend(ask_everything(&scene, &codes).await);
+        texts.extend(ask_the_console(&scene).await);
         sleep(Duration::from_millis(1_200)).await;
         let [json, pretty] = workers;
         texts.extend(read_everything(&mut scene, vec![json, pretty, http]).await);
@@ -160,6 +202,8 @@ async fn none_of_10_000_planted_numbers_and_codes_is_in_anything_that_operators_
                 "send in doubt",
                 "message dead-lettered",
                 "operator query",
+                "operator act",
+                "sending paused",
                 "code checked",
                 "DEBUG",
                 "otpost_requests_total",

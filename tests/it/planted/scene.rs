@@ -1,6 +1,5 @@
 //! The servers and processes, and all that they show.
 
-use std::io::Read as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -8,12 +7,12 @@ use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
-use otpost::broker::SEND_SMS_KEY;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::contract::broker::rabbit::{RabbitWorld, url};
 use crate::fake_http::Recorded;
+use crate::fake_sendgrid::{API_KEY, FakeSendGrid};
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, FakeTwilio, signature};
 use crate::inspect::otpost;
 use crate::real::{Redis, redis_url};
@@ -24,6 +23,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 pub struct Scene {
     pub twilio: FakeTwilio,
+    sendgrid: FakeSendGrid,
     pub collector: Collector,
     settings: Vec<(&'static str, String)>,
     requests: String,
@@ -38,17 +38,27 @@ pub struct Scene {
 pub struct Process {
     child: Child,
     ops: String,
-    log: Option<JoinHandle<Vec<u8>>>,
+    /// Standard output and standard error.
+    logs: Vec<JoinHandle<Vec<u8>>>,
+}
+
+/// All that a process writes, read while it runs.
+fn read_all(mut output: impl std::io::Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = output.read_to_end(&mut bytes);
+        bytes
+    })
 }
 
 impl Process {
-    /// Its log, once it has drained and exported its last spans.
+    /// Its logs, once it has drained and exported its last spans.
     pub fn log_at_the_end(mut self) -> String {
         let sent = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill starts");
         assert!(sent.success());
         assert!(self.child.wait().expect("it ends").success());
-        let log = self.log.take().expect("it is read once").join().expect("no panic");
-        String::from_utf8(log).expect("lines are text")
+        let logs = self.logs.drain(..).flat_map(|log| log.join().expect("no panic")).collect();
+        String::from_utf8(logs).expect("lines are text")
     }
 }
 
@@ -73,9 +83,16 @@ pub fn every_spelling(number: &str, at: usize) -> String {
     }
 }
 
+/// The first run of ten digits.
+fn code_in(text: &str) -> String {
+    let runs = text.split(|char: char| !char.is_ascii_digit());
+    runs.filter(|run| run.len() == 10).map(str::to_owned).next().expect("a code")
+}
+
 impl Scene {
     pub async fn start(world: &RabbitWorld) -> Scene {
         let (twilio, collector, redis) = (FakeTwilio::start(), Collector::start(), Redis::fresh());
+        let sendgrid = FakeSendGrid::start();
         let prefix = world.names.dead().trim_end_matches(".dead").to_owned();
         let settings = vec![
             ("ENVIRONMENT", "development".to_owned()),
@@ -88,6 +105,10 @@ impl Scene {
             ("TWILIO_FROM_NUMBER", "+15005550006".to_owned()),
             ("TWILIO_API_BASE_URL", twilio.base_url()),
             ("TWILIO_STATUS_CALLBACK_URL", CALLBACK.to_owned()),
+            ("SENDGRID_API_KEY", API_KEY.to_owned()),
+            ("SENDGRID_API_BASE_URL", sendgrid.base_url()),
+            ("EMAIL_FROM", "Shop <codes@shop.example>".to_owned()),
+            ("OPS_CONSOLE", "true".to_owned()),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.base_url()),
             ("OTEL_TRACES_SAMPLER", "always_on".to_owned()),
             ("OTP_CODE_LENGTH", "10".to_owned()),
@@ -101,6 +122,7 @@ impl Scene {
         let made = otpost(&[("ENVIRONMENT", "development")], &scope);
         Scene {
             twilio,
+            sendgrid,
             collector,
             settings,
             requests: world.names.requests(),
@@ -124,15 +146,14 @@ impl Scene {
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .envs([("LOG_FORMAT", format), ("OPS_ADDR", &ops), ("HTTP_ADDR", http)])
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
-        let mut output = child.stdout.take().expect("it is piped");
-        let log = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = output.read_to_end(&mut bytes);
-            bytes
-        });
-        Process { child, ops, log: Some(log) }
+        let logs = vec![
+            read_all(child.stdout.take().expect("it is piped")),
+            read_all(child.stderr.take().expect("it is piped")),
+        ];
+        Process { child, ops, logs }
     }
 
     /// It answers when this returns.
@@ -148,9 +169,9 @@ impl Scene {
         process
     }
 
-    pub async fn publish(&self, bodies: impl Iterator<Item = String>) {
+    pub async fn publish(&self, key: &str, bodies: impl Iterator<Item = String>) {
         for body in bodies {
-            let (exchange, key) = (self.requests.as_str().into(), SEND_SMS_KEY.into());
+            let (exchange, key) = (self.requests.as_str().into(), key.into());
             let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
             let published = self.channel.basic_publish(exchange, key, options, body.as_bytes(), properties);
             published.await.expect("published");
@@ -195,15 +216,15 @@ impl Scene {
 
     /// Each recipient with its code.
     pub fn codes(&self) -> Vec<(String, String)> {
-        let code = |text: &str| {
-            let runs = text.split(|char: char| !char.is_ascii_digit());
-            runs.filter(|run| run.len() == 10).map(str::to_owned).next().expect("a code")
-        };
         let of = |message: &Recorded| {
             let field = |name| message.field(name).expect("Twilio checked it");
-            (field("To").to_owned(), code(field("Body")))
+            (field("To").to_owned(), code_in(field("Body")))
         };
         self.messages().iter().map(of).collect()
+    }
+
+    pub fn codes_of_emails(&self) -> Vec<String> {
+        self.sendgrid.mails().iter().map(|mail| code_in(&String::from_utf8_lossy(&mail.body))).collect()
     }
 
     /// Reports the last messages as delivered, and returns the answers.

@@ -13,6 +13,8 @@ const ID: usize = 16;
 pub struct Planted {
     last: HashMap<Vec<u8>, String>,
     whole: HashMap<Vec<u8>, String>,
+    /// Parts of addresses.
+    words: Vec<&'static str>,
 }
 
 impl Planted {
@@ -28,6 +30,11 @@ impl Planted {
         self.whole.insert(code.as_bytes().to_vec(), code.to_owned());
     }
 
+    /// A part of addresses that no other text has.
+    pub fn add_word(&mut self, word: &'static str) {
+        self.words.push(word);
+    }
+
     pub fn count(&self) -> (usize, usize) {
         (self.last.len(), self.whole.len() - self.last.len())
     }
@@ -35,7 +42,13 @@ impl Planted {
     /// Each with the text around it.
     pub fn found_in(&self, text: &str) -> Vec<String> {
         let bytes = text.as_bytes();
-        let mut found = Vec::new();
+        let around = |begin: usize, length: usize| {
+            let around = &bytes[begin.saturating_sub(100)..bytes.len().min(begin + length + 100)];
+            String::from_utf8_lossy(around).into_owned()
+        };
+        let of_words = self.words.iter().flat_map(|word| text.match_indices(word));
+        let mut found: Vec<String> =
+            of_words.map(|(begin, word)| format!("{word} in {}", around(begin, word.len()))).collect();
         let mut begin = 0;
         while begin < bytes.len() {
             let length = bytes[begin..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
@@ -46,8 +59,7 @@ impl Planted {
                 _ => None,
             };
             if let Some(planted) = planted {
-                let around = &bytes[begin.saturating_sub(100)..bytes.len().min(begin + length + 100)];
-                found.push(format!("{planted} in {}", String::from_utf8_lossy(around)));
+                found.push(format!("{planted} in {}", around(begin, length)));
             }
             begin += length.max(1);
         }
@@ -82,6 +94,7 @@ fn a_number_or_code_is_found_in_every_form_and_chance_is_not() {
     let mut planted = Planted::default();
     planted.add_number("+573001234567");
     planted.add_code("4829130071");
+    planted.add_word("ana.lopez");
     for leak in [
         "to=+573001234567",
         "{\"to\":\"573001234567\"}",
@@ -92,6 +105,7 @@ fn a_number_or_code_is_found_in_every_form_and_chance_is_not() {
         "a 4829130071.",
         "otp:4829130071",
         "\"300 123 4567\"",
+        "mail to ana.lopez+1@shop.example",
     ] {
         assert_eq!(planted.found_in(leak).len(), 1, "{leak}");
     }
@@ -102,6 +116,7 @@ fn a_number_or_code_is_found_in_every_form_and_chance_is_not() {
         "4bf93001234567b34da6a3ce929d0e0e",
         "482913",
         "48291300",
+        "a***@shop.example",
         "",
     ] {
         assert_eq!(planted.found_in(chance), Vec::<String>::new(), "{chance}");

@@ -1,9 +1,12 @@
 //! An outage of the store delays requests. It loses none and causes no busy loop.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use otpost::store::{Damaged, StoreFault};
+use otpost::flow::key_watch::KeyWatch;
+use otpost::flow::store_watch::StoreWatch;
+use otpost::store::{Damaged, Store as _, StoreFault};
 
 use crate::harness::{ALICE, BOB, Embedded, Options, World, request};
 use crate::promises::secrets::{captured_log, start_capturing};
@@ -167,4 +170,24 @@ async fn a_damaged_key_of_one_recipient_fails_its_checks_closed_and_is_logged_by
     assert!(log.contains("a stored key of kind `sends` cannot be read"), "{log}");
     let recipient = gateway.world.recipient(ALICE);
     assert!(!log.contains("3001234567") && !log.contains(recipient.as_str()), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_whose_report_fails_repeats_it_before_it_shows_as_silent() {
+    let store = World::new().store;
+    store.failed_reports.store(1, Ordering::SeqCst);
+    let watch = StoreWatch::new(store.clone(), Vec::new(), Arc::default());
+    let _ = tokio::time::timeout(Duration::from_secs(2), watch.run()).await;
+    assert_eq!(store.reported_workers().await.expect("it answers").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_no_fault_of_the_keys() {
+    let store = World::new().store;
+    store.gone.store(true, Ordering::SeqCst);
+    start_capturing();
+    let watch = KeyWatch::new(store.clone(), Vec::new());
+    let _ = tokio::time::timeout(Duration::from_secs(60), watch.run()).await;
+    assert!(store.calls.load(Ordering::SeqCst) > 5);
+    assert!(!captured_log().contains("keys could not be compared"), "{}", captured_log());
 }

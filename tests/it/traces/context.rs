@@ -83,6 +83,50 @@ async fn a_publishers_trace_goes_on_where_it_is_the_parent_and_its_decision_hold
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publishers_trace_is_linked_and_goes_on_in_no_result() {
+    in_world(async |world: &RabbitWorld| {
+        let (mut collector, redis) = (Collector::start(), Redis::fresh());
+        let endpoint = collector.base_url();
+        let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+        let mut worker = Running::with_servers("worker", world, &redis, &settings);
+        worker.says("started").await;
+        let mut results = world.results().await;
+        publish(world, "linked", NUMBER, CLIENT_TRACE, "01").await;
+        let message = result(&mut results, "sms.sent").await;
+        worker.terminate();
+        let process = collector.span("process ", ".send-sms").await;
+        assert_ne!(process.trace_id, CLIENT_TRACE);
+        assert_eq!(process.links, [(CLIENT_TRACE.to_owned(), CLIENT_SPAN.to_owned())]);
+        let publish = collector.span("publish ", ":sms.sent").await;
+        assert_eq!(publish.trace_id, process.trace_id);
+        assert_eq!(message.traceparent(), Some(publish.traceparent().as_str()));
+        assert_eq!(message.tracestate(), None);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_have_no_span() {
+    in_world(async |world: &RabbitWorld| {
+        let (mut collector, redis) = (Collector::start(), Redis::fresh());
+        let endpoint = collector.base_url();
+        let settings =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_TRACES_SAMPLER", "always_on")];
+        let (process, base) = serving("http", world, &redis, &settings).await;
+        for path in ["/livez", "/readyz", "/openapi.json", "/nowhere"] {
+            reqwest::get(format!("{base}{path}")).await.expect("an answer");
+        }
+        process.terminate();
+        collector.span("GET", "GET").await;
+        let names: Vec<&str> = collector.spans.iter().map(|span| span.name.as_str()).collect();
+        assert_eq!(names, ["GET"], "the one of a path that is not there");
+        let resource = super::collector::resource(&collector.requests()[0].body);
+        assert_eq!(resource["service.instance.id"].len(), 32, "{resource:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_over_http_decides_about_no_recording() {
     in_world(async |world: &RabbitWorld| {
         let (mut collector, redis) = (Collector::start(), Redis::fresh());
