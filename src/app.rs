@@ -113,6 +113,10 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         let conversion = conversion.clone();
         async move { conversion.run().await }
     });
+    if role != Role::Http {
+        let audit = process.wiring.audit_publisher();
+        background.spawn(async move { audit.run().await });
+    }
     let drain = HTTP_DRAIN.min(process.settings.shutdown_grace);
     let http = run_http(http, &process.wiring.checks, drain, &process.stop);
     tokio::select! {

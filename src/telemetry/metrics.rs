@@ -119,6 +119,9 @@ pub(super) struct Metrics {
     pub(super) http_connections_closed: Family<ReasonLabel, Counter>,
     pub(super) http_accept_errors: Counter,
     pub(super) operator_requests: Family<ActionLabel, Counter>,
+    pub(super) audit_pending: Gauge,
+    pub(super) audit_published: Counter,
+    pub(super) audit_dropped: Gauge,
     pub(super) jwks_fetches: Family<ResultLabel, Counter>,
     pub(super) jwks_keys_ignored: Family<ReasonLabel, Counter>,
     pub(super) jwks_keys: Gauge,
@@ -187,6 +190,9 @@ impl Metrics {
             http_connections_closed: Family::default(),
             http_accept_errors: Counter::default(),
             operator_requests: Family::default(),
+            audit_pending: Gauge::default(),
+            audit_published: Counter::default(),
+            audit_dropped: Gauge::default(),
             jwks_fetches: Family::default(),
             jwks_keys_ignored: Family::default(),
             jwks_keys: Gauge::default(),
@@ -256,6 +262,9 @@ impl Metrics {
             http_connections_closed "HTTP connections that the server closed, by reason";
             http_accept_errors "HTTP connections that were not accepted";
             operator_requests "Operator queries and acts over HTTP, by kind";
+            audit_pending "Audit records that wait for the broker";
+            audit_published "Audit records published";
+            audit_dropped "Audit records of stopping acts that found no room";
             jwks_fetches "Fetches of published token keys";
             jwks_keys_ignored "Published token keys left out, by reason";
             jwks_keys "Published token keys in use";
