@@ -46,7 +46,7 @@ pub enum AuditAct {
     LookLimits,
 }
 
-/// How far the act was when it was recorded.
+/// The progress of the act when it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditResult {
@@ -171,7 +171,7 @@ pub struct AuditRecord {
     /// The reason that the operator gave, with digits of numbers masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// How far the act was.
+    /// The progress of the act when it was recorded.
     result: AuditResult,
 }
 

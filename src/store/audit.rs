@@ -17,9 +17,9 @@ pub const OUTBOX_MAX: u64 = 10_000;
 pub struct AuditOutbox {
     /// In JSON, oldest first.
     pub records: Vec<String>,
-    /// How many the outbox holds.
+    /// The records that the outbox holds.
     pub length: u64,
-    /// How many stopping acts found no room for their record.
+    /// The stopping acts that found no room for their record.
     pub dropped: u64,
 }
 

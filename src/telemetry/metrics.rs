@@ -1,6 +1,7 @@
 //! Counters, gauges and histograms, registered once and rendered in two text formats. `docs/metrics.md` lists them.
 
 mod at_start;
+pub(super) mod audit;
 mod countries;
 mod labels;
 mod process;
@@ -119,9 +120,6 @@ pub(super) struct Metrics {
     pub(super) http_connections_closed: Family<ReasonLabel, Counter>,
     pub(super) http_accept_errors: Counter,
     pub(super) operator_requests: Family<ActionLabel, Counter>,
-    pub(super) audit_pending: Gauge,
-    pub(super) audit_published: Counter,
-    pub(super) audit_dropped: Gauge,
     pub(super) jwks_fetches: Family<ResultLabel, Counter>,
     pub(super) jwks_keys_ignored: Family<ReasonLabel, Counter>,
     pub(super) jwks_keys: Gauge,
@@ -129,6 +127,7 @@ pub(super) struct Metrics {
     pub(super) build_info: Family<BuildLabels, Gauge>,
     pub(super) key_info: Family<KeyLabels, Gauge>,
     pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
+    pub(super) audit: audit::AuditMetrics,
     pub(super) traces: traces::TraceMetrics,
 }
 
@@ -190,9 +189,6 @@ impl Metrics {
             http_connections_closed: Family::default(),
             http_accept_errors: Counter::default(),
             operator_requests: Family::default(),
-            audit_pending: Gauge::default(),
-            audit_published: Counter::default(),
-            audit_dropped: Gauge::default(),
             jwks_fetches: Family::default(),
             jwks_keys_ignored: Family::default(),
             jwks_keys: Gauge::default(),
@@ -200,6 +196,7 @@ impl Metrics {
             build_info: Family::default(),
             key_info: Family::default(),
             key_mismatch: Family::default(),
+            audit: audit::AuditMetrics::default(),
             traces: traces::TraceMetrics::default(),
         };
         metrics.register();
@@ -262,9 +259,6 @@ impl Metrics {
             http_connections_closed "HTTP connections that the server closed, by reason";
             http_accept_errors "HTTP connections that were not accepted";
             operator_requests "Operator queries and acts over HTTP, by kind";
-            audit_pending "Audit records that wait for the broker";
-            audit_published "Audit records published";
-            audit_dropped "Audit records of stopping acts that found no room";
             jwks_fetches "Fetches of published token keys";
             jwks_keys_ignored "Published token keys left out, by reason";
             jwks_keys "Published token keys in use";
@@ -273,6 +267,7 @@ impl Metrics {
             key_mismatch "1 while a recorded key check value differs from our key";
             build_info "1, for the version and the commit of the binary";
         );
+        self.audit.register(&mut self.registry);
         self.traces.register(&mut self.registry);
     }
 

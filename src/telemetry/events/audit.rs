@@ -10,14 +10,14 @@ use crate::telemetry::repeats::{About, repeating};
 
 /// Of all outboxes, as far as they were read.
 pub fn audit_pending(records: u64) {
-    METRICS.audit_pending.set(gauge(records));
+    METRICS.audit.pending.set(gauge(records));
 }
 
 pub fn audit_published() {
-    METRICS.audit_published.inc();
+    METRICS.audit.published.inc();
 }
 
-/// What the outboxes say of records that found no room.
+/// By outbox, the records that found no room.
 static DROPPED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
 pub fn audit_dropped(outbox: usize, records: u64) {
@@ -26,7 +26,7 @@ pub fn audit_dropped(outbox: usize, records: u64) {
         dropped.resize(outbox + 1, 0);
     }
     dropped[outbox] = records;
-    METRICS.audit_dropped.set(gauge(dropped.iter().sum()));
+    METRICS.audit.dropped.set(gauge(dropped.iter().sum()));
 }
 
 fn gauge(count: u64) -> i64 {

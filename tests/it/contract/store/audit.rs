@@ -5,10 +5,12 @@ use std::time::Duration;
 use otpost::clock::Clock;
 use otpost::domain::audit::{AuditAct, AuditActor, AuditRecord};
 use otpost::domain::log_filter::{LogFilter, NewLogFilter};
+use otpost::domain::shards::Shards;
 use otpost::domain::suppression::ManualSuppression;
 use otpost::store::audit::OUTBOX_MAX;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
+use otpost::store::resharding::{ReshardAnswer, Resharding};
 use otpost::store::{AuditOutbox, AuditStore, Damaged, Store as _, StoreError, StoreFault};
 
 use super::{START, TimedStore, named};
@@ -156,6 +158,19 @@ async fn a_record_that_stayed_in_its_shard_is_found_there() {
     let () = redis.run(redis::cmd("RPUSH").arg(redis.in_shard(15, "outbox")).arg(&left));
     assert_eq!(store.outboxes(), 17);
     assert_eq!(take(&store).await, [left]);
+}
+
+#[tokio::test]
+async fn a_change_of_the_number_of_shards_keeps_the_records() {
+    let redis = Redis::fresh();
+    let store = redis.sharded(16);
+    store.kill_switch().await.expect("answers");
+    let left = record(AuditAct::Suppress, 1).to_json();
+    let () = redis.run(redis::cmd("RPUSH").arg(redis.in_shard(3, "outbox")).arg(&left));
+    let change = Resharding { to: Shards::ONE, forget_limits: false, dry_run: false };
+    let changed = store.reshard(&change).await.expect("answers");
+    assert!(matches!(changed, ReshardAnswer::Done { .. }), "{changed:?}");
+    assert_eq!(take(&redis.store()).await, [left]);
 }
 
 #[tokio::test]
