@@ -132,6 +132,8 @@ LIMITS = [
         ("Tokens refused", STACK, "reqps", 12, "By the check that failed.", [rate("otpost_tokens_refused_total", "reason")]),
         ("Callbacks refused", STACK, "reqps", 12, "forged: the signature does not fit.", [rate("otpost_callbacks_refused_total", "reason")]),
         ("Operators", STACK, "reqps", 12, "Queries and acts of operators over HTTP.", [rate("otpost_operator_requests_total", "action")]),
+        ("Audit records", LINES, "short", 12, "Acts that wait for RabbitMQ, and stopping acts without room for their record.",
+         [("max(otpost_audit_pending{})", "pending"), ("max(otpost_audit_dropped{})", "dropped")]),
         ("Connections closed by us", STACK, "reqps", 12, "connections and bytes: a bound was reached.", [rate("otpost_http_connections_closed_total", "reason")]),
         ("Client addresses that cannot be read", LINES, "reqps", 12, "A proxy states no address, so its users share one limit.",
          [("sum(rate(otpost_http_forwarded_unreadable_total{}[r]))", "unreadable")]),

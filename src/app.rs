@@ -113,6 +113,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         let conversion = conversion.clone();
         async move { conversion.run().await }
     });
+    process.publish_audit(&mut background);
     let drain = HTTP_DRAIN.min(process.settings.shutdown_grace);
     let http = run_http(http, &process.wiring.checks, drain, &process.stop);
     tokio::select! {
@@ -145,6 +146,14 @@ impl Process {
             sms: Some(wiring.worker(settings, self.role, Channel::Sms, sms, replies.clone())?),
             email: Some(wiring.worker(settings, self.role, Channel::Email, email, replies)?),
         })
+    }
+
+    /// Workers publish the records of operators' acts.
+    fn publish_audit(&self, background: &mut JoinSet<()>) {
+        if self.role != Role::Http {
+            let audit = self.wiring.audit_publisher();
+            background.spawn(async move { audit.run().await });
+        }
     }
 
     /// A process that only answers HTTP has no heartbeat of a worker, so it is ready by this one.

@@ -7,8 +7,10 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
 use super::certificates;
+use crate::broker::audit::{AuditFrom, AuditStream};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
+use crate::broker::rabbit::audit_stream::RabbitAuditStream;
 use crate::broker::rabbit::consumer::RabbitConsumer;
 use crate::broker::rabbit::dead_letters::{RabbitDeadLetterQueue, RabbitDeadLetters};
 use crate::broker::rabbit::error::RabbitError;
@@ -50,7 +52,10 @@ impl Broker {
         Ok(match rabbit(settings)? {
             Some(rabbit) => {
                 certificates::watch(rabbit.tls(), certificates::AMQP);
-                let publisher = Arc::new(RabbitPublisher::start("results", rabbit.clone()));
+                let publisher = Arc::new(RabbitPublisher::start(
+                    "results",
+                    rabbit.clone().with_audit(settings.audit_keep.clone()),
+                ));
                 Broker::Rabbit { settings: Box::new(rabbit), publisher, consuming: Mutex::default() }
             }
             None => Broker::Memory(MemoryBroker::default()),
@@ -136,7 +141,7 @@ pub(super) fn required_rabbit(settings: &Settings) -> anyhow::Result<RabbitSetti
 }
 
 pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<Declared>> {
-    let rabbit = required_rabbit(settings)?;
+    let rabbit = required_rabbit(settings)?.with_audit(settings.audit_keep.clone());
     topology::declare_topology(&rabbit).await.map_err(|error| rabbit_failed(&error))
 }
 
@@ -144,6 +149,16 @@ pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn 
     let rabbit = required_rabbit(settings)?;
     let dead_letters = RabbitDeadLetters::open(&rabbit).await.map_err(|error| rabbit_failed(&error))?;
     Ok(Box::new(dead_letters))
+}
+
+/// `None` if there is no stream.
+pub(crate) async fn audit_stream(
+    settings: &Settings,
+    from: AuditFrom,
+) -> anyhow::Result<Option<Box<dyn AuditStream>>> {
+    let rabbit = required_rabbit(settings)?;
+    let stream = RabbitAuditStream::open(&rabbit, from).await.map_err(|error| rabbit_failed(&error))?;
+    Ok(stream.map(|stream| Box::new(stream) as Box<dyn AuditStream>))
 }
 
 /// The parts of a replay in the settings.

@@ -60,6 +60,7 @@ impl<Inner: ?Sized> Traced<Inner> {
             Target::Results { routing_key } => (Names::results, routing_key),
             Target::Requests(channel) => (Names::requests, request_key(channel)),
             Target::Dead(_) => (Names::dead, "dead"),
+            Target::Audit => (|_| String::new(), "audit"),
             // The name of the queue is the caller's.
             Target::Reply { .. } => (|_| String::new(), "reply"),
         };

@@ -22,6 +22,7 @@ use crate::domain::channel::Channel;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::limit::Limit;
 use crate::domain::worker_state::ProcessRole;
+use crate::flow::audit::AuditPublisher;
 use crate::flow::conversion::ConversionCounter;
 use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
@@ -237,6 +238,11 @@ impl Wiring {
     /// Watches the store of a process that answers HTTP, and reports the process.
     pub(super) fn store_watch(&self) -> Arc<StoreWatch> {
         Arc::new(StoreWatch::new(self.store.clone(), self.keys.clone(), self.limit_counter.clone()))
+    }
+
+    pub(super) fn audit_publisher(&self) -> AuditPublisher {
+        let (store, publisher) = (self.store.clone(), self.broker.publisher());
+        AuditPublisher { store, publisher, clock: self.clock }
     }
 
     pub(super) fn key_watch(&self) -> KeyWatch {

@@ -6,6 +6,7 @@
 //!
 //! The broker owns every message that is not acknowledged or not confirmed, and delivers it again.
 
+pub mod audit;
 pub mod memory;
 pub(crate) mod pause;
 mod pending_replies;
@@ -228,6 +229,8 @@ pub enum Target<'a> {
     Requests(Channel),
     /// The dead-letter exchange. An unroutable message is an error.
     Dead(DeadHeaders<'a>),
+    /// The audit stream, on the default exchange. A missing stream is an error.
+    Audit,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -313,6 +316,11 @@ impl Names {
 
     pub fn dead_letters(&self) -> String {
         format!("{}.dead-letters", self.prefix)
+    }
+
+    /// The stream of operators' acts.
+    pub fn audit(&self) -> String {
+        format!("{}.audit", self.prefix)
     }
 
     pub fn is_ours(&self, queue: &str) -> bool {

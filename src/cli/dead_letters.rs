@@ -115,13 +115,13 @@ async fn run_on(
         DeadLetterAction::Replay { selection, force, .. } => {
             let replayer = app::brokers::replayer(settings);
             let replay = Operation::Replay { replayer: &replayer, force: *force };
-            apply(replay, selection, &entries, queue, json).await
+            apply(settings, replay, selection, &entries, queue, json).await
         }
         DeadLetterAction::Drop { selection, yes, .. } => {
             let unconfirmed = selection.all && !yes && !selection.dry_run;
             let mut selection = selection.clone();
             selection.dry_run |= unconfirmed;
-            match apply(Operation::Drop, &selection, &entries, queue, json).await {
+            match apply(settings, Operation::Drop, &selection, &entries, queue, json).await {
                 Exit::Done if unconfirmed => {
                     eprintln!("otpost: nothing was dropped: add --yes to drop all of these");
                     Exit::Unusable

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::acting::{acting, say_done};
 use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use crate::app;
 use crate::config::Settings;
@@ -32,10 +33,11 @@ pub(super) async fn run(settings: &Settings, action: KillSwitchAction, json: boo
     let Ok(store) = store else {
         return invalid_redis_url();
     };
+    let resumes = matches!(action, KillSwitchAction::Off);
     let row = match action {
         KillSwitchAction::Status => kill_switch::show(&store).await,
-        KillSwitchAction::Off => kill_switch::turn_off(&store).await,
-        KillSwitchAction::On { reason } => kill_switch::turn_on(&store, reason).await,
+        KillSwitchAction::Off => kill_switch::turn_off(&store, None, &acting()).await,
+        KillSwitchAction::On { reason } => kill_switch::turn_on(&store, reason, &acting()).await,
     };
     let row = match row {
         Ok(row) => row,
@@ -47,6 +49,9 @@ pub(super) async fn run(settings: &Settings, action: KillSwitchAction, json: boo
         print_json(&[row]);
     } else {
         print_row(&row);
+    }
+    if resumes {
+        say_done(&store, json).await;
     }
     exit
 }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::acting::{acting, say_done};
 use super::output::{Exit, complain, invalid_redis_url, print_json, say, store_failed};
-use super::system_user::system_user;
 use crate::app;
 use crate::config::Settings;
+use crate::domain::audit::AuditAct;
 use crate::domain::log_filter::{LOG_FILTER_FOR_MAX, LogFilter, NewLogFilter, TemporaryLogFilter};
+use crate::flow::operate::acting::Acting;
 use crate::store::{Store, StoreError};
 
 const DEFAULT_TIME: Duration = Duration::from_secs(15 * 60);
@@ -80,10 +82,14 @@ pub(super) async fn run(
         return Exit::Unusable;
     }
     let Ok(store) = app::stores::redis_store(settings) else { return invalid_redis_url() };
-    match apply(&store, action, duration.unwrap_or(DEFAULT_TIME), &system_user()).await {
+    let is_change = !matches!(action, LogLevelAction::Show);
+    match apply(&store, action, duration.unwrap_or(DEFAULT_TIME), &acting()).await {
         Ok(row) if json => print_json(&[row]),
         Ok(row) => print_row(&row),
         Err(error) => return store_failed(&error),
+    }
+    if is_change {
+        say_done(&store, json).await;
     }
     Exit::Done
 }
@@ -92,17 +98,20 @@ async fn apply(
     store: &impl Store,
     action: LogLevelAction,
     duration: Duration,
-    set_by: &str,
+    by: &Acting,
 ) -> Result<FilterRow, StoreError> {
     match action {
         LogLevelAction::Show => Ok(FilterRow { now: state_of(store.log_filter().await?), before: None }),
         LogLevelAction::Reset => {
-            let before = state_of(store.set_log_filter(None).await?);
+            let record = by.record(AuditAct::LogLevel).about("reset");
+            let before = state_of(store.set_log_filter_recorded(None, &record).await?);
             Ok(FilterRow { now: state_of(None), before: Some(before) })
         }
         LogLevelAction::Set(filter) => {
+            let set_by = by.user();
+            let record = by.record(AuditAct::LogLevel).about(&filter);
             let new = NewLogFilter { filter: &filter, set_by, duration };
-            let before = state_of(store.set_log_filter(Some(&new)).await?);
+            let before = state_of(store.set_log_filter_recorded(Some(&new), &record).await?);
             let now = FilterState {
                 set: true,
                 filter: Some(filter.to_string()),
@@ -147,6 +156,7 @@ fn in_words(state: &FilterState) -> String {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::domain::audit::AuditActor;
     use crate::store::memory::MemoryStore;
 
     #[test]
@@ -162,7 +172,8 @@ mod tests {
     #[tokio::test]
     async fn a_change_shows_the_filter_before() {
         let store = MemoryStore::new(Clock::System);
-        let act = |action| apply(&store, action, DEFAULT_TIME, "ana");
+        let by = Acting { actor: AuditActor::Command { user: "ana".to_owned() }, clock: Clock::System };
+        let act = |action| apply(&store, action, DEFAULT_TIME, &by);
         let filter = || LogFilter::parse("debug").expect("a filter");
         let row = act(LogLevelAction::Set(filter())).await.expect("answers");
         assert_eq!((row.now.seconds_left, row.before.map(|before| before.set)), (Some(900), Some(false)));

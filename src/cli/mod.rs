@@ -3,6 +3,8 @@
 //! Output is text, or with `--json` a list of objects. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the
 //! answer is no.
 
+mod acting;
+mod audit;
 mod check_number;
 mod config;
 mod conversion;
@@ -115,6 +117,11 @@ enum Command {
     Store {
         #[command(subcommand)]
         action: store::StoreAction,
+    },
+    /// List or follow the acts of operators.
+    Audit {
+        #[command(subcommand)]
+        action: audit::AuditAction,
     },
     /// Stop all sending in every worker, resume it, or show the state.
     KillSwitch {
@@ -249,6 +256,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         }
         Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,
         Command::Store { action } => store::run(&settings, &action, json).await,
+        Command::Audit { action } => audit::run(&settings, action, json).await,
         Command::KillSwitch { action } => kill_switch::run(&settings, action, json).await,
         Command::LogLevel { action, duration } => log_level::run(&settings, action, duration, json).await,
         Command::Keys { action } => keys::run(&settings, &action, json).await,
@@ -282,8 +290,8 @@ fn role(command: &Command) -> Role {
         | Command::Keys { .. }
         | Command::Conversion(_)
         | Command::LogLevel { .. } => Role::Store,
-        // Dead letters also need the broker. The recipient key is needed for a replay only.
-        Command::Topology | Command::DeadLetters { .. } => Role::Topology,
+        // The recipient key is needed for a replay only.
+        Command::Topology | Command::DeadLetters { .. } | Command::Audit { .. } => Role::Topology,
         Command::Status => Role::Status,
         Command::Templates { .. } => Role::Texts,
         Command::Token { .. } => Role::Token,

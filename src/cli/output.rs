@@ -50,7 +50,15 @@ pub(super) fn invalid_redis_url() -> Exit {
 
 /// Prints a list of objects for machines.
 pub(super) fn print_json<T: serde::Serialize>(rows: &[T]) {
-    let json = serde_json::to_string_pretty(rows).expect("rows are plain data");
+    print_escaped(&serde_json::to_string_pretty(rows).expect("rows are plain data"));
+}
+
+/// Prints one object for machines.
+pub(super) fn print_json_line<T: serde::Serialize>(row: &T) {
+    print_escaped(&serde_json::to_string(row).expect("rows are plain data"));
+}
+
+fn print_escaped(json: &str) {
     // Outside of strings JSON has ASCII only, so such a character is in a string, and may be escaped.
     let is_shown = |character: char| character == '\n' || is_printable(character);
     let mut shown = String::with_capacity(json.len());

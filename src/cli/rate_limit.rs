@@ -1,10 +1,12 @@
 //! `otpost rate-limit`: how much of its limits a recipient has used.
 
+use super::acting::{acting, record_look};
 use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::recipient::read_recipient;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::audit::AuditAct;
 use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
 
 pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
@@ -12,6 +14,10 @@ pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
     let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::read_only_store(settings)) else {
         return invalid_redis_url();
     };
+    let record = acting().record(AuditAct::LookLimits).about(to.masked());
+    if let Err(error) = record_look(&store, record).await {
+        return store_failed(&error);
+    }
     let row = match limit_usage(&store, recipients, &settings.limits, &to, Clock::System.now()).await {
         Ok(row) => row,
         Err(error) => return store_failed(&error),

@@ -3,11 +3,13 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::acting::{acting, record_look};
 use super::output::{Exit, complain, invalid_redis_url, print_json, say, store_failed};
 use super::recipient::read_recipient;
 use super::reshard::{self, ReshardArguments};
 use crate::app;
 use crate::config::Settings;
+use crate::domain::audit::{AuditAct, AuditRecord};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::request_id::RequestId;
 use crate::store::{KeyName, ShownKey};
@@ -42,7 +44,7 @@ pub(super) async fn run(settings: &Settings, action: &StoreAction, json: bool) -
 }
 
 async fn show(settings: &Settings, which: &Which, json: bool) -> Exit {
-    let Ok(store) = app::stores::redis_store(settings) else { return invalid_redis_url() };
+    let Ok(store) = app::stores::read_only_store(settings) else { return invalid_redis_url() };
     let recipient = match which.to.as_deref().map(|to| (read_recipient(settings, to), &settings.recipients)) {
         None => None,
         Some((Some(to), Some(recipients))) => Some(recipients.address(to.channel(), to.as_str())),
@@ -55,6 +57,11 @@ async fn show(settings: &Settings, which: &Which, json: bool) -> Exit {
             return Exit::Unusable;
         }
     };
+    if let Some(record) = look(which, settings)
+        && let Err(error) = record_look(&store, record).await
+    {
+        return store_failed(&error);
+    }
     let shown = match store.show(&name).await {
         Ok(shown) => shown,
         Err(error) => return store_failed(&error),
@@ -69,6 +76,16 @@ async fn show(settings: &Settings, which: &Which, json: bool) -> Exit {
     }
     let is_read = !shown.is_empty() && shown.iter().all(|key| key.fields.is_some());
     if is_read { Exit::Done } else { Exit::No }
+}
+
+/// The record of a look at a recipient or a request. A key names neither.
+fn look(which: &Which, settings: &Settings) -> Option<AuditRecord> {
+    let to = which.to.as_deref().and_then(|to| read_recipient(settings, to));
+    match (&which.request, to) {
+        (Some(request_id), _) => Some(acting().record(AuditAct::LookRequest).about(request_id)),
+        (None, Some(to)) => Some(acting().record(AuditAct::LookRecipient).about(to.masked())),
+        (None, None) => None,
+    }
 }
 
 fn key_name(which: &Which, recipient: Option<Digest16>) -> Result<KeyName, String> {

@@ -4,6 +4,7 @@
 
 use clap::Subcommand;
 
+use super::acting::{acting, say_done};
 use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::recipient::read_recipient;
 use crate::app;
@@ -90,12 +91,12 @@ async fn add(
     hours: Option<u32>,
     json: bool,
 ) -> Result<Exit, StoreError> {
-    show(suppressions::add(store, recipient, reason, hours).await?, json);
+    show(suppressions::add(store, recipient, reason, hours, &acting()).await?, json);
     Ok(Exit::Done)
 }
 
 async fn remove(store: &impl Store, recipient: &SuppressedRecipient, json: bool) -> Result<Exit, StoreError> {
-    let Some(removed) = suppressions::remove(store, recipient).await? else {
+    let Some(removed) = suppressions::remove(store, recipient, &acting()).await? else {
         if json {
             print_json::<SuppressionRow>(&[]);
         }
@@ -106,6 +107,7 @@ async fn remove(store: &impl Store, recipient: &SuppressedRecipient, json: bool)
         say("removed; messages are sent to this recipient again:");
     }
     show(removed, json);
+    say_done(store, json).await;
     Ok(Exit::Done)
 }
 

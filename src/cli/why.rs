@@ -1,10 +1,12 @@
 //! `otpost why`: the history of a request, or the last requests of a recipient. Recipients are masked.
 
+use super::acting::{acting, record_look};
 use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::recipient::read_recipient;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::audit::AuditAct;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::request_id::RequestId;
 use crate::flow::explain::{self, RecentRequest, RequestExplanation};
@@ -26,6 +28,16 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
         return invalid_redis_url();
     };
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
+    let look = match (&request_id, &to) {
+        (Some(request_id), _) => Some(acting().record(AuditAct::LookRequest).about(request_id)),
+        (None, Some(to)) => Some(acting().record(AuditAct::LookRecipient).about(to.masked())),
+        (None, None) => None,
+    };
+    if let Some(record) = look
+        && let Err(error) = record_look(&store, record).await
+    {
+        return store_failed(&error);
+    }
     let exit = match (&request_id, recipient) {
         (Some(request_id), recipient) => {
             let checks_max = settings.limits.wrong_per_challenge;
@@ -93,6 +105,9 @@ pub(super) async fn list_of_user(settings: &Settings, user_id: &str, json: bool)
     let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::read_only_store(settings)) else {
         return invalid_redis_url();
     };
+    if let Err(error) = record_look(&store, acting().record(AuditAct::LookUser)).await {
+        return store_failed(&error);
+    }
     let listed = explain::requests_of_user(&store, recipients.user(user_id), OF_USER_MAX + 1).await;
     warn_if_empty(store.found_nothing());
     match listed {

@@ -45,6 +45,7 @@ raw_settings! {
     amqp_client_cert_file "AMQP_CLIENT_CERT_FILE" Plain,
     amqp_client_key_file "AMQP_CLIENT_KEY_FILE" Plain,
     amqp_prefix "AMQP_PREFIX" Plain,
+    audit_keep "AUDIT_KEEP" Plain,
     redis_url "REDIS_URL" Secret,
     redis_ca_file "REDIS_CA_FILE" Plain,
     redis_client_cert_file "REDIS_CLIENT_CERT_FILE" Plain,

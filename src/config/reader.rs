@@ -23,6 +23,7 @@ use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::scaling::ScalePolicy;
 use crate::domain::server_url::ServerUrl;
 use crate::domain::shards::Shards;
+use crate::domain::stream_age::StreamAge;
 use crate::domain::time_zone::Zone;
 
 /// Public development keys. Production refuses them.
@@ -70,6 +71,7 @@ impl<'a> Reader<'a> {
             redis_url,
             redis_tls,
             amqp_prefix,
+            audit_keep: self.parsed("AUDIT_KEEP", "400D", StreamAge::RULE),
             redis_prefix,
             redis_shards: self.parsed("REDIS_SHARDS", "1", Shards::RULE),
             http_addr: self.address("HTTP_ADDR", "127.0.0.1:8080"),

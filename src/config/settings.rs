@@ -21,6 +21,7 @@ use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::scaling::ScalePolicy;
 use crate::domain::shards::Shards;
+use crate::domain::stream_age::StreamAge;
 use crate::domain::test_number::TestNumbers;
 use crate::domain::time_zone::Zone;
 
@@ -111,6 +112,8 @@ pub struct Settings {
     /// `None` without TLS.
     pub amqp_tls: Option<TlsFiles>,
     pub amqp_prefix: String,
+    /// The audit stream keeps records at least so long.
+    pub audit_keep: StreamAge,
     /// `None` for a command that needs no store, or in memory.
     pub redis_url: Option<SecretString>,
     /// `None` without TLS.

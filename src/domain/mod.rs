@@ -4,6 +4,7 @@
 //! test every decision. A value of one of these types has been checked once, and is not checked again.
 
 pub mod address;
+pub mod audit;
 pub mod challenge;
 pub mod channel;
 pub mod circuit_breaker;
@@ -47,6 +48,7 @@ pub mod send_result;
 pub mod sender_pool;
 pub mod server_url;
 pub mod shards;
+pub mod stream_age;
 pub mod suppression;
 pub mod test_number;
 pub mod time;

@@ -17,7 +17,7 @@
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts. [`opt_statuses`]: people's own opt-in and opt-out.
 //! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
-//! - [`conversion`]: counts sent and verified codes.
+//! - [`conversion`]: counts sent and verified codes. [`audit`]: publishes the records of operators' acts.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost. [`operate`]: the acts of operators.
 //!
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
@@ -28,6 +28,7 @@
 
 pub mod admit;
 pub mod after_panic;
+pub mod audit;
 pub mod complete;
 pub mod consumer_loop;
 pub mod context;

@@ -72,6 +72,8 @@ pub enum StoreFault {
     },
     /// The server lacks what the opening of the store wrote.
     NotOpened,
+    /// So many audit records wait for RabbitMQ that the act was not made.
+    AuditFull,
 }
 
 /// The right that the user of Redis lacks.
@@ -121,12 +123,24 @@ impl StoreFault {
             StoreFault::ShardKey(_) => "shard_key",
             StoreFault::ShardsSilent { .. } => "shards_silent",
             StoreFault::NotOpened => "not_opened",
+            StoreFault::AuditFull => "audit_full",
         }
     }
 
     /// The settings of this process do not fit the stored data.
     pub fn is_of_settings(&self) -> bool {
         matches!(self, StoreFault::Shards(_) | StoreFault::OtherFormat { .. })
+    }
+
+    /// The server answers reads, and refuses writes.
+    pub fn refuses_writes(&self) -> bool {
+        matches!(
+            self,
+            StoreFault::OutOfMemory
+                | StoreFault::ReadOnly
+                | StoreFault::SaveFailed
+                | StoreFault::TooFewReplicas
+        )
     }
 
     /// It may end without an operator, as by a restart or a failover.
@@ -191,6 +205,9 @@ impl Display for StoreFault {
             StoreFault::SlotMoving => "a slot of REDIS_PREFIX is moving to another node: wait until it has",
             StoreFault::NotCluster => "a server in REDIS_URL belongs to no Cluster: use redis:// for it",
             StoreFault::NotOpened => "Redis lacks the format of the data, which is written again",
+            StoreFault::AuditFull => {
+                "10000 audit records wait for RabbitMQ, so this was not done: start a worker, or see why it publishes none"
+            }
             StoreFault::OtherFormat { found, readable } => {
                 return write!(
                     f,
@@ -265,7 +282,7 @@ mod tests {
         let labels = include_str!("fault.rs").split("fn as_str").nth(1).expect("the function");
         let labels = labels.split("fn is_of_settings").next().expect("a part");
         let labels: Vec<&str> = labels.split('"').skip(1).step_by(2).collect();
-        assert_eq!(labels.len(), 31, "{labels:?}");
+        assert_eq!(labels.len(), 32, "{labels:?}");
         let mut labels: Vec<&str> = labels.into_iter().chain(TlsFault::ALL.map(TlsFault::as_str)).collect();
         // Two faults of an issuer share a label.
         labels.dedup();

@@ -8,6 +8,7 @@
 //! - The store is no cache: lost data are lost limits and codes. A store that cannot answer returns an error.
 
 pub mod admission;
+pub mod audit;
 pub mod claim;
 pub mod code_check;
 pub mod completion;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
+pub use self::audit::{AuditOutbox, AuditStore};
 pub use self::claim::{ClaimAnswer, ClaimInput};
 use self::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
@@ -61,7 +63,7 @@ use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::worker_state::{ReportedWorker, WorkerState};
 
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: AuditStore {
     /// Decides whether a request may be sent, and with which challenge. A new request that may be sent is charged; for
     /// one that has a record the answer follows from the record.
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError>;

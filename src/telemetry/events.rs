@@ -3,6 +3,7 @@
 //! Messages are constant and lower case; values are fields. The names of fields are part of the interface: those of the
 //! API's JSON, and of the metric's labels. Recipients are passed in their masked form.
 
+mod audit;
 mod broker;
 mod certificates;
 mod counted;
@@ -20,6 +21,10 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
+pub use self::audit::{
+    audit_dropped, audit_not_published, audit_pending, audit_published, audit_published_again,
+    audit_stream_refused,
+};
 pub use self::broker::{
     broker_blocked, broker_closed, broker_connected, broker_connecting, broker_host_failed, broker_lost,
     broker_not_replaced, broker_restored, broker_still_lost, broker_unblocked, declaration_retried,

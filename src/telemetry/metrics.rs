@@ -1,6 +1,7 @@
 //! Counters, gauges and histograms, registered once and rendered in two text formats. `docs/metrics.md` lists them.
 
 mod at_start;
+pub(super) mod audit;
 mod countries;
 mod labels;
 mod process;
@@ -126,6 +127,7 @@ pub(super) struct Metrics {
     pub(super) build_info: Family<BuildLabels, Gauge>,
     pub(super) key_info: Family<KeyLabels, Gauge>,
     pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
+    pub(super) audit: audit::AuditMetrics,
     pub(super) traces: traces::TraceMetrics,
 }
 
@@ -194,6 +196,7 @@ impl Metrics {
             build_info: Family::default(),
             key_info: Family::default(),
             key_mismatch: Family::default(),
+            audit: audit::AuditMetrics::default(),
             traces: traces::TraceMetrics::default(),
         };
         metrics.register();
@@ -264,6 +267,7 @@ impl Metrics {
             key_mismatch "1 while a recorded key check value differs from our key";
             build_info "1, for the version and the commit of the binary";
         );
+        self.audit.register(&mut self.registry);
         self.traces.register(&mut self.registry);
     }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage, StoredDeadLetter};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher, RequestConsumer};
 use otpost::clock::Clock;
+use otpost::domain::audit::AuditRecord;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
@@ -43,10 +44,10 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
-    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
-    ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store,
-    StoreError, StoreFault, Usage,
+    Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
+    CompletionInput, Damaged, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount,
+    PanicInput, Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, StoreFault, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -139,6 +140,51 @@ impl FlakyStore {
             return Err(StoreError::Unreadable { damaged, step: "test" });
         }
         Ok(&self.inner)
+    }
+}
+
+#[async_trait]
+impl AuditStore for FlakyStore {
+    async fn record_act(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        self.reach()?.record_act(record).await
+    }
+    async fn set_kill_switch_recorded(
+        &self,
+        reason: Option<&str>,
+        record: &AuditRecord,
+    ) -> Result<Option<KillSwitch>, StoreError> {
+        self.reach()?.set_kill_switch_recorded(reason, record).await
+    }
+    async fn set_log_filter_recorded(
+        &self,
+        new: Option<&NewLogFilter<'_>>,
+        record: &AuditRecord,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.reach()?.set_log_filter_recorded(new, record).await
+    }
+    async fn add_suppression_recorded(
+        &self,
+        recipient: Digest16,
+        suppression: &ManualSuppression<'_>,
+        record: &AuditRecord,
+    ) -> Result<SuppressionEntry, StoreError> {
+        self.reach()?.add_suppression_recorded(recipient, suppression, record).await
+    }
+    async fn remove_suppression_recorded(
+        &self,
+        recipient: Digest16,
+        record: &AuditRecord,
+    ) -> Result<Option<SuppressionEntry>, StoreError> {
+        self.reach()?.remove_suppression_recorded(recipient, record).await
+    }
+    fn outboxes(&self) -> usize {
+        1
+    }
+    async fn read_outbox(&self, outbox: usize, newest: bool, count: u16) -> Result<AuditOutbox, StoreError> {
+        self.reach()?.read_outbox(outbox, newest, count).await
+    }
+    async fn remove_from_outbox(&self, outbox: usize, records: &[String]) -> Result<(), StoreError> {
+        self.reach()?.remove_from_outbox(outbox, records).await
     }
 }
 

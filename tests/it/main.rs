@@ -2,6 +2,7 @@
 
 mod addresses;
 mod answers;
+mod audit;
 mod contract {
     pub mod broker;
     pub mod provider;

@@ -34,9 +34,13 @@ pub struct Redis {
 
 impl Redis {
     pub fn fresh() -> Redis {
+        Redis::with_prefix(&unique("store"))
+    }
+
+    pub fn with_prefix(prefix: &str) -> Redis {
         install_crypto();
         let client = redis::Client::open(redis_url()).expect("a Redis URL");
-        Redis { prefix: unique("store"), client }
+        Redis { prefix: prefix.to_owned(), client }
     }
 
     pub fn store(&self) -> RedisStore {

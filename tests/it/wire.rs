@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use otpost::domain::audit::AuditRecord;
 use otpost::domain::channel::Channel;
 use otpost::domain::delivery_event::{DeliveryEvent, DeliveryEventStatus};
 use otpost::domain::json::Shape;
@@ -136,6 +137,11 @@ fn verified_schema() -> Value {
     settings.into_generator().into_root_schema_for::<VerifiedEvent<'static>>().to_value()
 }
 
+fn audit_schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<AuditRecord>().to_value()
+}
+
 fn request_schema() -> Value {
     schemars::schema_for!(SendRequestBody).to_value()
 }
@@ -170,6 +176,7 @@ fn the_published_schemas_match_the_types() {
     check_file(SCHEMAS, "send-result.json", &result_schema());
     check_file(SCHEMAS, "delivery-event.json", &event_schema());
     check_file(SCHEMAS, "verified-event.json", &verified_schema());
+    check_file(SCHEMAS, "audit-record.json", &audit_schema());
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod ack_writer;
 mod acks;
 mod address;
+pub mod audit_stream;
 mod connect;
 pub mod consumer;
 pub mod dead_letters;
@@ -35,6 +36,7 @@ use lapin::uri::AMQPUri;
 use self::hosts::{Host, Hosts};
 use crate::broker::Names;
 use crate::domain::server_url::InvalidUrl;
+use crate::domain::stream_age::StreamAge;
 use crate::tls::TlsClient;
 
 /// It holds a password: no `Debug`.
@@ -47,18 +49,32 @@ pub struct RabbitSettings {
     prefetch: u16,
     /// Without it `amqps://` trusts the system's roots.
     tls: Option<TlsClient>,
+    /// With it the audit stream is declared.
+    audit_keep: Option<StreamAge>,
 }
 
 impl RabbitSettings {
     /// Reads an `amqp://` or `amqps://` URL. A prefetch of 0, which means "no limit" in AMQP, becomes 1.
     pub fn new(url: &str, names: Names, prefetch: u16) -> Result<RabbitSettings, InvalidUrl> {
         let (uri, hosts) = address::read(url)?;
-        Ok(RabbitSettings { uri, hosts: hosts.into(), names, prefetch: prefetch.max(1), tls: None })
+        Ok(RabbitSettings {
+            uri,
+            hosts: hosts.into(),
+            names,
+            prefetch: prefetch.max(1),
+            tls: None,
+            audit_keep: None,
+        })
     }
 
     /// Connections use this TLS. Not for `amqp://`.
     pub fn with_tls(self, tls: Option<TlsClient>) -> RabbitSettings {
         RabbitSettings { tls, ..self }
+    }
+
+    /// Declares the audit stream, which keeps records so long.
+    pub fn with_audit(self, keep: StreamAge) -> RabbitSettings {
+        RabbitSettings { audit_keep: Some(keep), ..self }
     }
 
     pub fn tls(&self) -> Option<&TlsClient> {

@@ -80,6 +80,7 @@ pub(super) struct Routes {
     requests: ShortString,
     results: ShortString,
     dead: ShortString,
+    audit: String,
     names: Names,
     constant: BasicProperties,
 }
@@ -99,6 +100,7 @@ impl Routes {
             requests: names.requests().into(),
             results: names.results().into(),
             dead: names.dead().into(),
+            audit: names.audit(),
             names: names.clone(),
             constant: BasicProperties::default()
                 .with_delivery_mode(PERSISTENT)
@@ -114,6 +116,7 @@ impl Routes {
             Target::Reply { queue } => (ShortString::default(), queue),
             Target::Requests(channel) => (self.requests.clone(), request_key(channel)),
             Target::Dead(_) => (self.dead.clone(), DEAD_KEY),
+            Target::Audit => (ShortString::default(), self.audit.as_str()),
         };
         let routing_key = ShortString::try_new(routing_key).ok()?;
         let mandatory = !matches!(message.target, Target::Reply { .. });

@@ -1,7 +1,7 @@
 //! Publishes with publisher confirms, over one connection that is rebuilt whenever it is lost.
 //!
 //! Results and replies share one pipelined channel. There `lapin` may attach a returned message to the confirm of
-//! another, so a return is only logged, by its own message id. Requests and dead letters must reach a queue: they use a
+//! another, so a return is only logged, by its own message id. Requests, dead letters and audit records must reach a queue: they use a
 //! second channel one at a time, where a return belongs to the message just published.
 
 use std::pin::{Pin, pin};
@@ -151,7 +151,7 @@ impl Publisher for RabbitPublisher {
             Target::Results { .. } => session.publish_pipelined(envelope, message.body).await,
             // These are boxed, to keep the future of a result small.
             Target::Reply { .. } => Box::pin(self.publish_reply(&session, envelope, message.body)).await,
-            Target::Requests(_) | Target::Dead(_) => {
+            Target::Requests(_) | Target::Dead(_) | Target::Audit => {
                 Box::pin(session.publish_checked(envelope, message.body)).await
             }
         }
@@ -425,7 +425,7 @@ impl Supervisor {
     }
 
     async fn declare(&self, connection: &Connection) -> Result<(), RabbitError> {
-        topology::declare_for_publishing(connection, &self.settings.names, self.role).await
+        topology::declare_for_publishing(connection, &self.settings, self.role).await
     }
 
     /// Offers the session to publishers until it breaks, or another is to replace it.

@@ -235,7 +235,7 @@ impl Supervisor {
                         Batch::AllRouted => {}
                         Batch::SomeReturned => {
                             let connection = &session.connection;
-                            topology::declare_for_publishing(connection, &self.settings.names, ROLE).await?;
+                            topology::declare_for_publishing(connection, &self.settings, ROLE).await?;
                         }
                         // Callers that wait for replies keep this session.
                         Batch::Refused => return open().await.map(Some),
@@ -325,7 +325,7 @@ impl Session {
         let certificates = Certificates::of(settings.tls.as_ref());
         let connection = connect(settings, hosts, ROLE).await?;
         let channel = open_confirming(&connection).await?;
-        topology::declare_for_publishing(&connection, &settings.names, ROLE).await?;
+        topology::declare_for_publishing(&connection, settings, ROLE).await?;
         // Direct replies are consumed without acknowledgements.
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let replies =

@@ -21,6 +21,7 @@ use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS};
 use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_key};
 use crate::domain::channel;
 use crate::domain::scaling::QueueDepth;
+use crate::domain::stream_age::StreamAge;
 use crate::telemetry::events;
 use crate::telemetry::metrics::words::DEAD_LETTERS;
 
@@ -28,6 +29,12 @@ use crate::telemetry::metrics::words::DEAD_LETTERS;
 const BIND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries of a command, before the last one.
 const DISTURBED_MAX: u32 = 4;
+
+const QUORUM: &str = "quorum";
+
+/// About two million records.
+const AUDIT_BYTES_MAX: u32 = 1_000_000_000;
+const AUDIT_SEGMENT_BYTES: u32 = 1_000_000;
 
 /// The routing key of dead letters, ours and the broker's.
 pub(super) const DEAD_KEY: &str = "dead";
@@ -45,7 +52,7 @@ pub enum Declared {
     },
     Queue {
         name: String,
-        /// `quorum`.
+        /// `quorum` or `stream`.
         #[serde(rename = "type")]
         kind: &'static str,
         durable: bool,
@@ -100,15 +107,19 @@ pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>
 async fn declare_once(settings: &RabbitSettings, hosts: &mut Hosts) -> Result<Vec<Declared>, RabbitError> {
     let connection = connect(settings, hosts, "topology").await?;
     let channel = open(&connection).await?;
-    let declared = declare_all(&channel, &settings.names).await;
+    let declared = declare_all(&channel, settings).await;
     close(&connection).await;
     declared
 }
 
-async fn declare_all(channel: &Channel, names: &Names) -> Result<Vec<Declared>, RabbitError> {
+async fn declare_all(channel: &Channel, settings: &RabbitSettings) -> Result<Vec<Declared>, RabbitError> {
+    let names = &settings.names;
     let mut declared = declare_shared(channel, names).await?;
     for of in channel::Channel::ALL {
         declared.extend(declare_requests(channel, names, of).await?);
+    }
+    if let Some(keep) = &settings.audit_keep {
+        declared.push(declare_audit(channel, names, keep).await?);
     }
     Ok(declared)
 }
@@ -142,21 +153,22 @@ pub(super) fn despite_bindings(
     }
 }
 
-/// Declares the objects that a publisher needs. A refused request queue is logged and stops no other message; it is
+/// Declares the objects that a publisher needs. A refused request queue or audit stream is logged and stops no other message; it is
 /// declared again when a message to it is returned.
 pub(super) async fn declare_for_publishing(
     connection: &Connection,
-    names: &Names,
+    settings: &RabbitSettings,
     role: &'static str,
 ) -> Result<(), RabbitError> {
-    despite_bindings(role, None, declare_all_for_publishing(connection, names, role).await)
+    despite_bindings(role, None, declare_all_for_publishing(connection, settings, role).await)
 }
 
 async fn declare_all_for_publishing(
     connection: &Connection,
-    names: &Names,
+    settings: &RabbitSettings,
     role: &'static str,
 ) -> Result<(), RabbitError> {
+    let names = &settings.names;
     let mut channel = open(connection).await?;
     declare_shared(&channel, names).await?;
     for of in channel::Channel::ALL {
@@ -168,6 +180,15 @@ async fn declare_all_for_publishing(
                 channel = open(connection).await?;
             }
             Err(error) => return Err(error),
+        }
+    }
+    if let Some(keep) = &settings.audit_keep {
+        match declare_audit(&channel, names, keep).await {
+            Err(error) if error.is_refusal() => {
+                events::audit_stream_refused(&error);
+                return Ok(());
+            }
+            declared => drop(declared?),
         }
     }
     close_channel(&channel).await;
@@ -188,8 +209,13 @@ async fn declare_shared(channel: &Channel, names: &Names) -> Result<Vec<Declared
         exchange(channel, &names.requests(), ExchangeKind::Direct).await?,
         exchange(channel, &names.results(), ExchangeKind::Topic).await?,
         exchange(channel, &names.dead(), ExchangeKind::Direct).await?,
-        queue(channel, &names.dead_letters(), &[("x-delivery-limit", DEAD_LETTER_DELIVERY_LIMIT.into())])
-            .await?,
+        queue(
+            channel,
+            &names.dead_letters(),
+            QUORUM,
+            &[("x-delivery-limit", DEAD_LETTER_DELIVERY_LIMIT.into())],
+        )
+        .await?,
         bind(channel, &names.dead_letters(), &names.dead(), DEAD_KEY).await?,
     ])
 }
@@ -201,9 +227,19 @@ async fn declare_requests(
 ) -> Result<[Declared; 2], RabbitError> {
     let name = names.requests_of(of);
     Ok([
-        queue(channel, &name, &request_queue_arguments(names)).await?,
+        queue(channel, &name, QUORUM, &request_queue_arguments(names)).await?,
         bind(channel, &name, &names.requests(), request_key(of)).await?,
     ])
+}
+
+/// RabbitMQ deletes whole segments, and never the one that it writes to: small ones end about when their records should.
+async fn declare_audit(channel: &Channel, names: &Names, keep: &StreamAge) -> Result<Declared, RabbitError> {
+    let arguments = [
+        ("x-max-age", keep.as_str().into()),
+        ("x-max-length-bytes", AUDIT_BYTES_MAX.into()),
+        ("x-stream-max-segment-size-bytes", AUDIT_SEGMENT_BYTES.into()),
+    ];
+    queue(channel, &names.audit(), "stream", &arguments).await
 }
 
 /// RabbitMQ's at-least-once dead-lettering needs `reject-publish`; without it a message is lost if its target is missing.
@@ -232,16 +268,17 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<D
 async fn queue(
     channel: &Channel,
     name: &str,
+    kind: &'static str,
     arguments: &[(&'static str, Value)],
 ) -> Result<Declared, RabbitError> {
-    let quorum = [("x-queue-type", Value::from("quorum"))];
+    let of_kind = [("x-queue-type", Value::from(kind))];
     let arguments: Map<String, Value> =
-        quorum.iter().chain(arguments).map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        of_kind.iter().chain(arguments).map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let mut table = FieldTable::default();
     for (name, value) in &arguments {
         table.insert(name.as_str().into(), field(value));
     }
-    let declared = Declared::Queue { name: name.to_owned(), kind: "quorum", durable: true, arguments };
+    let declared = Declared::Queue { name: name.to_owned(), kind, durable: true, arguments };
     let answer = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), table);
     within(DECLARE_QUEUE, RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
     Ok(declared)

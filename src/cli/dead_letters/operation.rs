@@ -3,10 +3,15 @@
 use clap::Args;
 
 use super::print;
+use crate::app;
 use crate::broker::DeadLetters;
-use crate::cli::output::{Exit, print_json};
+use crate::cli::acting::{acting, say_done};
+use crate::cli::output::{Exit, complain, invalid_redis_url, print_json, store_failed};
+use crate::config::Settings;
+use crate::domain::audit::AuditAct;
 use crate::flow::operate::dead_letters::entry::Entry;
 use crate::flow::operate::dead_letters::operation::{self, FAILED, NOT_FOUND, Operation, REASONS, REFUSED};
+use crate::store::{AuditStore as _, Store};
 
 #[derive(Args, Clone)]
 pub(in crate::cli) struct Selection {
@@ -26,6 +31,7 @@ pub(in crate::cli) struct Selection {
 
 /// Applies an operation to every selected entry, and prints the results.
 pub(super) async fn apply(
+    settings: &Settings,
     operation: Operation<'_>,
     selection: &Selection,
     entries: &[Entry],
@@ -37,6 +43,10 @@ pub(super) async fn apply(
         all: selection.all.then_some(selection.reason.as_deref()),
         dry_run: selection.dry_run,
     };
+    let store = match record(settings, operation, &selection, entries).await {
+        Ok(store) => store,
+        Err(exit) => return exit,
+    };
     let rows = operation::apply(operation, &selection, entries, queue).await;
     if json {
         print_json(&rows);
@@ -46,10 +56,39 @@ pub(super) async fn apply(
     if rows.is_empty() {
         eprintln!("otpost: no dead letter was found");
     }
+    if let Some(store) = store {
+        say_done(&store, json).await;
+    }
     let any = |result| rows.iter().any(|row| row.result == result);
     match () {
         () if any(FAILED) => Exit::Failed,
         () if rows.is_empty() || any(REFUSED) || any(NOT_FOUND) => Exit::No,
         () => Exit::Done,
     }
+}
+
+/// Records the operation before it begins. Returns the store, unless nothing will be changed.
+async fn record(
+    settings: &Settings,
+    operation: Operation<'_>,
+    selection: &operation::Selection<'_>,
+    entries: &[Entry],
+) -> Result<Option<impl Store + use<>>, Exit> {
+    let ids: Vec<&str> =
+        entries.iter().filter(|entry| selection.includes(entry)).map(|entry| entry.id.as_str()).collect();
+    if selection.dry_run || ids.is_empty() {
+        return Ok(None);
+    }
+    if settings.redis_url.is_none() {
+        complain("REDIS_URL must be set: the audit record of this is written there");
+        return Err(Exit::Unusable);
+    }
+    let store = app::stores::redis_store(settings).map_err(|_| invalid_redis_url())?;
+    let act = match operation {
+        Operation::Replay { .. } => AuditAct::ReplayDeadLetters,
+        Operation::Drop => AuditAct::DropDeadLetters,
+    };
+    let record = acting().record(act).about(ids.join(" "));
+    store.record_act(&record).await.map_err(|error| store_failed(&error))?;
+    Ok(Some(store))
 }

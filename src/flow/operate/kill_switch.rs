@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::acting::Acting;
+use crate::domain::audit::AuditAct;
 use crate::flow::inspect::status::KillSwitchRow;
 use crate::store::{Store, StoreError};
 
@@ -21,18 +23,29 @@ pub async fn show(store: &dyn Store) -> Result<KillSwitchChange, StoreError> {
     Ok(KillSwitchChange { now: KillSwitchRow::of(store.kill_switch().await?), before: None })
 }
 
-pub async fn turn_off(store: &dyn Store) -> Result<KillSwitchChange, StoreError> {
-    let before = KillSwitchRow::of(store.set_kill_switch(None).await?);
+/// The reason is for the audit record.
+pub async fn turn_off(
+    store: &dyn Store,
+    reason: Option<&str>,
+    by: &Acting,
+) -> Result<KillSwitchChange, StoreError> {
+    let record = by.record(AuditAct::KillSwitchOff).because(reason);
+    let before = KillSwitchRow::of(store.set_kill_switch_recorded(None, &record).await?);
     Ok(KillSwitchChange { now: KillSwitchRow::of(None), before: Some(before) })
 }
 
 /// Without a new reason, a switch that is on keeps its reason.
-pub async fn turn_on(store: &dyn Store, reason: Option<String>) -> Result<KillSwitchChange, StoreError> {
+pub async fn turn_on(
+    store: &dyn Store,
+    reason: Option<String>,
+    by: &Acting,
+) -> Result<KillSwitchChange, StoreError> {
+    let record = by.record(AuditAct::KillSwitchOn).because(reason.as_deref());
     let reason = match reason {
         Some(reason) => reason,
         None => store.kill_switch().await?.map_or_else(|| NO_REASON.to_owned(), |on| on.reason),
     };
-    let before = KillSwitchRow::of(store.set_kill_switch(Some(&reason)).await?);
+    let before = KillSwitchRow::of(store.set_kill_switch_recorded(Some(&reason), &record).await?);
     let now = KillSwitchRow { on: true, since: before.since.clone(), reason: Some(reason) };
     Ok(KillSwitchChange { now, before: Some(before) })
 }
@@ -41,12 +54,14 @@ pub async fn turn_on(store: &dyn Store, reason: Option<String>) -> Result<KillSw
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::domain::audit::AuditActor;
     use crate::store::memory::MemoryStore;
 
     #[tokio::test]
     async fn repeating_a_change_keeps_the_time_and_replaces_only_a_given_reason() {
         let store = MemoryStore::new(Clock::System);
-        let on = |reason: Option<&str>| turn_on(&store, reason.map(str::to_owned));
+        let by = Acting { actor: AuditActor::Command { user: "ana".to_owned() }, clock: Clock::System };
+        let on = |reason: Option<&str>| turn_on(&store, reason.map(str::to_owned), &by);
         assert_eq!(on(None).await.expect("answers").now.reason.as_deref(), Some(NO_REASON));
         let since = store.kill_switch().await.expect("answers").expect("it is on").since;
         let row = on(Some("pumping")).await.expect("answers");
@@ -54,7 +69,7 @@ mod tests {
         assert_eq!(row.before.expect("a change shows the state before").reason.as_deref(), Some(NO_REASON));
         assert_eq!(on(None).await.expect("answers").now.reason.as_deref(), Some("pumping"));
         for was_on in [true, false] {
-            let row = turn_off(&store).await.expect("answers");
+            let row = turn_off(&store, None, &by).await.expect("answers");
             assert_eq!((row.now.on, row.before.map(|before| before.on)), (false, Some(was_on)));
         }
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::acting::Acting;
 use crate::domain::address::Address;
+use crate::domain::audit::AuditAct;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
@@ -55,13 +57,15 @@ pub async fn add(
     recipient: &SuppressedRecipient,
     reason: Option<&str>,
     hours: Option<u32>,
+    by: &Acting,
 ) -> Result<SuppressionRow, StoreError> {
     let suppression = ManualSuppression {
         masked: &recipient.masked,
         reason: reason.unwrap_or_default(),
         duration: hours.map(|hours| Duration::from_secs(u64::from(hours) * HOUR_SECONDS)),
     };
-    let added = store.add_suppression(recipient.digest, &suppression).await?;
+    let record = by.record(AuditAct::Suppress).about(&recipient.masked).because(reason);
+    let added = store.add_suppression_recorded(recipient.digest, &suppression, &record).await?;
     Ok(SuppressionRow::of_recipient(added, recipient))
 }
 
@@ -69,8 +73,10 @@ pub async fn add(
 pub async fn remove(
     store: &dyn Store,
     recipient: &SuppressedRecipient,
+    by: &Acting,
 ) -> Result<Option<SuppressionRow>, StoreError> {
-    let removed = store.remove_suppression(recipient.digest).await?;
+    let record = by.record(AuditAct::EndSuppression).about(&recipient.masked);
+    let removed = store.remove_suppression_recorded(recipient.digest, &record).await?;
     Ok(removed.map(|removed| SuppressionRow::of_recipient(removed, recipient)))
 }
 

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 use super::caller::Caller;
+use crate::domain::audit::AuditAct;
 use crate::flow::operate::dead_letters::desk::{DeskAct, DeskActKind, DeskError, READ_MAX};
 use crate::flow::operate::dead_letters::operation::OperationRow;
 use crate::flow::operate::dead_letters::row::{DeadLetterDetails, details};
@@ -64,6 +65,9 @@ pub(crate) async fn replay(
         ..OperatorAct::default()
     };
     events::operator_acts(&operator, AdminAction::ReplayDeadLetters, &act);
+    if !dry_run {
+        api.record_act(&operator, AuditAct::ReplayDeadLetters, ids.join(" ")).await?;
+    }
     perform(&api, DeskAct { kind: DeskActKind::Replay { force }, ids, dry_run }).await
 }
 
@@ -79,6 +83,9 @@ pub(crate) async fn drop(
     let (ids, dry_run) = (ids_in(&body)?, body.required_flag("dry_run")?);
     let act = OperatorAct { dead_letters: &ids, dry_run: Some(dry_run), ..OperatorAct::default() };
     events::operator_acts(&operator, AdminAction::DropDeadLetters, &act);
+    if !dry_run {
+        api.record_act(&operator, AuditAct::DropDeadLetters, ids.join(" ")).await?;
+    }
     perform(&api, DeskAct { kind: DeskActKind::Drop, ids, dry_run }).await
 }
 

@@ -13,7 +13,7 @@ use crate::http::api::{Api, store_problem};
 use crate::http::body::Body;
 use crate::http::json::JsonAnswer;
 use crate::http::problem::Problem;
-use crate::telemetry::events::{self, AdminAction, OperatorAct};
+use crate::telemetry::events::{self, AdminAction, Operator, OperatorAct};
 
 pub(crate) async fn turn_on(
     State(api): State<Arc<Api>>,
@@ -21,27 +21,38 @@ pub(crate) async fn turn_on(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<JsonAnswer<KillSwitchChange>, Problem> {
-    let body = Body::read(&headers, &bytes)?;
-    body.only(&["reason"])?;
-    let reason = required_reason(&body)?;
-    let act = OperatorAct { reason: Some(&reason), ..OperatorAct::default() };
-    events::operator_acts(&operator, AdminAction::KillSwitchOn, &act);
-    let changed = kill_switch::turn_on(api.store.as_ref(), Some(reason)).await;
-    changed.map(JsonAnswer).map_err(|error| store_problem("kill_switch", &error))
+    let reason = required_reason(&body(&headers, &bytes)?)?;
+    change(&api, &operator, AdminAction::KillSwitchOn, Some(reason)).await
 }
 
-/// The reason is for the audit log.
 pub(crate) async fn turn_off(
     State(api): State<Arc<Api>>,
     Caller(operator): Caller,
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<JsonAnswer<KillSwitchChange>, Problem> {
-    let body = Body::read(&headers, &bytes)?;
+    let reason = optional_reason(&body(&headers, &bytes)?)?;
+    change(&api, &operator, AdminAction::KillSwitchOff, reason).await
+}
+
+fn body(headers: &HeaderMap, bytes: &Bytes) -> Result<Body, Problem> {
+    let body = Body::read(headers, bytes)?;
     body.only(&["reason"])?;
-    let reason = optional_reason(&body)?;
+    Ok(body)
+}
+
+async fn change(
+    api: &Api,
+    operator: &Operator,
+    action: AdminAction,
+    reason: Option<String>,
+) -> Result<JsonAnswer<KillSwitchChange>, Problem> {
     let act = OperatorAct { reason: reason.as_deref(), ..OperatorAct::default() };
-    events::operator_acts(&operator, AdminAction::KillSwitchOff, &act);
-    let changed = kill_switch::turn_off(api.store.as_ref()).await;
+    events::operator_acts(operator, action, &act);
+    let (store, by) = (api.store.as_ref(), api.acting(operator));
+    let changed = match action {
+        AdminAction::KillSwitchOn => kill_switch::turn_on(store, reason, &by).await,
+        _ => kill_switch::turn_off(store, reason.as_deref(), &by).await,
+    };
     changed.map(JsonAnswer).map_err(|error| store_problem("kill_switch", &error))
 }

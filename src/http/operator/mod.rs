@@ -2,6 +2,7 @@
 //!
 //! Those below `/api/v1/ops/` are of the console: they answer 404 without it, and no page of another site.
 
+mod audit;
 mod caller;
 pub(super) mod conversion;
 pub(super) mod dead_letters;

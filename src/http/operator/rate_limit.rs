@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 
 use super::caller::Caller;
+use crate::domain::audit::AuditAct;
 use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
 use crate::http::api::{Api, store_problem};
 use crate::http::body::Body;
@@ -23,6 +24,7 @@ pub(crate) async fn rate_limit(
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
     events::operator_asked(&operator, AdminAction::RateLimit, None, Some(&to), false);
+    api.record_act(&operator, AuditAct::LookLimits, to.masked()).await?;
     let row =
         limit_usage(api.store.as_ref(), &api.recipient_keyring, &api.limits, &to, api.clock.now()).await;
     row.map(JsonAnswer).map_err(|error| store_problem("usage", &error))

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::caller::Caller;
+use crate::domain::audit::AuditAct;
 use crate::flow::explain::{self, RecentRequest, RequestExplanation};
 use crate::http::api::{Api, store_problem};
 use crate::http::body::Body;
@@ -31,6 +32,7 @@ pub(crate) async fn explain_request(
 ) -> Result<JsonAnswer<RequestExplanation>, Problem> {
     let request_id = request_id_in(path)?;
     events::operator_asked(&operator, AdminAction::Request, Some(request_id.as_str()), None, false);
+    api.record_act(&operator, AuditAct::LookRequest, &request_id).await?;
     let record = api.request_record(&request_id, None).await?.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
             "no record of this request is kept: it never arrived, was rejected without a record, or is too old",
@@ -50,6 +52,7 @@ pub(crate) async fn recent_requests(
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
     events::operator_asked(&operator, AdminAction::Requests, None, Some(&to), false);
+    api.record_act(&operator, AuditAct::LookRecipient, to.masked()).await?;
     let recipient = api.recipient_keyring.address(to.channel(), to.as_str());
     let requests = explain::recent_requests(api.store.as_ref(), recipient)
         .await

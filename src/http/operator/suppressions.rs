@@ -55,7 +55,9 @@ pub(crate) async fn add(
     let act = OperatorAct { to: Some(&to), reason: reason.as_deref(), hours, ..OperatorAct::default() };
     events::operator_acts(&operator, AdminAction::Suppress, &act);
     let recipient = SuppressedRecipient::new(&api.recipient_keyring, &to);
-    let added = suppressions::add(api.store.as_ref(), &recipient, reason.as_deref(), hours).await;
+    let added =
+        suppressions::add(api.store.as_ref(), &recipient, reason.as_deref(), hours, &api.acting(&operator))
+            .await;
     added.map(JsonAnswer).map_err(|error| store_problem("suppress", &error))
 }
 
@@ -72,7 +74,7 @@ pub(crate) async fn remove(
     let act = OperatorAct { to: Some(&to), ..OperatorAct::default() };
     events::operator_acts(&operator, AdminAction::EndSuppression, &act);
     let recipient = SuppressedRecipient::new(&api.recipient_keyring, &to);
-    let removed = suppressions::remove(api.store.as_ref(), &recipient).await;
+    let removed = suppressions::remove(api.store.as_ref(), &recipient, &api.acting(&operator)).await;
     let removed = removed.map_err(|error| store_problem("suppress", &error))?;
     removed.map(JsonAnswer).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "not_suppressed").detail("this recipient is not suppressed")

@@ -3,12 +3,14 @@
 //! One file per step or group of steps; `state.rs` and `record.rs` hold the data.
 
 mod admit;
+mod audit;
 mod claim;
 mod complete;
 mod conversion;
 mod key_check;
 mod log;
 mod opt_status;
+mod outbox;
 mod panic_count;
 mod progress;
 mod provider_check;

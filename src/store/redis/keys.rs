@@ -104,6 +104,7 @@ pub(super) fn damaged(name: &str) -> Damaged {
         "o" => "last_opt",
         "t" => "request_text",
         "p" => "panics",
+        "outbox" | "outbox-dropped" => "outbox",
         name if name.starts_with('x') => "conversion",
         "q" | "" => return Damaged::Request,
         shared => return Damaged::Shared(shared.to_owned()),
@@ -237,6 +238,19 @@ impl Keys {
 
     pub(super) fn log_filter(&self) -> Key {
         self.name(b"log-level", b"")
+    }
+
+    /// The records of acts that are not published: first those of all requests, then with more than one shard those of each.
+    pub(super) fn outbox(&self, outbox: usize) -> Key {
+        match outbox.checked_sub(1) {
+            None => self.name(b"outbox", b""),
+            Some(shard) => self.of_shard(shard, b"outbox", b""),
+        }
+    }
+
+    /// The outbox of acts about a recipient.
+    pub(super) fn outbox_of(&self, recipient: &Digest16) -> usize {
+        if self.are_sharded() { self.shard_of(recipient) + 1 } else { 0 }
     }
 
     /// The last server. Workers of layout 1 write `server` instead, by which `shared.lua` knows them.

@@ -11,7 +11,7 @@
 --      list, for a limit of 257 or more: a packed value is rewritten whole
 --   {P}:r<minute>, due  receipts to poll for: complete.lua
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
---   {P}:states  states of workers: reports.lua; {P}:log-level: log_filter.lua
+--   {P}:states  states of workers: reports.lua; {P}:log-level: log_filter.lua; {P}:outbox, outbox-dropped: audit.lua
 --   {P}:x…  counts of sent and verified codes: conversion.lua
 --   {P}:keys  key check values: key_checks.lua
 --   {P}:suppressed  recipients: suppressions.lua

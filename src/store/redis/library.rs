@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 23] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -25,6 +25,7 @@ const SOURCES: [&str; 22] = [
     include_str!("shared.lua"),
     include_str!("reports.lua"),
     include_str!("log_filter.lua"),
+    include_str!("audit.lua"),
     include_str!("key_checks.lua"),
     include_str!("conversion.lua"),
     include_str!("places.lua"),
@@ -121,9 +122,12 @@ pub(super) enum Step {
     RecordedKeys,
     AddConversion,
     Conversion,
+    RecordAct,
+    ReadOutbox,
+    RemoveFromOutbox,
 }
 
-const STEPS: [Step; 55] = [
+const STEPS: [Step; 58] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -179,6 +183,9 @@ const STEPS: [Step; 55] = [
     Step::RecordedKeys,
     Step::AddConversion,
     Step::Conversion,
+    Step::RecordAct,
+    Step::ReadOutbox,
+    Step::RemoveFromOutbox,
 ];
 
 impl Step {
@@ -225,6 +232,9 @@ impl Step {
                 | Step::RecordedKeys
                 | Step::AddConversion
                 | Step::Conversion
+                | Step::RecordAct
+                | Step::ReadOutbox
+                | Step::RemoveFromOutbox
         )
     }
 
@@ -250,6 +260,7 @@ impl Step {
                 | Step::ReadLogFilter
                 | Step::RecordedKeys
                 | Step::Conversion
+                | Step::ReadOutbox
         )
     }
 
@@ -275,11 +286,11 @@ impl Step {
             Step::Heartbeat => "heartbeat",
             Step::CheckWritable => "shards.check_writable",
             Step::ReadKillSwitch => "read_kill_switch",
-            Step::KillSwitch => "kill_switch",
+            Step::KillSwitch => "reports.audit.kill_switch",
             Step::RequestRecord => "request_record",
             Step::RecentRequests => "recent_requests",
             Step::RequestsOfUser => "shards.requests_of_user",
-            Step::Suppress => "suppress",
+            Step::Suppress => "reports.audit.suppress",
             Step::RecordOptStatus => "opts.record_opt_status",
             Step::Suppressions => "suppressions",
             Step::ReadWhetherOpen => "reshard.read_whether_open",
@@ -306,11 +317,14 @@ impl Step {
             Step::ReportWorker => "reports.report_worker",
             Step::ReportedWorkers => "reports.reported_workers",
             Step::ReadLogFilter => "reports.read_log_filter",
-            Step::SetLogFilter => "reports.set_log_filter",
+            Step::SetLogFilter => "reports.audit.set_log_filter",
             Step::CheckKeys => "reports.check_keys",
             Step::RecordedKeys => "reports.recorded_keys",
             Step::AddConversion => "reports.conversion.add",
             Step::Conversion => "reports.conversion.read",
+            Step::RecordAct => "reports.audit.record",
+            Step::ReadOutbox => "reports.audit.read",
+            Step::RemoveFromOutbox => "reports.audit.remove",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! `layout.lua` describes what is stored. `replies.rs` reads the answers of all steps.
 
 mod address;
+mod audit;
 mod charge_steps;
 mod charges;
 mod cluster;
@@ -68,7 +69,7 @@ use super::retention::{
     CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, OUTCOME_KEPT, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KeyName,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
     ProgressAnswer, ReceiptAnswer, Refund, RequestOfUser, RequestRecord, RequestSummary, SharedState,
     ShownKey, Store, StoreError, StoreWarning, Usage,
@@ -413,7 +414,7 @@ impl Store for RedisStore {
     }
 
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
-        self.change_kill_switch(if reason.is_some() { "on" } else { "off" }, reason.unwrap_or_default()).await
+        self.change_kill_switch(reason, None).await
     }
 
     async fn log_filter(&self) -> Result<Option<TemporaryLogFilter>, StoreError> {
@@ -424,7 +425,7 @@ impl Store for RedisStore {
         &self,
         new: Option<&NewLogFilter<'_>>,
     ) -> Result<Option<TemporaryLogFilter>, StoreError> {
-        self.change_log_filter(new).await
+        self.change_log_filter(new, None).await
     }
 
     async fn request_record(
@@ -469,14 +470,11 @@ impl Store for RedisStore {
         recipient: Digest16,
         suppression: &ManualSuppression<'_>,
     ) -> Result<SuppressionEntry, StoreError> {
-        let ManualSuppression { masked, reason, duration } = suppression;
-        let note = format!("{masked} {reason}");
-        let in_force = self.change_suppression(true, &recipient, *duration, &note).await?;
-        in_force.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step: "suppress" })
+        self.write_manual_suppression(&recipient, suppression, None).await
     }
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
-        self.change_suppression(false, &recipient, None, "").await
+        self.change_suppression(false, &recipient, None, "", None).await
     }
 
     async fn record_opt_status(

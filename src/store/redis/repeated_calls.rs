@@ -10,17 +10,20 @@ use super::records::{pack_error, pack_history, pack_outcome};
 use super::settings::{CallSettings, pack_suppression, refund_kind};
 use super::step_call::{About, Call};
 use super::{RedisStore, replies};
+use crate::domain::audit::AuditRecord;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{Limit, Limits};
 use crate::domain::opt_status::{OptAnswer, OptMessage, OptStatus};
 use crate::domain::outcome::Status;
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
-use crate::domain::suppression::{NewSuppression, SuppressionEntry};
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::millis;
 use crate::store::code_check::{CheckAnswer, CodeCheck};
 use crate::store::retention::{OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT, SUPPRESSION_MIN};
-use crate::store::{AdmissionInput, CompletionInput, KillSwitch, OverdueReceipt, RequestRecord, StoreError};
+use crate::store::{
+    AdmissionInput, CompletionInput, Damaged, KillSwitch, OverdueReceipt, RequestRecord, StoreError,
+};
 
 impl RedisStore {
     /// An admission; with more than one shard without its last argument.
@@ -163,14 +166,31 @@ impl RedisStore {
         recipient: &Digest16,
         duration: Option<Duration>,
         note: &str,
+        record: Option<&AuditRecord>,
     ) -> Result<Option<SuppressionEntry>, StoreError> {
         let duration = duration.map_or(NO_END, |duration| millis(duration.max(SUPPRESSION_MIN)));
+        let outbox = self.keys.outbox_of(recipient);
         let call = self
-            .call(Step::Suppress, &[self.keys.recipient(recipient)])
+            .act_call(Step::Suppress, self.keys.recipient(recipient), outbox, record)
             .arg(self.settings().pack())
             .arg(Packer::new().flag(add).u48(duration).done())
             .arg(note);
-        self.run("suppress", &call, replies::suppression).await
+        let changed = self.run_act("suppress", call, record, replies::suppression).await?;
+        self.gather_record(outbox, record).await;
+        Ok(changed)
+    }
+
+    /// Returns the suppression in force.
+    pub(super) async fn write_manual_suppression(
+        &self,
+        recipient: &Digest16,
+        suppression: &ManualSuppression<'_>,
+        record: Option<&AuditRecord>,
+    ) -> Result<SuppressionEntry, StoreError> {
+        let ManualSuppression { masked, reason, duration } = suppression;
+        let note = format!("{masked} {reason}");
+        let in_force = self.change_suppression(true, recipient, *duration, &note, record).await?;
+        in_force.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step: "suppress" })
     }
 
     pub(super) async fn change_opt_status(
@@ -189,15 +209,15 @@ impl RedisStore {
 
     pub(super) async fn change_kill_switch(
         &self,
-        change: &str,
-        reason: &str,
+        reason: Option<&str>,
+        record: Option<&AuditRecord>,
     ) -> Result<Option<KillSwitch>, StoreError> {
         let call = self
-            .call(Step::KillSwitch, &[self.keys.kill_switch()])
+            .act_call(Step::KillSwitch, self.keys.kill_switch(), 0, record)
             .arg(self.settings().pack())
-            .arg(change)
-            .arg(reason);
-        self.run("kill_switch", &call, replies::kill_switch).await
+            .arg(if reason.is_some() { "on" } else { "off" })
+            .arg(reason.unwrap_or_default());
+        self.run_act("kill_switch", call, record, replies::kill_switch).await
     }
 
     /// A call about the code check of a recipient, up to the check and its purpose.

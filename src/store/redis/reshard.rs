@@ -67,6 +67,7 @@ impl RedisStore {
             }
             self.delete_shards(next).await?;
             moved = self.move_suppressions(from, Some(next)).await?;
+            self.gather_outboxes(from).await?;
             self.finish_reshard().await?;
             self.delete_shards(from).await?;
         }
@@ -130,6 +131,14 @@ impl RedisStore {
         let key = [self.tags(to)[shard].as_slice(), b"s", recipient].concat();
         let call = self.call(Step::WriteSuppression, &[key]).arg(self.settings().pack());
         self.answer(STEP, &call.arg(suppression.packed.as_slice()), done).await
+    }
+
+    /// The audit records of a shard move to the outbox that stays.
+    async fn gather_outboxes(&self, from: Shards) -> Result<(), StoreError> {
+        for tag in self.tags(from).iter().filter(|_| from != Shards::ONE) {
+            self.gather_outbox(STEP, [tag, b"outbox".as_slice()].concat()).await?;
+        }
+        Ok(())
     }
 
     async fn finish_reshard(&self) -> Result<(), StoreError> {

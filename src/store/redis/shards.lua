@@ -1,5 +1,5 @@
 -- Steps for more than one shard. A recipient is in the shard of the first digits of its digest, with all keys that a step about it
--- needs. Outside the shards, at REDIS_PREFIX alone, are kill, log-level, workers, primary, format, the leased blocks, and
+-- needs. Outside the shards, at REDIS_PREFIX alone, are kill, log-level, outbox, workers, primary, format, the leased blocks, and
 -- {P}:countries: a hash of the suppressed countries, each I4 provider code, I6 end. Each worker keeps a copy of it.
 
 -- Country suppression: begins, or goes on until a later end.

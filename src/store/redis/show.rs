@@ -8,7 +8,7 @@ mod times;
 use serde_json::{Value, json};
 
 use self::conversion::{counts, writers};
-use self::shared::{key_checks, kill_switch, log_filter};
+use self::shared::{dropped, key_checks, kill_switch, log_filter, outbox};
 use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
 use super::charges::Charge;
@@ -86,6 +86,8 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
         b"log-level" => Some(("log filter", log_filter)),
+        b"outbox" => Some(("audit records to be published", outbox)),
+        b"outbox-dropped" => Some(("audit records without room", dropped)),
         b"countries" => Some(("suppressed countries", countries)),
         b"b" => Some(("places under the cap over all sends", blocks)),
         b"g" => Some(("refunded places", refunded_places)),

@@ -121,7 +121,7 @@ fn http_class(status: u16) -> &'static str {
 }
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 39] = [
+pub const OPERATIONS: [&str; 42] = [
     "add_conversion",
     "admit",
     "begin_provider_check",
@@ -145,10 +145,13 @@ pub const OPERATIONS: [&str; 39] = [
     "link_verification",
     "log_filter",
     "overdue_receipts",
+    "read_outbox",
     "recent_requests",
+    "record_act",
     "record_receipt",
     "recorded_keys",
     "refund_place",
+    "remove_from_outbox",
     "reopen_challenge",
     "report_worker",
     "reported_workers",
@@ -164,7 +167,7 @@ pub const OPERATIONS: [&str; 39] = [
 ];
 
 /// The reasons for which the store gives no usable answer.
-pub const STORE_FAULTS: [&str; 40] = [
+pub const STORE_FAULTS: [&str; 41] = [
     "no_answer",
     "connection_refused",
     "name_lookup",
@@ -196,6 +199,7 @@ pub const STORE_FAULTS: [&str; 40] = [
     "shard_key",
     "shards_silent",
     "not_opened",
+    "audit_full",
     "certificate_issuer",
     "certificate_name",
     "certificate_expired",

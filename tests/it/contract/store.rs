@@ -1,5 +1,6 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
+pub mod audit;
 mod changed_servers;
 mod checks;
 mod claims;
@@ -283,6 +284,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     code_request::keeps_its_promises(store).await;
     conversion::keeps_its_promises(store).await;
     log_filter::keeps_its_promises(store).await;
+    audit::keeps_its_promises(store).await;
     panics::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;
     provider_check::keeps_its_promises(store).await;

@@ -50,7 +50,8 @@ fn documented() -> Vec<Value> {
 #[tokio::test]
 async fn the_documented_exchanges_and_queues_are_the_declared_ones() {
     in_empty_world(async |world: &RabbitWorld| {
-        let declared = declare_topology(&world.settings(1)).await.expect("declared");
+        let settings = world.settings(1).with_audit("400D".parse().expect("an age"));
+        let declared = declare_topology(&settings).await.expect("declared");
         let results = world.names.results();
         let prefix = results.strip_suffix(".results").expect("a prefix");
         let declared = serde_json::to_string(&declared).expect("plain data").replace(prefix, PREFIX);

@@ -21,6 +21,7 @@ static REQUEST: LazyLock<Value> = LazyLock::new(|| document("schemas/send-reques
 pub static RESULT: LazyLock<Value> = LazyLock::new(|| document("schemas/send-result.json"));
 static EVENT: LazyLock<Value> = LazyLock::new(|| document("schemas/delivery-event.json"));
 static VERIFIED: LazyLock<Value> = LazyLock::new(|| document("schemas/verified-event.json"));
+static AUDIT: LazyLock<Value> = LazyLock::new(|| document("schemas/audit-record.json"));
 
 /// Statuses in the routing keys `<channel>.<status>`.
 const RESULTS: [&str; 4] = ["sent", "rejected", "failed", "unknown"];
@@ -38,6 +39,13 @@ pub fn check_result(message_id: &str, body: &[u8]) {
     let found = faults_of_ours(schema, schema, &body);
     assert!(found.is_empty(), "docs/schemas does not document this: {found:?}\n{body}");
     assert_eq!(message_id, format!("{}:{status}", body["request_id"].as_str().expect("an id")));
+}
+
+/// Panics at an undocumented audit record.
+pub fn check_audit_record(body: &str) {
+    let body: Value = serde_json::from_str(body).expect("a record is JSON");
+    let found = faults_of_ours(&AUDIT, &AUDIT, &body);
+    assert!(found.is_empty(), "docs/schemas does not document this: {found:?}\n{body}");
 }
 
 /// Panics at an undocumented request that the HTTP interface publishes.
@@ -164,6 +172,7 @@ fn every_example_of_a_message_follows_its_schema() {
         ("laterFact", &EVENT),
         ("verified", &VERIFIED),
         ("reply", &RESULT),
+        ("auditRecord", &AUDIT),
     ] {
         let file = messages[name]["payload"]["$ref"].as_str().expect("a file");
         assert_eq!(&document(file), &**schema, "{name}");

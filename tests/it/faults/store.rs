@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::clock::Clock;
+use otpost::domain::audit::AuditRecord;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use otpost::domain::history::RequestHistory;
@@ -20,10 +21,10 @@ use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, Provid
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
-    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
-    Usage,
+    Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
+    CompletionInput, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput,
+    Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState,
+    Store, StoreError, StoreFault, Usage,
 };
 use tokio::runtime::Runtime;
 
@@ -102,6 +103,51 @@ impl SeamStore {
         let answer = self.server.run(call).await;
         self.weather.delay("store is late after", 0.1, Duration::from_millis(800)).await;
         if self.weather.strikes("step is made and its answer lost", 0.03) { lost() } else { answer }
+    }
+}
+
+#[async_trait]
+impl AuditStore for SeamStore {
+    async fn record_act(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        self.step(self.server.store().record_act(record)).await
+    }
+    async fn set_kill_switch_recorded(
+        &self,
+        reason: Option<&str>,
+        record: &AuditRecord,
+    ) -> Result<Option<KillSwitch>, StoreError> {
+        self.step(self.server.store().set_kill_switch_recorded(reason, record)).await
+    }
+    async fn set_log_filter_recorded(
+        &self,
+        new: Option<&NewLogFilter<'_>>,
+        record: &AuditRecord,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.step(self.server.store().set_log_filter_recorded(new, record)).await
+    }
+    async fn add_suppression_recorded(
+        &self,
+        recipient: Digest16,
+        suppression: &ManualSuppression<'_>,
+        record: &AuditRecord,
+    ) -> Result<SuppressionEntry, StoreError> {
+        self.step(self.server.store().add_suppression_recorded(recipient, suppression, record)).await
+    }
+    async fn remove_suppression_recorded(
+        &self,
+        recipient: Digest16,
+        record: &AuditRecord,
+    ) -> Result<Option<SuppressionEntry>, StoreError> {
+        self.step(self.server.store().remove_suppression_recorded(recipient, record)).await
+    }
+    fn outboxes(&self) -> usize {
+        1
+    }
+    async fn read_outbox(&self, outbox: usize, newest: bool, count: u16) -> Result<AuditOutbox, StoreError> {
+        self.step(self.server.store().read_outbox(outbox, newest, count)).await
+    }
+    async fn remove_from_outbox(&self, outbox: usize, records: &[String]) -> Result<(), StoreError> {
+        self.step(self.server.store().remove_from_outbox(outbox, records)).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use otpost::domain::audit::AuditRecord;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
 use otpost::domain::history::RequestHistory;
@@ -16,10 +17,10 @@ use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
-    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
-    Usage,
+    Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
+    CompletionInput, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput,
+    Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState,
+    Store, StoreError, StoreFault, Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -42,6 +43,51 @@ impl Broken {
             Fails::ByPanicking => panic!("hunter2 at 10.9.8.7"),
             Fails::ByNeverAnswering => std::future::pending().await,
         }
+    }
+}
+
+#[async_trait]
+impl AuditStore for Broken {
+    async fn record_act(&self, _: &AuditRecord) -> Result<(), StoreError> {
+        self.fail().await
+    }
+    async fn set_kill_switch_recorded(
+        &self,
+        _: Option<&str>,
+        _: &AuditRecord,
+    ) -> Result<Option<KillSwitch>, StoreError> {
+        self.fail().await
+    }
+    async fn set_log_filter_recorded(
+        &self,
+        _: Option<&NewLogFilter<'_>>,
+        _: &AuditRecord,
+    ) -> Result<Option<TemporaryLogFilter>, StoreError> {
+        self.fail().await
+    }
+    async fn add_suppression_recorded(
+        &self,
+        _: Digest16,
+        _: &ManualSuppression<'_>,
+        _: &AuditRecord,
+    ) -> Result<SuppressionEntry, StoreError> {
+        self.fail().await
+    }
+    async fn remove_suppression_recorded(
+        &self,
+        _: Digest16,
+        _: &AuditRecord,
+    ) -> Result<Option<SuppressionEntry>, StoreError> {
+        self.fail().await
+    }
+    fn outboxes(&self) -> usize {
+        1
+    }
+    async fn read_outbox(&self, _: usize, _: bool, _: u16) -> Result<AuditOutbox, StoreError> {
+        self.fail().await
+    }
+    async fn remove_from_outbox(&self, _: usize, _: &[String]) -> Result<(), StoreError> {
+        self.fail().await
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    fn includes(&self, entry: &Entry) -> bool {
+    pub fn includes(&self, entry: &Entry) -> bool {
         match self.all {
             Some(reason) => reason.is_none_or(|reason| reason == entry.dead_letter.reason),
             None => self.ids.iter().any(|id| entry.has_id(id)),

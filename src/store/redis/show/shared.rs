@@ -21,6 +21,17 @@ pub(super) fn log_filter(_name: &[u8], stored: &Stored) -> Option<Fields> {
     Some(vec![("set_at", set_at), ("until", until), ("set_by", json!(set_by)), ("filter", json!(filter))])
 }
 
+pub(super) fn outbox(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let Stored::List(records) = stored else { return None };
+    let records = records.iter().map(|record| serde_json::from_slice::<Value>(record).ok());
+    Some(vec![("records", records.collect::<Option<Value>>()?)])
+}
+
+pub(super) fn dropped(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let count: u64 = std::str::from_utf8(bytes(stored)?).ok()?.parse().ok()?;
+    Some(vec![("count", json!(count))])
+}
+
 pub(super) fn key_checks(_name: &[u8], stored: &Stored) -> Option<Fields> {
     let Stored::Hash(fields) = stored else { return None };
     let one = |(name, value): &(Vec<u8>, Vec<u8>)| {

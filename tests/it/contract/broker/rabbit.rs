@@ -107,7 +107,7 @@ impl RabbitWorld {
         let channel = self.open_channel().await;
         let mut queues = self.extra_queues.lock().await.clone();
         queues.extend(channel::Channel::ALL.map(|channel| self.names.requests_of(channel)));
-        queues.push(self.names.dead_letters());
+        queues.extend([self.names.dead_letters(), self.names.audit()]);
         for queue in queues {
             let _ = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         }

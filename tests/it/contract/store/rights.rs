@@ -26,6 +26,7 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../src/store/redis/shared.lua"),
     include_str!("../../../../src/store/redis/reports.lua"),
     include_str!("../../../../src/store/redis/log_filter.lua"),
+    include_str!("../../../../src/store/redis/audit.lua"),
     include_str!("../../../../src/store/redis/key_checks.lua"),
     include_str!("../../../../src/store/redis/conversion.lua"),
     include_str!("../../../../src/store/redis/old_layout.lua"),
