@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 24] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -27,6 +27,8 @@ const SOURCES: [&str; 22] = [
     include_str!("log_filter.lua"),
     include_str!("key_checks.lua"),
     include_str!("conversion.lua"),
+    include_str!("forget.lua"),
+    include_str!("redactions.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -121,9 +123,15 @@ pub(super) enum Step {
     RecordedKeys,
     AddConversion,
     Conversion,
+    ForgettableRecords,
+    Forget,
+    AddRedactions,
+    TakeRedactions,
+    EndRedaction,
+    RedactionJobs,
 }
 
-const STEPS: [Step; 55] = [
+const STEPS: [Step; 61] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -179,6 +187,12 @@ const STEPS: [Step; 55] = [
     Step::RecordedKeys,
     Step::AddConversion,
     Step::Conversion,
+    Step::ForgettableRecords,
+    Step::Forget,
+    Step::AddRedactions,
+    Step::TakeRedactions,
+    Step::EndRedaction,
+    Step::RedactionJobs,
 ];
 
 impl Step {
@@ -225,6 +239,10 @@ impl Step {
                 | Step::RecordedKeys
                 | Step::AddConversion
                 | Step::Conversion
+                | Step::AddRedactions
+                | Step::TakeRedactions
+                | Step::EndRedaction
+                | Step::RedactionJobs
         )
     }
 
@@ -250,6 +268,8 @@ impl Step {
                 | Step::ReadLogFilter
                 | Step::RecordedKeys
                 | Step::Conversion
+                | Step::ForgettableRecords
+                | Step::RedactionJobs
         )
     }
 
@@ -311,6 +331,12 @@ impl Step {
             Step::RecordedKeys => "reports.recorded_keys",
             Step::AddConversion => "reports.conversion.add",
             Step::Conversion => "reports.conversion.read",
+            Step::ForgettableRecords => "reports.forget.records",
+            Step::Forget => "reports.forget.forget",
+            Step::AddRedactions => "reports.redactions.add",
+            Step::TakeRedactions => "reports.redactions.take",
+            Step::EndRedaction => "reports.redactions.finish",
+            Step::RedactionJobs => "reports.redactions.jobs",
         }
     }
 }

@@ -15,6 +15,9 @@ use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::forget::{
+    ForgetAnswer, ForgetStore, Listing, Redaction, RedactionEnd, RedactionJob, RedactionsAdded,
+};
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
@@ -42,6 +45,34 @@ impl Broken {
             Fails::ByPanicking => panic!("hunter2 at 10.9.8.7"),
             Fails::ByNeverAnswering => std::future::pending().await,
         }
+    }
+}
+
+#[async_trait]
+impl ForgetStore for Broken {
+    async fn forget(&self, _: Digest16) -> Result<ForgetAnswer, StoreError> {
+        self.fail().await
+    }
+
+    async fn add_redactions(
+        &self,
+        _: Digest16,
+        _: &[String],
+        _: Listing,
+    ) -> Result<RedactionsAdded, StoreError> {
+        self.fail().await
+    }
+
+    async fn take_redactions(&self, _: u32) -> Result<Vec<Redaction>, StoreError> {
+        self.fail().await
+    }
+
+    async fn end_redaction(&self, _: &Redaction, _: RedactionEnd) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
+    async fn redaction_jobs(&self) -> Result<Vec<RedactionJob>, StoreError> {
+        self.fail().await
     }
 }
 
