@@ -7,6 +7,7 @@ mod check_number;
 mod config;
 mod conversion;
 mod dead_letters;
+mod forget;
 mod health;
 mod keys;
 mod kill_switch;
@@ -110,6 +111,11 @@ enum Command {
         #[command(subcommand)]
         action: suppressions::SuppressionAction,
     },
+    /// Forget a person: remove histories, codes and masked recipients, and have Twilio delete the texts. Exit with 3 while a request
+    /// is in progress.
+    #[command(override_usage = "otpost forget [OPTIONS] --to <RECIPIENT> --reason <TEXT>
+       otpost forget [OPTIONS] --status")]
+    Forget(forget::ForgetArguments),
     /// Read what is stored in Redis, for people.
     Store {
         #[command(subcommand)]
@@ -246,6 +252,7 @@ pub async fn run(arguments: Arguments) -> Exit {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
         }
         Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,
+        Command::Forget(arguments) => forget::run(&settings, &arguments, json).await,
         Command::Store { action } => store::run(&settings, &action, json).await,
         Command::KillSwitch { action } => kill_switch::run(&settings, action, json).await,
         Command::LogLevel { action, duration } => log_level::run(&settings, action, duration, json).await,
@@ -279,6 +286,7 @@ fn role(command: &Command) -> Role {
         | Command::KillSwitch { .. }
         | Command::Keys { .. }
         | Command::Conversion(_)
+        | Command::Forget(_)
         | Command::LogLevel { .. } => Role::Store,
         // Dead letters also need the broker. The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,

@@ -1,7 +1,8 @@
-//! Acts of operators: the kill switch, suppressions, and dead letters.
+//! Acts of operators: the kill switch, suppressions, dead letters, and forgetting a person.
 //!
 //! HTTP and the command line share these functions and rows. Recipients are masked, and no body of a message is in a row.
 
 pub mod dead_letters;
+pub mod forget;
 pub mod kill_switch;
 pub mod suppressions;
