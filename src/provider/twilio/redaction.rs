@@ -16,8 +16,10 @@ use crate::provider::http_client::failure;
 use crate::provider::{LookupError, Redacted, UnredactedMessages};
 
 const PAGE_ROWS: &str = "50";
-/// A thousand messages.
-const PAGES_MAX: usize = 20;
+/// Listed at once.
+const MESSAGES_MAX: usize = 1_000;
+/// With messages that have no text any more.
+const PAGES_MAX: usize = 200;
 
 impl Lookup {
     /// The rows of other senders are skipped, as in a message lookup.
@@ -45,8 +47,9 @@ impl Lookup {
                 }
             }
             match page.next {
-                Some(next) => query = self.query_of(&next)?,
                 None => return Ok(UnredactedMessages { message_ids, are_all: true }),
+                Some(_) if message_ids.len() >= MESSAGES_MAX => break,
+                Some(next) => query = self.query_of(&next)?,
             }
         }
         Ok(UnredactedMessages { message_ids, are_all: false })

@@ -80,6 +80,9 @@ async fn a_listing_ends_after_a_thousand_messages_and_an_unusable_one_is_unanswe
     let to = Draft::to(ALICE).to;
     let listed = adapter.list_unredacted(&to).await.expect("an answer");
     assert_eq!((listed.message_ids.len(), listed.are_all), (1_000, false));
+    listed.message_ids.iter().for_each(|sid| twilio.redact(sid));
+    let rest = adapter.list_unredacted(&to).await.expect("an answer");
+    assert_eq!((rest.message_ids.len(), rest.are_all), (1, true), "the next call reaches the others");
     for answer in [Answer::Throttle(None), Answer::error(500, 20500), Answer::Status(200, json!({}))] {
         twilio.next([answer]);
         let fault = adapter.list_unredacted(&to).await.expect_err("no list");
