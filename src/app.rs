@@ -9,7 +9,7 @@ mod descriptors;
 mod dev_banner;
 mod listen;
 pub(crate) mod policy;
-mod provider_adapters;
+pub(crate) mod provider_adapters;
 mod provider_selection;
 mod signals;
 pub(crate) mod status;

@@ -19,7 +19,7 @@ use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::inbound::{self, InboundSettings, TwilioInbound};
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
-use crate::provider::twilio::{self, Authentication, Sender, TwilioSettings};
+use crate::provider::twilio::{self, Authentication, Retention, Sender, TwilioSettings};
 use crate::provider::{Callbacks, CodeVerifier, InboundMessages, Provider, http_client};
 use crate::telemetry::events;
 
@@ -69,7 +69,7 @@ pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
 }
 
 /// The account for text messages; `None` if this process has none that can send.
-pub(super) fn sms_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+pub(crate) fn sms_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
     match &settings.sms_provider {
         Some(SmsProvider::Twilio(twilio)) if twilio.sender.is_none() && twilio.verify.is_none() => Ok(None),
         Some(provider) => sms_adapter(provider, settings.provider_timeout).map(Some),
@@ -198,6 +198,10 @@ fn twilio_settings(twilio: &Twilio, timeout: Duration) -> anyhow::Result<TwilioS
         base_url: twilio.base_url.clone(),
         timeout,
         status_callback: twilio.status_callback.clone(),
+        retention: Retention {
+            keeps_texts: twilio.retention.keeps_texts,
+            keeps_addresses: twilio.retention.keeps_addresses,
+        },
     })
 }
 

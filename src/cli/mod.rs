@@ -9,6 +9,7 @@ mod check_number;
 mod config;
 mod conversion;
 mod dead_letters;
+mod forget;
 mod health;
 mod keys;
 mod kill_switch;
@@ -113,6 +114,11 @@ enum Command {
         #[command(subcommand)]
         action: suppressions::SuppressionAction,
     },
+    /// Forget a person: remove histories, codes and masked recipients, and have Twilio delete the texts. Exit with 3 while a request
+    /// is in progress.
+    #[command(override_usage = "otpost forget [OPTIONS] --to <RECIPIENT> --reason <TEXT>
+       otpost forget [OPTIONS] --status")]
+    Forget(forget::ForgetArguments),
     /// Read what is stored in Redis, for people.
     Store {
         #[command(subcommand)]
@@ -255,6 +261,7 @@ pub async fn run(arguments: Arguments) -> Exit {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
         }
         Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,
+        Command::Forget(arguments) => forget::run(&settings, &arguments, json).await,
         Command::Store { action } => store::run(&settings, &action, json).await,
         Command::Audit { action } => audit::run(&settings, action, json).await,
         Command::KillSwitch { action } => kill_switch::run(&settings, action, json).await,
@@ -289,6 +296,7 @@ fn role(command: &Command) -> Role {
         | Command::KillSwitch { .. }
         | Command::Keys { .. }
         | Command::Conversion(_)
+        | Command::Forget(_)
         | Command::LogLevel { .. } => Role::Store,
         // The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } | Command::Audit { .. } => Role::Topology,

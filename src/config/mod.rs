@@ -29,7 +29,7 @@ use std::path::Path;
 
 pub use self::collector::Traces;
 pub use self::providers::{
-    EmailProvider, EmailWebhook, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender, VerifyService,
+    EmailProvider, EmailWebhook, Retention, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender, VerifyService,
 };
 use self::reader::Reader;
 pub use self::settings::{

@@ -36,6 +36,7 @@ pub struct Twilio {
     pub status_callback: Option<String>,
     /// The public URL of the webhook for messages of people.
     pub inbound_url: Option<String>,
+    pub retention: Retention,
     /// Every auth token in use: during a rotation callbacks are signed with any of them.
     pub tokens: Vec<SecretString>,
 }
@@ -45,6 +46,14 @@ pub struct VerifyService {
     /// `VA…`.
     pub sid: String,
     pub base_url: String,
+}
+
+/// The parts of our messages that Twilio keeps once they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub keeps_texts: bool,
+    /// Whole numbers of recipients.
+    pub keeps_addresses: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -95,6 +95,8 @@ raw_settings! {
     twilio_status_callback_url "TWILIO_STATUS_CALLBACK_URL" Plain,
     twilio_inbound_url "TWILIO_INBOUND_URL" Plain,
     twilio_sender_mps "TWILIO_SENDER_MPS" Plain,
+    content_retention "CONTENT_RETENTION" Plain,
+    address_retention "ADDRESS_RETENTION" Plain,
     sms_provider "SMS_PROVIDER" Plain,
     twilio_verify_service_sid "TWILIO_VERIFY_SERVICE_SID" Plain,
     twilio_verify_base_url "TWILIO_VERIFY_BASE_URL" Plain,

@@ -2,20 +2,22 @@
 
 use secrecy::SecretString;
 
-use super::providers::{Twilio, TwilioSender, VerifyService};
+use super::providers::{Retention, Twilio, TwilioSender, VerifyService};
 use super::reader::Reader;
 use super::validators::{is_sender, is_sid, parts};
 
 /// Without effect unless `SMS_PROVIDER=verify`.
 const VERIFY_ONLY: [&str; 2] = ["TWILIO_VERIFY_SERVICE_SID", "TWILIO_VERIFY_BASE_URL"];
 /// Without effect with `SMS_PROVIDER=verify`, whose service has senders and texts of its own and sends no receipts.
-const MESSAGING_ONLY: [&str; 8] = [
+const MESSAGING_ONLY: [&str; 10] = [
     "TWILIO_FROM_NUMBER",
     "TWILIO_MESSAGING_SERVICE_SID",
     "TWILIO_API_BASE_URL",
     "TWILIO_STATUS_CALLBACK_URL",
     "TWILIO_INBOUND_URL",
     "TWILIO_SENDER_MPS",
+    "CONTENT_RETENTION",
+    "ADDRESS_RETENTION",
     "RECEIPT_WAIT_HOURS",
     "SMS_ENCODING",
 ];
@@ -40,6 +42,7 @@ impl Reader<'_> {
         let service = self.text("TWILIO_MESSAGING_SERVICE_SID", "");
         let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
         let by_verify = self.by_verify();
+        let retention = self.retention(by_verify);
         let verify = self.verify_service(by_verify);
         let callback = self.text(CALLBACK_URL, "");
         let inbound = self.text(INBOUND_URL, "");
@@ -92,8 +95,23 @@ impl Reader<'_> {
             base_url,
             status_callback,
             inbound_url,
+            retention,
             tokens,
         })
+    }
+
+    /// Twilio lists no message by a number that it does not keep, so nothing can be looked up before a resend.
+    fn retention(&mut self, by_verify: bool) -> Retention {
+        let retention = Retention {
+            keeps_texts: self.choice("CONTENT_RETENTION", "retain", &["retain", "discard"]) == "retain",
+            keeps_addresses: self.choice("ADDRESS_RETENTION", "retain", &["retain", "obfuscate"]) == "retain",
+        };
+        let never_resends = self.raw.get("IN_DOUBT_POLICY") == Some("never_resend");
+        if !retention.keeps_addresses && !never_resends && !by_verify {
+            let rule = "obfuscate needs IN_DOUBT_POLICY=never_resend: no message can be looked up by its recipient then";
+            self.error("ADDRESS_RETENTION", rule);
+        }
+        retention
     }
 
     fn twilio_credential(&mut self) -> Credential {

@@ -130,6 +130,16 @@ impl RequestHistory {
         self.entries.iter().any(|entry| entry.event == HistoryEvent::TestNumber)
     }
 
+    /// The steps that decide on a repeat: whether the message is a dead letter, and whether the number was a test number. The person, the
+    /// caller and all other steps are left out.
+    pub fn forgotten(&self) -> RequestHistory {
+        let decides = |entry: &&HistoryEntry| {
+            matches!(entry.event, HistoryEvent::DeadLettered(_) | HistoryEvent::TestNumber)
+        };
+        let entries = self.entries.iter().filter(decides).cloned().collect();
+        RequestHistory { entries, ..RequestHistory::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         *self == RequestHistory::default()
     }

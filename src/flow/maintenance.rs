@@ -43,7 +43,8 @@ impl ChannelGateway {
                 self.run_heartbeat(worker_id),
                 self.report_state(worker_id),
                 self.probe_provider(),
-                self.poll_receipts(polling)
+                self.poll_receipts(polling),
+                self.redact_messages()
             );
         };
         shutdown.run_until_cancelled(tasks).await;

@@ -17,6 +17,7 @@
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts. [`opt_statuses`]: people's own opt-in and opt-out.
 //! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
+//! - `redaction.rs`: texts that the provider is to delete, for a person whom an operator has forgotten.
 //! - [`conversion`]: counts sent and verified codes. [`audit`]: publishes the records of operators' acts.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost. [`operate`]: the acts of operators.
 //!
@@ -52,6 +53,7 @@ pub mod queue_watch;
 mod random;
 pub mod receipts;
 pub mod reconcile;
+mod redaction;
 pub mod reply;
 mod retry_once;
 pub mod scaler;

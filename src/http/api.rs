@@ -27,6 +27,8 @@ use crate::telemetry::events;
 
 /// Batches of numbers that are validated at once. Validation uses the processor, not the network.
 pub const VALIDATIONS_MAX: usize = 1;
+/// People whose messages are listed at the provider at once.
+const LISTINGS_MAX: usize = 4;
 
 pub struct Api {
     pub tokens: Tokens,
@@ -61,11 +63,17 @@ pub struct Console {
     pub dead_letters: DeadLetterDesk,
     /// Readers whose reading of the overview is in the audit log.
     pub(super) readers: AuditedReaders,
+    /// Permits for [`LISTINGS_MAX`] listings of a person's messages.
+    pub(super) listings: Arc<Semaphore>,
 }
 
 impl Console {
     pub fn new(dead_letters: DeadLetterDesk) -> Console {
-        Console { dead_letters, readers: AuditedReaders::default() }
+        Console {
+            dead_letters,
+            readers: AuditedReaders::default(),
+            listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
+        }
     }
 }
 

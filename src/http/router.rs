@@ -82,6 +82,7 @@ fn console_routes(api: &Arc<Api>) -> Router {
             get(operator::suppressions::list).post(operator::suppressions::add),
         )
         .route("/api/v1/ops/suppressions/remove", post(operator::suppressions::remove))
+        .route("/api/v1/ops/forget", get(operator::forget::jobs).post(operator::forget::forget))
         .route("/api/v1/ops/dead-letters", get(operator::dead_letters::list))
         .route("/api/v1/ops/dead-letters/replay", post(operator::dead_letters::replay))
         .route("/api/v1/ops/dead-letters/drop", post(operator::dead_letters::drop))

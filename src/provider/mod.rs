@@ -57,6 +57,21 @@ pub trait Provider: Send + Sync {
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError>;
 
     async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError>;
+
+    /// True if the provider keeps the texts of messages, and deletes them at our request.
+    fn redacts(&self) -> bool {
+        false
+    }
+
+    /// Lists our messages to an address whose texts the provider keeps, the newest first.
+    async fn list_unredacted(&self, _to: &Address) -> Result<UnredactedMessages, LookupError> {
+        Err(LOOKUP_UNSUPPORTED)
+    }
+
+    /// Deletes the text of a message that has left the provider.
+    async fn redact(&self, _message_id: &str) -> Result<Redacted, LookupError> {
+        Err(LOOKUP_UNSUPPORTED)
+    }
 }
 
 #[async_trait]
@@ -214,6 +229,21 @@ pub struct FetchedMessage {
     pub provider_code: Option<u32>,
     /// `Other` without a failure.
     pub reason: RefusalReason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnredactedMessages {
+    pub message_ids: Vec<String>,
+    /// False if there are more messages than are listed at once.
+    pub are_all: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redacted {
+    /// Also of a message that the provider does not know any more.
+    Done,
+    /// The message is still on its way.
+    TooEarly,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

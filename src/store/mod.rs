@@ -14,6 +14,7 @@ pub mod code_check;
 pub mod completion;
 pub mod error;
 pub mod fault;
+pub mod forget;
 pub mod lease;
 pub mod limit_subject;
 pub mod memory;
@@ -40,6 +41,7 @@ use self::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckSt
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
 pub use self::error::{Damaged, StoreError};
 pub use self::fault::StoreFault;
+use self::forget::ForgetStore;
 pub use self::lease::Lease;
 pub use self::limit_subject::LimitSubject;
 pub use self::panic_count::{PanicCount, PanicInput};
@@ -63,7 +65,7 @@ use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::worker_state::{ReportedWorker, WorkerState};
 
 #[async_trait]
-pub trait Store: AuditStore {
+pub trait Store: Send + Sync + AuditStore + ForgetStore {
     /// Decides whether a request may be sent, and with which challenge. A new request that may be sent is charged; for
     /// one that has a record the answer follows from the record.
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError>;

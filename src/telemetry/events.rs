@@ -40,7 +40,9 @@ pub use self::counted::{
 };
 pub use self::http::{forwarded_hop_unreadable, http_answered, http_bound_reached, http_connection_closed};
 pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch, keys_not_compared};
-pub use self::operators::{AdminAction, Operator, OperatorAct, operator_acts, operator_asked};
+pub use self::operators::{
+    AdminAction, Operator, OperatorAct, older_messages_not_listed, operator_acts, operator_asked,
+};
 pub use self::store::{
     conversion_not_counted, shared_key_damaged, store_available, store_call_unanswered, store_failed,
     store_not_replaced, store_unavailable, store_warning, store_warning_over, store_warning_value,
@@ -223,6 +225,15 @@ pub fn message_lookup(provider: &'static str, request_id: &str, error: Option<&i
         None => debug!(request_id, provider, "message lookup answered"),
         Some(error) => {
             repeating!(warn, "message lookup failed", About::provider(provider); request_id, provider, %error,)
+        }
+    }
+}
+
+pub fn message_redaction_tried(provider: &'static str, message_id: &str, error: Option<&impl Display>) {
+    match error {
+        None => debug!(message_id, provider, "message redaction answered"),
+        Some(error) => {
+            repeating!(warn, "message redaction failed", About::provider(provider); message_id, provider, %error,)
         }
     }
 }

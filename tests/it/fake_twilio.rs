@@ -238,12 +238,12 @@ struct Reply {
 impl State {
     /// Records a request and returns its reply. `None` means that no reply ever comes.
     fn respond(&mut self, request: Recorded) -> Option<Reply> {
-        let mut made = None;
+        let (mut made, mut redacted) = (None, None);
         let normal = match validate(&request) {
             Ok(ValidCall::Message) => {
                 let message = self.message_for(&request);
                 let body = message.to_string();
-                made = Some(Row { hidden: false, message });
+                made = Some(Row { hidden: false, message: as_kept(message, &request) });
                 self.reply(201, "", &body)
             }
             Ok(ValidCall::List) => self.reply(200, "", &self.list(&request).to_string()),
@@ -251,6 +251,17 @@ impl State {
                 Some(row) => self.reply(200, "", &row.message.to_string()),
                 None => self.error_reply(404, 20404),
             },
+            Ok(ValidCall::Redact(sid)) => {
+                redacted = Some(sid.clone());
+                match self.rows.iter().find(|row| row.sid() == sid) {
+                    Some(row) if is_on_its_way(&row.message) => {
+                        redacted = None;
+                        self.error_reply(409, 20009)
+                    }
+                    Some(row) => self.reply(200, "", &redacted_message(&row.message).to_string()),
+                    None => self.error_reply(404, 20404),
+                }
+            }
             Ok(ValidCall::Read(body)) => self.reply(200, "", &body.to_string()),
             Ok(ValidCall::Refused(status, code)) => self.error_reply(status, code),
             Err(violation) => {
@@ -278,6 +289,10 @@ impl State {
             Answer::AcceptWith(body) => (Some(self.reply(201, "", &body)), true),
             Answer::Hang => (None, false),
         };
+        if let Some(row) = self.rows.iter_mut().find(|row| creates && redacted.as_deref() == Some(row.sid()))
+        {
+            row.message = redacted_message(&row.message);
+        }
         if let Some(row) = made.filter(|_| creates) {
             self.rows.push(row);
             self.created += 1;
@@ -383,6 +398,28 @@ fn message(sid: &str, to: &str, from: Option<&str>, service: Option<&str>, body:
         "subresource_uris": {"media": format!("{uri}/Media.json")}, "to": to,
         "uri": format!("{uri}.json"),
     })
+}
+
+/// The message as Twilio keeps it: without the text, or without the last four digits of the number, if the request says so.
+fn as_kept(mut message: Value, request: &Recorded) -> Value {
+    if request.field("ContentRetention") == Some("discard") {
+        message["body"] = "".into();
+    }
+    if request.field("AddressRetention") == Some("obfuscate") {
+        let to = message["to"].as_str().expect("a number");
+        message["to"] = format!("{}XXXX", &to[..to.len() - 4]).into();
+    }
+    message
+}
+
+fn redacted_message(message: &Value) -> Value {
+    let mut redacted = message.clone();
+    redacted["body"] = "".into();
+    redacted
+}
+
+fn is_on_its_way(message: &Value) -> bool {
+    ["accepted", "scheduled", "queued", "sending"].map(Value::from).contains(&message["status"])
 }
 
 /// An error in Twilio's format.

@@ -40,8 +40,11 @@ use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
 use otpost::flow::verify::Verifier;
-use otpost::provider::{CodeVerifier, Provider as _};
+use otpost::provider::{CodeVerifier, Provider};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::forget::{
+    ForgetAnswer, ForgetStore, Listing, Redaction, RedactionEnd, RedactionJob, RedactionsAdded,
+};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
@@ -185,6 +188,30 @@ impl AuditStore for FlakyStore {
     }
     async fn remove_from_outbox(&self, outbox: usize, records: &[String]) -> Result<(), StoreError> {
         self.reach()?.remove_from_outbox(outbox, records).await
+    }
+}
+
+#[async_trait]
+impl ForgetStore for FlakyStore {
+    async fn forget(&self, recipient: Digest16) -> Result<ForgetAnswer, StoreError> {
+        self.reach()?.forget(recipient).await
+    }
+    async fn add_redactions(
+        &self,
+        recipient: Digest16,
+        message_ids: &[String],
+        listing: Listing,
+    ) -> Result<RedactionsAdded, StoreError> {
+        self.reach()?.add_redactions(recipient, message_ids, listing).await
+    }
+    async fn take_redactions(&self, count_max: u32) -> Result<Vec<Redaction>, StoreError> {
+        self.reach()?.take_redactions(count_max).await
+    }
+    async fn end_redaction(&self, redaction: &Redaction, end: RedactionEnd) -> Result<(), StoreError> {
+        self.reach()?.end_redaction(redaction, end).await
+    }
+    async fn redaction_jobs(&self) -> Result<Vec<RedactionJob>, StoreError> {
+        self.reach()?.redaction_jobs().await
     }
 }
 
@@ -398,6 +425,8 @@ pub struct Options {
     pub replies: Option<Arc<dyn Publisher>>,
     /// The consumer and the publisher, if not those of the world's broker.
     pub broker: Option<(Box<dyn RequestConsumer>, Arc<dyn Publisher>)>,
+    /// The provider, if not that of the world.
+    pub provider: Option<Arc<dyn Provider>>,
     /// Checks the codes that the provider made.
     pub code_verifier: Option<Arc<dyn CodeVerifier>>,
     /// While it is true, no delivery starts.
@@ -430,6 +459,7 @@ impl Default for Options {
             templates: Vec::new(),
             replies: None,
             broker: None,
+            provider: None,
             code_verifier: None,
             paused: watch::Sender::new(false).subscribe(),
         }
@@ -519,7 +549,7 @@ impl Embedded {
         let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
-            provider: world.provider.clone(),
+            provider: options.provider.unwrap_or_else(|| world.provider.clone()),
             publisher,
             conversion: conversion.clone(),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),

@@ -19,6 +19,7 @@ mod fake_sendgrid;
 mod fake_twilio;
 mod fake_verify;
 mod faults;
+mod forget;
 mod harness;
 #[path = "../history/mod.rs"]
 mod history;

@@ -18,6 +18,7 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::shards::Shards;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
+use otpost::store::forget::{ForgetStore as _, Listing};
 use otpost::store::redis::RedisStore;
 use otpost::store::resharding::{ReshardAnswer, Resharding};
 use otpost::store::{CompletionInput, NewReceipt, Refund, Store, StoreError};
@@ -136,6 +137,7 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     let entries = vec![entry(at, Dimension::Channel, "sms", 3, 2)];
     store.add_conversion(&ConversionBatch { writer: 1, sequence: 1, entries }).await.expect("answers");
     store.check_keys(&[key()]).await.expect("answers");
+    store.add_redactions(named(9), &["SM1".to_owned()], Listing::Complete).await.expect("answers");
     let before = suppressions(&store).await;
     assert_eq!(before.len(), 7);
 
@@ -157,6 +159,7 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     let hour = [Bucket::of(BucketWidth::Hour, at)];
     let counts = after.conversion(Dimension::Channel, &hour).await.expect("answers");
     assert_eq!(counts[0].counts, CodeCounts { sent: 3, verified: 2 }, "counts stay");
+    assert_eq!(after.redaction_jobs().await.expect("answers")[0].left(), 1, "texts are still to be deleted");
     assert_eq!(after.recorded_keys().await.expect("answers"), [key()], "a wrong key is still noticed");
     let country =
         rows(&otpost(&redis, &["store", "show", "--json", &format!("{{{}}}:cCO", redis.prefix)]), 0);

@@ -83,6 +83,8 @@ pub struct ScriptedProvider {
     pub senders: AtomicUsize,
     /// The provider makes the codes.
     pub makes_codes: AtomicBool,
+    /// The provider keeps no texts.
+    pub discards_texts: AtomicBool,
     in_flight: AtomicUsize,
     pub in_flight_max: AtomicUsize,
 }
@@ -124,6 +126,7 @@ impl ScriptedProvider {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             senders: AtomicUsize::new(1),
             makes_codes: AtomicBool::default(),
+            discards_texts: AtomicBool::default(),
             in_flight: AtomicUsize::default(),
             in_flight_max: AtomicUsize::default(),
         }
@@ -227,7 +230,8 @@ impl ScriptedProvider {
         let made = ProviderMessage {
             message_id: message_id.clone(),
             created: self.clock.now(),
-            text: (!self.makes_codes()).then(|| message.body.to_owned()),
+            text: (!self.makes_codes() && !self.discards_texts.load(Ordering::SeqCst))
+                .then(|| message.body.to_owned()),
             segments: None,
             verification_sid: self.verification(),
         };

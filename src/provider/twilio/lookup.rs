@@ -54,14 +54,14 @@ enum OurSenders {
 }
 
 /// A page of the list.
-struct Page<'a> {
-    messages: Vec<Json<'a>>,
-    next: Option<Cow<'a, str>>,
+pub(super) struct Page<'a> {
+    pub(super) messages: Vec<Json<'a>>,
+    pub(super) next: Option<Cow<'a, str>>,
 }
 
 impl<'a> Page<'a> {
     /// `None` without a list of messages, or if it does not say whether there is another page.
-    fn read(body: &'a [u8]) -> Option<Page<'a>> {
+    pub(super) fn read(body: &'a [u8]) -> Option<Page<'a>> {
         let [messages, next] = Json::read(body).ok()?.pick(["messages", "next_page_uri"]);
         let (messages, next) = (messages?.elements().collect::<Result<_, _>>().ok()?, next?);
         let next = if next.is_null() { None } else { Some(next.text()?) };
@@ -124,8 +124,12 @@ impl Lookup {
         }
     }
 
+    pub(super) async fn page_body(&self, account: &Account, query: &str) -> Result<Vec<u8>, LookupError> {
+        self.page(account, query).await.map(|page| page.body)
+    }
+
     /// The query of the next page. Its path must be that of this list; its host is ignored.
-    fn query_of(&self, next: &str) -> Result<String, LookupError> {
+    pub(super) fn query_of(&self, next: &str) -> Result<String, LookupError> {
         let foreign = || LookupError::Unanswered("the next page belongs to another list".to_owned());
         let (path, query) = next.split_once('?').ok_or_else(foreign)?;
         let this_list = path == self.list_path || path == self.messages.path();
@@ -134,7 +138,7 @@ impl Lookup {
 
     /// False for a row of another direction or sender. Without a Messaging Service of ours a row still has one: Twilio's
     /// default. With one, the row has no sender until the service has chosen.
-    fn may_include(&self, row: Json<'_>) -> bool {
+    pub(super) fn may_include(&self, row: Json<'_>) -> bool {
         let [direction, from, service] = row.pick(["direction", "from", "messaging_service_sid"]);
         if direction.and_then(Json::text).is_some_and(|direction| direction != "outbound-api") {
             return false;

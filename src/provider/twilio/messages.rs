@@ -17,8 +17,8 @@ use reqwest::{Body, Method, Request, StatusCode, Url};
 
 use super::lookup::Lookup;
 use super::status_url::{StatusUrl, UrlTemplate};
-use super::{Account, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Sender, TwilioSettings};
-use super::{errors, form_headers, is_message_sid, is_sid};
+use super::{Account, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Retention, Sender, TwilioSettings};
+use super::{errors, form_headers, is_message_sid, is_sid, redaction};
 use crate::domain::address::Address;
 use crate::domain::json::Json;
 use crate::domain::phone::PhoneNumber;
@@ -27,7 +27,7 @@ use crate::domain::time::UnixMillis;
 use crate::provider::http_client::{Answer, InvalidSettings, failure, fault};
 use crate::provider::{
     Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
-    ProviderMessage, WRONG_CHANNEL,
+    ProviderMessage, Redacted, UnredactedMessages, WRONG_CHANNEL,
 };
 
 /// Twilio's Messages API. It holds a credential, hence no `Debug`.
@@ -40,6 +40,7 @@ pub struct TwilioMessages {
     /// The status callback, whose value the prepared part begins.
     status_url: Option<UrlTemplate>,
     lookup: Lookup,
+    keeps_addresses: bool,
     /// The resource that valid credentials can read.
     probe: Url,
 }
@@ -56,8 +57,9 @@ impl TwilioMessages {
         Ok(TwilioMessages {
             messages: account.url("/Messages.json"),
             form_headers: form_headers(&account),
-            prepared: prepared_forms(&settings.sender, status_url.as_ref())?,
+            prepared: prepared_forms(&settings.sender, settings.retention, status_url.as_ref())?,
             status_url,
+            keeps_addresses: settings.retention.keeps_addresses,
             lookup: Lookup::new(&account, &settings.account_sid, &settings.sender),
             probe: credential_check_url(&account, settings.authentication.is_api_key()),
             account,
@@ -120,12 +122,25 @@ impl Provider for TwilioMessages {
     }
 
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
-        let to = to.phone().ok_or(LOOKUP_UNSUPPORTED)?;
+        let to = to.phone().filter(|_| self.keeps_addresses).ok_or(LOOKUP_UNSUPPORTED)?;
         self.lookup.find(&self.account, to, since).await
     }
 
     async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
         Lookup::fetch(&self.account, message_id).await
+    }
+
+    fn redacts(&self) -> bool {
+        true
+    }
+
+    async fn list_unredacted(&self, to: &Address) -> Result<UnredactedMessages, LookupError> {
+        let to = to.phone().ok_or(LOOKUP_UNSUPPORTED)?;
+        self.lookup.list_unredacted(&self.account, to).await
+    }
+
+    async fn redact(&self, message_id: &str) -> Result<Redacted, LookupError> {
+        redaction::redact(&self.account, &self.form_headers, message_id).await
     }
 }
 
@@ -156,7 +171,11 @@ fn credential_check_url(account: &Account, is_api_key: bool) -> Url {
     list
 }
 
-fn prepared_forms(sender: &Sender, status_url: Option<&UrlTemplate>) -> Result<Vec<String>, InvalidSettings> {
+fn prepared_forms(
+    sender: &Sender,
+    retention: Retention,
+    status_url: Option<&UrlTemplate>,
+) -> Result<Vec<String>, InvalidSettings> {
     let (field, values) = match sender {
         Sender::MessagingService(sid) if !is_sid("MG", sid) => {
             return Err(fault("the Messaging Service's SID must be MG and 32 hexadecimal digits"));
@@ -168,7 +187,15 @@ fn prepared_forms(sender: &Sender, status_url: Option<&UrlTemplate>) -> Result<V
         Sender::Numbers(numbers) => ("From", numbers.as_slice()),
     };
     let prepared = |value: &String| {
-        let form = Serializer::new(String::new()).append_pair(field, value.trim()).finish();
+        let mut form = Serializer::new(String::new());
+        form.append_pair(field, value.trim());
+        if !retention.keeps_texts {
+            form.append_pair("ContentRetention", "discard");
+        }
+        if !retention.keeps_addresses {
+            form.append_pair("AddressRetention", "obfuscate");
+        }
+        let form = form.finish();
         match status_url {
             Some(url) => format!("{form}&StatusCallback={}", url.before()),
             None => form,

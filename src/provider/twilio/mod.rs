@@ -9,6 +9,7 @@ pub mod errors;
 pub mod inbound;
 mod lookup;
 pub mod messages;
+mod redaction;
 mod signature;
 mod status_url;
 pub mod verify;
@@ -37,6 +38,7 @@ pub struct TwilioSettings {
     pub timeout: Duration,
     /// The status callback URL. The request of a message is added to its query.
     pub status_callback: Option<String>,
+    pub retention: Retention,
 }
 
 /// A user name and a password of HTTP Basic.
@@ -53,6 +55,18 @@ impl Authentication {
     fn is_api_key(&self) -> bool {
         is_sid("SK", &self.user)
     }
+}
+
+/// The parts of our messages that Twilio keeps once they are sent.
+#[derive(Clone, Copy)]
+pub struct Retention {
+    pub keeps_texts: bool,
+    /// Without them no message is found by its recipient.
+    pub keeps_addresses: bool,
+}
+
+impl Retention {
+    pub const ALL: Retention = Retention { keeps_texts: true, keeps_addresses: true };
 }
 
 #[derive(Clone)]

@@ -35,6 +35,10 @@ impl Logs {
         limit::used(window, &self.times(key), now)
     }
 
+    pub(super) fn last(&self, key: LogKey) -> Option<UnixMillis> {
+        self.events(key).map(|event| event.at).max()
+    }
+
     pub(super) fn contains(&self, key: LogKey, source: &Source) -> bool {
         self.events(key).any(|event| event.source == *source)
     }

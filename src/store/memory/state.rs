@@ -7,6 +7,7 @@ use super::conversion::Conversion;
 use super::log::{Logs, Source};
 use super::outbox::Outbox;
 use super::record::{Challenge, Record};
+use super::redactions::Redactions;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
@@ -56,6 +57,7 @@ pub(super) struct State {
     pub(super) worker_states: HashMap<u64, (UnixMillis, WorkerState)>,
     pub(super) conversion: Conversion,
     pub(super) outbox: Outbox,
+    pub(super) redactions: Redactions,
 }
 
 pub(super) type RecordKey = (Digest16, RequestId);

@@ -106,6 +106,7 @@ pub(super) fn damaged(name: &str) -> Damaged {
         "p" => "panics",
         "outbox" | "outbox-dropped" => "outbox",
         name if name.starts_with('x') => "conversion",
+        name if name.starts_with('y') => "redactions",
         "q" | "" => return Damaged::Request,
         shared => return Damaged::Shared(shared.to_owned()),
     })
@@ -230,6 +231,11 @@ impl Keys {
     /// The last batch of each process that counts codes. The keys of the counts follow from its name.
     pub(super) fn conversion_writers(&self) -> Key {
         self.name(b"x", b"w")
+    }
+
+    /// The jobs that delete texts at the provider, and the messages that they wait for.
+    pub(super) fn redactions(&self) -> [Key; 2] {
+        [self.name(b"y", b"j"), self.name(b"y", b"q")]
     }
 
     pub(super) fn kill_switch(&self) -> Key {

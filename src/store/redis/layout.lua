@@ -14,6 +14,7 @@
 --   {P}:states  states of workers: reports.lua; {P}:log-level: log_filter.lua; {P}:outbox, outbox-dropped: audit.lua
 --   {P}:x…  counts of sent and verified codes: conversion.lua
 --   {P}:keys  key check values: key_checks.lua
+--   {P}:yj, yq  jobs that redact messages at the provider: redactions.lua
 --   {P}:suppressed  recipients: suppressions.lua
 --   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua
 -- With more than one shard {P} is that of a shard, REDIS_PREFIX, a colon and two hexadecimal digits in braces, in all names but

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 23] = [
+const SOURCES: [&str; 25] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -28,6 +28,8 @@ const SOURCES: [&str; 23] = [
     include_str!("audit.lua"),
     include_str!("key_checks.lua"),
     include_str!("conversion.lua"),
+    include_str!("forget.lua"),
+    include_str!("redactions.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -125,9 +127,15 @@ pub(super) enum Step {
     RecordAct,
     ReadOutbox,
     RemoveFromOutbox,
+    ForgettableRecords,
+    Forget,
+    AddRedactions,
+    TakeRedactions,
+    EndRedaction,
+    RedactionJobs,
 }
 
-const STEPS: [Step; 58] = [
+const STEPS: [Step; 64] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -186,6 +194,12 @@ const STEPS: [Step; 58] = [
     Step::RecordAct,
     Step::ReadOutbox,
     Step::RemoveFromOutbox,
+    Step::ForgettableRecords,
+    Step::Forget,
+    Step::AddRedactions,
+    Step::TakeRedactions,
+    Step::EndRedaction,
+    Step::RedactionJobs,
 ];
 
 impl Step {
@@ -235,6 +249,10 @@ impl Step {
                 | Step::RecordAct
                 | Step::ReadOutbox
                 | Step::RemoveFromOutbox
+                | Step::AddRedactions
+                | Step::TakeRedactions
+                | Step::EndRedaction
+                | Step::RedactionJobs
         )
     }
 
@@ -261,6 +279,8 @@ impl Step {
                 | Step::RecordedKeys
                 | Step::Conversion
                 | Step::ReadOutbox
+                | Step::ForgettableRecords
+                | Step::RedactionJobs
         )
     }
 
@@ -325,6 +345,12 @@ impl Step {
             Step::RecordAct => "reports.audit.record",
             Step::ReadOutbox => "reports.audit.read",
             Step::RemoveFromOutbox => "reports.audit.remove",
+            Step::ForgettableRecords => "reports.forget.records",
+            Step::Forget => "reports.forget.forget",
+            Step::AddRedactions => "reports.redactions.add",
+            Step::TakeRedactions => "reports.redactions.take",
+            Step::EndRedaction => "reports.redactions.finish",
+            Step::RedactionJobs => "reports.redactions.jobs",
         }
     }
 }

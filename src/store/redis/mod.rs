@@ -13,6 +13,7 @@ mod countries;
 mod counts;
 mod failure;
 mod fault_log;
+mod forget;
 mod heartbeat;
 mod key_checks;
 mod keys;
@@ -136,8 +137,7 @@ impl RedisStore {
         })
     }
 
-    /// For a command that only reads: it writes nothing, so that a mistyped prefix stays without keys. Only a request of an earlier
-    /// version is still moved when it is read.
+    /// For a command that only reads: a mistyped prefix stays without keys. A request of an earlier version is still moved.
     pub fn only_reading(self) -> RedisStore {
         RedisStore { opening: Opening::new(true), ..self }
     }

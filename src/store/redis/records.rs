@@ -243,6 +243,39 @@ pub(super) fn read_completion(bytes: &[u8]) -> Option<Outcome> {
     }
 }
 
+/// A completed record as forgetting leaves it: its outcome with the history of [`RequestHistory::forgotten`].
+pub(super) struct ForgottenOutcome {
+    pub(super) packed: Vec<u8>,
+    /// It has lost something.
+    pub(super) is_changed: bool,
+    pub(super) provider: Option<String>,
+    pub(super) message_id: Option<String>,
+}
+
+/// `bytes` as for [`read_completion`].
+pub(super) fn forget_outcome(bytes: &[u8]) -> Option<ForgottenOutcome> {
+    let outcome = read_completion(bytes)?;
+    let history = outcome.history.forgotten();
+    let is_changed = history != outcome.history;
+    let mut words = Unpacker::new(bytes);
+    let _fields = (words.u8()?, words.long()?, words.long()?);
+    let packed = words.rest();
+    let packed = match packed.split_first()? {
+        // Only this form has the limit that refused the request.
+        (&REJECTION, rest) => [&packed[..=rejection_head(rest)?], &pack_history(&history)].concat(),
+        _ => pack_outcome(&Outcome { history, ..outcome.clone() }),
+    };
+    let Outcome { provider, provider_message_id: message_id, .. } = outcome;
+    Some(ForgottenOutcome { packed, is_changed, provider, message_id })
+}
+
+/// The length of a rejection before its history.
+fn rejection_head(bytes: &[u8]) -> Option<usize> {
+    let mut words = Unpacker::new(bytes);
+    let _fields = (words.time()?, words.u8()?, words.u32()?, words.u32()?, words.short()?, words.long()?);
+    Some(bytes.len() - words.rest().len())
+}
+
 /// A rejection as `admit.lua` writes it.
 fn read_rejection(bytes: &[u8]) -> Option<Outcome> {
     let mut words = Unpacker::new(bytes);

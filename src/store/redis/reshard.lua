@@ -6,7 +6,7 @@
 local reshard = {
   -- Keys that belong to no shard. Those of countries and of conversion stay as well.
   SHARED = {kill = true, workers = true, primary = true, format = true, countries = true, states = true, b = true,
-    g = true, keys = true, ['log-level'] = true, outbox = true, ['outbox-dropped'] = true},
+    g = true, keys = true, ['log-level'] = true, outbox = true, ['outbox-dropped'] = true, yj = true, yq = true},
   BATCH = 500,
 }
 

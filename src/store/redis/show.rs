@@ -1,6 +1,7 @@
 //! One key for people: its kind and every field by its name, for `otpost store show`.
 
 mod conversion;
+mod redactions;
 mod shared;
 mod stored;
 mod times;
@@ -8,6 +9,7 @@ mod times;
 use serde_json::{Value, json};
 
 use self::conversion::{counts, writers};
+use self::redactions::{redaction_jobs, redactions_due};
 use self::shared::{dropped, key_checks, kill_switch, log_filter, outbox};
 use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
@@ -81,6 +83,8 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"workers" => Some(("active workers", workers)),
         b"states" => Some(("states of workers", worker_states)),
         b"keys" => Some(("key check values", key_checks)),
+        b"yj" => Some(("jobs that redact messages", redaction_jobs)),
+        b"yq" => Some(("messages to redact", redactions_due)),
         b"xw" => Some(("last batches of counts", writers)),
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),

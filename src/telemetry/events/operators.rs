@@ -1,9 +1,10 @@
 //! The audit log: queries and acts of operators with the scope `otp:admin`.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use tracing::field::display;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::domain::address::Address;
 use crate::telemetry::metrics::{ActionLabel, METRICS};
@@ -25,10 +26,12 @@ pub enum AdminAction {
     DeadLetters,
     ReplayDeadLetters,
     DropDeadLetters,
+    Forget,
+    Redactions,
 }
 
 impl AdminAction {
-    pub const ALL: [AdminAction; 15] = [
+    pub const ALL: [AdminAction; 17] = [
         AdminAction::Status,
         AdminAction::RateLimit,
         AdminAction::Validate,
@@ -44,6 +47,8 @@ impl AdminAction {
         AdminAction::DeadLetters,
         AdminAction::ReplayDeadLetters,
         AdminAction::DropDeadLetters,
+        AdminAction::Forget,
+        AdminAction::Redactions,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -63,6 +68,8 @@ impl AdminAction {
             AdminAction::DeadLetters => "dead_letters",
             AdminAction::ReplayDeadLetters => "replay_dead_letters",
             AdminAction::DropDeadLetters => "drop_dead_letters",
+            AdminAction::Forget => "forget",
+            AdminAction::Redactions => "redactions",
         }
     }
 }
@@ -115,6 +122,11 @@ pub fn operator_acts(by: &Operator, action: AdminAction, act: &OperatorAct<'_>) 
         target: "otpost::audit", audit = true, sub, jti, client_ip, action, to, reason, hours, dead_letters, force, dry_run,
         "operator act"
     );
+}
+
+/// The rest of the act is done. The job shows it, too.
+pub fn older_messages_not_listed(provider: &'static str, error: &impl Display) {
+    warn!(provider, %error, "older messages of a forgotten person not listed");
 }
 
 fn count(action: AdminAction) {

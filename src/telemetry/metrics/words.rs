@@ -67,7 +67,7 @@ pub const CONSTANT_ROUTES: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/
 pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
 pub const JWKS_IGNORED: [&str; 6] =
     ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];
-pub const OPERATOR_ACTIONS: [&str; 15] = [
+pub const OPERATOR_ACTIONS: [&str; 17] = [
     "status",
     "rate_limit",
     "validate",
@@ -83,6 +83,8 @@ pub const OPERATOR_ACTIONS: [&str; 15] = [
     "dead_letters",
     "replay_dead_letters",
     "drop_dead_letters",
+    "forget",
+    "redactions",
 ];
 pub const STORE_WARNINGS: [&str; 3] = ["cluster_node", "sentinels_silent", "shards_silent"];
 pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
@@ -121,7 +123,7 @@ fn http_class(status: u16) -> &'static str {
 }
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 42] = [
+pub const OPERATIONS: [&str; 44] = [
     "add_conversion",
     "admit",
     "begin_provider_check",
@@ -137,6 +139,7 @@ pub const OPERATIONS: [&str; 42] = [
     "count_panic",
     "end_receipt_wait",
     "finish_provider_check",
+    "forget",
     "free_places",
     "heartbeat",
     "idempotency_key",
@@ -150,6 +153,7 @@ pub const OPERATIONS: [&str; 42] = [
     "record_act",
     "record_receipt",
     "recorded_keys",
+    "redactions",
     "refund_place",
     "remove_from_outbox",
     "reopen_challenge",

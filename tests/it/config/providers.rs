@@ -131,6 +131,8 @@ fn settings_of_verify_without_choosing_it_cause_a_notice() {
         ("TWILIO_SENDER_MPS", "3"),
         ("RECEIPT_WAIT_HOURS", "2"),
         ("SMS_ENCODING", "unicode"),
+        ("CONTENT_RETENTION", "discard"),
+        ("ADDRESS_RETENTION", "obfuscate"),
     ] {
         let chosen = [
             ("SMS_PROVIDER", "verify"),
@@ -141,6 +143,29 @@ fn settings_of_verify_without_choosing_it_cause_a_notice() {
         let notices = expect(Role::Worker, &with(production(), &chosen)).notices;
         assert_eq!(notices, [format!("{name} is set, but SMS_PROVIDER=verify: it has no effect")]);
     }
+}
+
+#[test]
+fn numbers_that_twilio_does_not_keep_need_a_policy_without_lookups() {
+    let kept = |changes: &[(&str, &str)]| {
+        let retention = twilio_of(expect(Role::Worker, &with(production(), changes)).sms_provider).retention;
+        (retention.keeps_texts, retention.keeps_addresses)
+    };
+    let (discard, obfuscate) = (("CONTENT_RETENTION", "discard"), ("ADDRESS_RETENTION", "obfuscate"));
+    let never = ("IN_DOUBT_POLICY", "never_resend");
+    assert_eq!(kept(&[]), (true, true));
+    assert_eq!(kept(&[discard]), (false, true));
+    assert_eq!(kept(&[discard, obfuscate, never]), (false, false));
+    for role in [Role::Worker, Role::Http, Role::Serve] {
+        for policy in ["reconcile", "resend"] {
+            let changes = with(production(), &[obfuscate, ("IN_DOUBT_POLICY", policy)]);
+            let text = expect_faults(role, &changes, &["ADDRESS_RETENTION"]);
+            assert!(text.contains("IN_DOUBT_POLICY=never_resend"), "{text}");
+        }
+    }
+    expect_faults(Role::Worker, &with(production(), &[obfuscate]), &["ADDRESS_RETENTION"]);
+    expect_refused("CONTENT_RETENTION", "drop");
+    expect_refused("ADDRESS_RETENTION", "drop");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod acts;
 mod dead_letters;
+mod forget;
 mod page;
 
 use std::sync::Arc;
@@ -30,13 +31,15 @@ use crate::promises::secrets::{captured_log, start_capturing};
 use crate::scripted::refused;
 
 /// Each endpoint with a body that it takes, if any.
-const ENDPOINTS: [(&str, &str, &str); 9] = [
+const ENDPOINTS: [(&str, &str, &str); 11] = [
     ("GET", "/api/v1/ops/overview", ""),
     ("POST", "/api/v1/ops/kill-switch/on", r#"{"reason":"a test"}"#),
     ("POST", "/api/v1/ops/kill-switch/off", "{}"),
     ("GET", "/api/v1/ops/suppressions", ""),
     ("POST", "/api/v1/ops/suppressions", r#"{"to":"+573001234567"}"#),
     ("POST", "/api/v1/ops/suppressions/remove", r#"{"to":"+573001234567"}"#),
+    ("GET", "/api/v1/ops/forget", ""),
+    ("POST", "/api/v1/ops/forget", r#"{"to":"+573001234567","reason":"a test"}"#),
     ("GET", "/api/v1/ops/dead-letters", ""),
     ("POST", "/api/v1/ops/dead-letters/replay", r#"{"ids":["0123456789ab"],"dry_run":true}"#),
     ("POST", "/api/v1/ops/dead-letters/drop", r#"{"ids":["0123456789ab"],"dry_run":true}"#),

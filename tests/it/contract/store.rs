@@ -10,6 +10,8 @@ mod cost;
 mod damaged;
 mod damaged_shared;
 mod failover;
+mod forget;
+mod forget_redactions;
 mod key_checks;
 mod limits;
 mod log_filter;
@@ -293,6 +295,8 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     suppressions::keeps_its_promises(store).await;
     opt_statuses::keeps_its_promises(store).await;
     user_requests::keeps_its_promises(store).await;
+    forget::keeps_its_promises(store).await;
+    forget_redactions::keeps_its_promises(store).await;
 }
 
 async fn a_repeated_admission_gets_the_same_answer_and_one_charge(store: &dyn TimedStore) {

@@ -11,6 +11,7 @@ pub enum ValidCall {
     Message,
     List,
     Fetch(String),
+    Redact(String),
     Read(Value),
     Refused(u16, u32),
 }
@@ -28,6 +29,9 @@ pub fn validate(request: &Recorded) -> Result<ValidCall, &'static str> {
         ("GET", Some("/Messages.json")) => check_list(request).map(|()| ValidCall::List),
         ("GET", Some(path)) if path.starts_with("/Messages/") => {
             check_fetch(request, path).map(|sid| ValidCall::Fetch(sid.to_owned()))
+        }
+        ("POST", Some(path)) if path.starts_with("/Messages/") => {
+            check_redaction(request, path).map(|sid| ValidCall::Redact(sid.to_owned()))
         }
         ("GET", Some(".json")) if main_key => {
             Ok(ValidCall::Read(json!({"sid": ACCOUNT_SID, "status": "active"})))
@@ -91,10 +95,22 @@ fn check_list(request: &Recorded) -> Result<(), &'static str> {
 
 /// The SID in the path of `FetchMessage`, which has no parameters.
 fn check_fetch<'a>(request: &Recorded, path: &'a str) -> Result<&'a str, &'static str> {
+    rule(request.form.is_empty(), "a fetch has no parameters")?;
+    check_sid(path)
+}
+
+/// The SID in the path of `UpdateMessage`, with the only body that redacts.
+fn check_redaction<'a>(request: &Recorded, path: &'a str) -> Result<&'a str, &'static str> {
+    let content_type = request.headers.get("content-type").map(String::as_str);
+    rule(content_type == Some("application/x-www-form-urlencoded"), "the content type is not a form's")?;
+    rule(request.form == [("Body".to_owned(), String::new())], "not an empty Body alone")?;
+    check_sid(path)
+}
+
+fn check_sid(path: &str) -> Result<&str, &'static str> {
     let sid = path.strip_prefix("/Messages/").and_then(|path| path.strip_suffix(".json"));
     let is_hex = |digits: &str| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     let sid = sid.filter(|sid| ["SM", "MM"].iter().any(|kind| sid.strip_prefix(kind).is_some_and(is_hex)));
-    rule(request.form.is_empty(), "a fetch has no parameters")?;
     sid.ok_or("the SID is no message's")
 }
 
@@ -122,6 +138,9 @@ fn check_message(request: &Recorded) -> Result<(), &'static str> {
     rule(senders.iter().flatten().all(|sender| !sender.is_empty()), "an empty sender")?;
     let body_length = request.field("Body").map_or(0, |body| body.chars().count());
     rule((1..=1600).contains(&body_length), "Body is empty or longer than 1600 characters")?;
+    let may_be = |name, choices: [&str; 2]| request.field(name).is_none_or(|value| choices.contains(&value));
+    rule(may_be("ContentRetention", ["retain", "discard"]), "ContentRetention is no choice")?;
+    rule(may_be("AddressRetention", ["retain", "obfuscate"]), "AddressRetention is no choice")?;
     rule(validity.is_none_or(|seconds| (1..=36_000).contains(&seconds)), "ValidityPeriod is out of bounds")?;
     let callback = request.field("StatusCallback").map(callback_host);
     rule(
@@ -198,6 +217,8 @@ mod tests {
             &[("ValidityPeriod", "36001")],
             &[("ValidityPeriod", "1.5")],
             &[("StatusCallback", "https://my_host.example/")],
+            &[("ContentRetention", "debug")],
+            &[("AddressRetention", "mask")],
             &[("Tags", "x")],
             &[("To", "+573001234567"), ("To", "+573001234567")],
         ] {

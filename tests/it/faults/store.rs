@@ -18,6 +18,9 @@ use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::forget::{
+    ForgetAnswer, ForgetStore, Listing, Redaction, RedactionEnd, RedactionJob, RedactionsAdded,
+};
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
@@ -103,6 +106,31 @@ impl SeamStore {
         let answer = self.server.run(call).await;
         self.weather.delay("store is late after", 0.1, Duration::from_millis(800)).await;
         if self.weather.strikes("step is made and its answer lost", 0.03) { lost() } else { answer }
+    }
+}
+
+/// Beside the faults: forgetting concerns no request.
+#[async_trait]
+impl ForgetStore for SeamStore {
+    async fn forget(&self, recipient: Digest16) -> Result<ForgetAnswer, StoreError> {
+        self.server.run(self.server.store().forget(recipient)).await
+    }
+    async fn add_redactions(
+        &self,
+        recipient: Digest16,
+        message_ids: &[String],
+        listing: Listing,
+    ) -> Result<RedactionsAdded, StoreError> {
+        self.server.run(self.server.store().add_redactions(recipient, message_ids, listing)).await
+    }
+    async fn take_redactions(&self, count_max: u32) -> Result<Vec<Redaction>, StoreError> {
+        self.server.run(self.server.store().take_redactions(count_max)).await
+    }
+    async fn end_redaction(&self, redaction: &Redaction, end: RedactionEnd) -> Result<(), StoreError> {
+        self.server.run(self.server.store().end_redaction(redaction, end)).await
+    }
+    async fn redaction_jobs(&self) -> Result<Vec<RedactionJob>, StoreError> {
+        self.server.run(self.server.store().redaction_jobs()).await
     }
 }
 

@@ -16,6 +16,9 @@ use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::forget::{
+    ForgetAnswer, ForgetStore, Listing, Redaction, RedactionEnd, RedactionJob, RedactionsAdded,
+};
 use otpost::store::{
     Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
     CompletionInput, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput,
@@ -87,6 +90,34 @@ impl AuditStore for Broken {
         self.fail().await
     }
     async fn remove_from_outbox(&self, _: usize, _: &[String]) -> Result<(), StoreError> {
+        self.fail().await
+    }
+}
+
+#[async_trait]
+impl ForgetStore for Broken {
+    async fn forget(&self, _: Digest16) -> Result<ForgetAnswer, StoreError> {
+        self.fail().await
+    }
+
+    async fn add_redactions(
+        &self,
+        _: Digest16,
+        _: &[String],
+        _: Listing,
+    ) -> Result<RedactionsAdded, StoreError> {
+        self.fail().await
+    }
+
+    async fn take_redactions(&self, _: u32) -> Result<Vec<Redaction>, StoreError> {
+        self.fail().await
+    }
+
+    async fn end_redaction(&self, _: &Redaction, _: RedactionEnd) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
+    async fn redaction_jobs(&self) -> Result<Vec<RedactionJob>, StoreError> {
         self.fail().await
     }
 }

@@ -240,6 +240,37 @@ async fn while_a_message_is_in_doubt_no_other_goes_to_its_number() {
     assert_eq!(to_alice, 3, "the first request was sent twice, because its first message was never made");
 }
 
+/// One of the two was made. With its text it is known which; without, neither is sent again.
+#[tokio::test(start_paused = true)]
+async fn two_messages_in_doubt_without_texts_are_ambiguous() {
+    for (discards_texts, status, posted) in [(false, "sent", 3), (true, "unknown", 2)] {
+        let mut gateway = Embedded::start();
+        gateway.world.provider.discards_texts.store(discards_texts, Ordering::SeqCst);
+        gateway.world.provider.script_next([Script::AcceptAndLoseAnswer, Script::Fail(lost())]);
+        gateway.world.provider.close_gate();
+        gateway.publish(&with("r1", ALICE, json!({"purpose": "login"})));
+        gateway.publish(&with("r2", ALICE, json!({"purpose": "payment"})));
+        gateway.world.provider.until_posted(2).await;
+        gateway.world.provider.open_gate(10);
+        for _ in 0..2 {
+            let ended = gateway.result().await;
+            assert_eq!(ended.body["status"], status, "{discards_texts}: {}", ended.body);
+        }
+        assert_eq!(gateway.posted().len(), posted, "{discards_texts}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_in_doubt_without_its_text_is_found_by_its_time() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.discards_texts.store(true, Ordering::SeqCst);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer]);
+    let ended = gateway.request("r1", ALICE).await;
+    ended.expect_sent();
+    assert_eq!(ended.body["provider_message_id"], format!("SM{:032x}", 1));
+    assert_eq!(gateway.posted().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_redelivered_request_that_the_store_may_have_lost_is_looked_up_before_it_is_sent() {
     let mut gateway = Embedded::start();

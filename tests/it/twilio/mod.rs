@@ -4,13 +4,14 @@ mod answers;
 mod callbacks;
 mod credentials;
 mod lookups;
+mod redaction;
 mod requests;
 
 use std::time::Duration;
 
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::twilio::messages::TwilioMessages;
-use otpost::provider::twilio::{Authentication, Sender, TwilioSettings};
+use otpost::provider::twilio::{Authentication, Retention, Sender, TwilioSettings};
 use otpost::provider::{Accepted, Provider};
 
 use crate::contract::provider::Draft;
@@ -34,6 +35,7 @@ fn settings_at(base_url: String) -> TwilioSettings {
         base_url,
         timeout: Duration::from_secs(5),
         status_callback: None,
+        retention: Retention::ALL,
     }
 }
 

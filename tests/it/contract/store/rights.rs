@@ -29,6 +29,8 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../src/store/redis/audit.lua"),
     include_str!("../../../../src/store/redis/key_checks.lua"),
     include_str!("../../../../src/store/redis/conversion.lua"),
+    include_str!("../../../../src/store/redis/forget.lua"),
+    include_str!("../../../../src/store/redis/redactions.lua"),
     include_str!("../../../../src/store/redis/old_layout.lua"),
     include_str!("../../../../src/store/redis/move_old.lua"),
 ];
