@@ -4,12 +4,15 @@
 //! test every decision. A value of one of these types has been checked once, and is not checked again.
 
 pub mod address;
+pub mod amount;
+pub mod budget;
 pub mod challenge;
 pub mod channel;
 pub mod circuit_breaker;
 pub mod code;
 pub mod concurrency_limiter;
 pub mod conversion;
+pub mod conversion_batch;
 pub mod conversion_report;
 pub mod dead_letter;
 pub mod decimal_digit;
@@ -31,6 +34,7 @@ pub mod operator_reason;
 pub mod opt_status;
 pub mod outcome;
 pub mod phone;
+pub mod prices;
 pub mod printable;
 pub mod provider_code;
 pub mod purpose;
@@ -47,6 +51,8 @@ pub mod send_result;
 pub mod sender_pool;
 pub mod server_url;
 pub mod shards;
+pub mod spend;
+pub mod spend_report;
 pub mod suppression;
 pub mod test_number;
 pub mod time;

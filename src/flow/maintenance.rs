@@ -1,4 +1,5 @@
-//! Work that does not wait for requests: the heartbeat, reports of the worker's state, probes of a failing provider, and overdue receipts.
+//! Work that does not wait for requests: the heartbeat, reports of the worker's state, probes of a failing provider, overdue receipts, and
+//! the budgets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,9 @@ impl ChannelGateway {
                 self.run_heartbeat(worker_id),
                 self.report_state(worker_id),
                 self.probe_provider(),
-                self.poll_receipts(polling)
+                self.poll_receipts(polling),
+                self.watch_budgets(),
+                self.compare_prices()
             );
         };
         shutdown.run_until_cancelled(tasks).await;

@@ -17,7 +17,9 @@
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts. [`opt_statuses`]: people's own opt-in and opt-out.
 //! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
-//! - [`conversion`]: counts sent and verified codes.
+//! - [`conversion`]: counts sent and verified codes, and amounts.
+//! - `spend.rs`, with [`spend_policy`]: prices and reservations of messages; `budget_watch.rs`: alarms. `compare_prices.rs`, with
+//!   [`price_samples`]: the prices that the provider names.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost. [`operate`]: the acts of operators.
 //!
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
@@ -28,6 +30,8 @@
 
 pub mod admit;
 pub mod after_panic;
+mod budget_watch;
+mod compare_prices;
 pub mod complete;
 pub mod consumer_loop;
 pub mod context;
@@ -44,6 +48,7 @@ pub mod operate;
 pub mod opt_statuses;
 mod outage_backoff;
 pub mod pause_log;
+pub mod price_samples;
 pub mod process_delivery;
 pub mod progress;
 mod queue_time;
@@ -56,6 +61,8 @@ mod retry_once;
 pub mod scaler;
 pub mod send_gate;
 pub mod sender_rate;
+mod spend;
+pub mod spend_policy;
 pub mod store_watch;
 mod traced;
 mod traffic_meter;

@@ -16,6 +16,7 @@ mod receipts;
 mod record;
 mod request_record;
 mod shared_state;
+mod spend;
 mod state;
 mod suppressions;
 mod verify;
@@ -35,7 +36,8 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
-use crate::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use crate::domain::conversion::{Bucket, Dimension, StoredCounts};
+use crate::domain::conversion_batch::ConversionBatch;
 use crate::domain::history::RequestHistory;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;

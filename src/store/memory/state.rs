@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::conversion::Conversion;
 use super::log::{Logs, Source};
 use super::record::{Challenge, Record};
+use super::spend::Book;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
@@ -54,6 +55,7 @@ pub(super) struct State {
     /// The last report of each worker.
     pub(super) worker_states: HashMap<u64, (UnixMillis, WorkerState)>,
     pub(super) conversion: Conversion,
+    pub(super) book: Book,
 }
 
 pub(super) type RecordKey = (Digest16, RequestId);

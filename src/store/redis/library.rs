@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 23] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -27,6 +27,7 @@ const SOURCES: [&str; 22] = [
     include_str!("log_filter.lua"),
     include_str!("key_checks.lua"),
     include_str!("conversion.lua"),
+    include_str!("spend.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -121,9 +122,10 @@ pub(super) enum Step {
     RecordedKeys,
     AddConversion,
     Conversion,
+    SpendBook,
 }
 
-const STEPS: [Step; 55] = [
+const STEPS: [Step; 56] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -179,6 +181,7 @@ const STEPS: [Step; 55] = [
     Step::RecordedKeys,
     Step::AddConversion,
     Step::Conversion,
+    Step::SpendBook,
 ];
 
 impl Step {
@@ -225,6 +228,7 @@ impl Step {
                 | Step::RecordedKeys
                 | Step::AddConversion
                 | Step::Conversion
+                | Step::SpendBook
         )
     }
 
@@ -250,6 +254,7 @@ impl Step {
                 | Step::ReadLogFilter
                 | Step::RecordedKeys
                 | Step::Conversion
+                | Step::SpendBook
         )
     }
 
@@ -311,6 +316,7 @@ impl Step {
             Step::RecordedKeys => "reports.recorded_keys",
             Step::AddConversion => "reports.conversion.add",
             Step::Conversion => "reports.conversion.read",
+            Step::SpendBook => "reports.spend.book",
         }
     }
 }

@@ -8,7 +8,7 @@ mod times;
 use serde_json::{Value, json};
 
 use self::conversion::{counts, writers};
-use self::shared::{key_checks, kill_switch, log_filter};
+use self::shared::{book, key_checks, kill_switch, log_filter};
 use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
 use super::charges::Charge;
@@ -81,6 +81,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"workers" => Some(("active workers", workers)),
         b"states" => Some(("states of workers", worker_states)),
         b"keys" => Some(("key check values", key_checks)),
+        b"e" => Some(("book under the budgets", book)),
         b"xw" => Some(("last batches of counts", writers)),
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),

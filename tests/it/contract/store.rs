@@ -28,6 +28,7 @@ pub mod shard_charges;
 mod shard_nodes;
 mod shards;
 mod shared;
+pub mod spend;
 mod suppressions;
 mod user_requests;
 
@@ -159,6 +160,7 @@ impl TestRequest {
             crash_suspect_leases_min: u32::MAX,
             country: None,
             history: &self.history,
+            spend: None,
         }
     }
 }
@@ -202,6 +204,7 @@ fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> Com
         message_is_unnamed: false,
         suppression: None,
         poll_receipt_after: None,
+        spent: None,
     }
 }
 
@@ -288,6 +291,7 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     provider_check::keeps_its_promises(store).await;
     receipts::keeps_its_promises(store).await;
     shared::keeps_its_promises(store).await;
+    spend::keeps_its_promises(store).await;
     suppressions::keeps_its_promises(store).await;
     opt_statuses::keeps_its_promises(store).await;
     user_requests::keeps_its_promises(store).await;

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::clock::Clock;
+use otpost::domain::budget::{SpendBook, UtcOffset};
 use otpost::domain::challenge::ChallengeId;
-use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use otpost::domain::conversion::{Bucket, Dimension, StoredCounts};
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -14,6 +16,7 @@ use otpost::domain::limit::Limits;
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::opt_status::{OptAnswer, OptMessage};
 use otpost::domain::request_id::RequestId;
+use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
@@ -22,8 +25,8 @@ use otpost::store::redis::RedisStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
-    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
-    Usage,
+    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, SpendStore, Store, StoreError,
+    StoreFault, Usage,
 };
 use tokio::runtime::Runtime;
 
@@ -102,6 +105,16 @@ impl SeamStore {
         let answer = self.server.run(call).await;
         self.weather.delay("store is late after", 0.1, Duration::from_millis(800)).await;
         if self.weather.strikes("step is made and its answer lost", 0.03) { lost() } else { answer }
+    }
+}
+
+#[async_trait]
+impl SpendStore for SeamStore {
+    async fn spend_book(&self, offset: UtcOffset) -> Result<SpendBook, StoreError> {
+        self.step(self.server.store().spend_book(offset)).await
+    }
+    async fn spend(&self, group: SpendGroup, buckets: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
+        self.step(self.server.store().spend(group, buckets)).await
     }
 }
 

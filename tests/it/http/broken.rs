@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use otpost::domain::budget::{SpendBook, UtcOffset};
 use otpost::domain::challenge::ChallengeId;
-use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use otpost::domain::conversion::{Bucket, Dimension, StoredCounts};
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -12,14 +14,15 @@ use otpost::domain::limit::Limits;
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::opt_status::{OptAnswer, OptMessage};
 use otpost::domain::request_id::RequestId;
+use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
-    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store, StoreError, StoreFault,
-    Usage,
+    ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState, SpendStore, Store, StoreError,
+    StoreFault, Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -42,6 +45,17 @@ impl Broken {
             Fails::ByPanicking => panic!("hunter2 at 10.9.8.7"),
             Fails::ByNeverAnswering => std::future::pending().await,
         }
+    }
+}
+
+#[async_trait]
+impl SpendStore for Broken {
+    async fn spend_book(&self, _: UtcOffset) -> Result<SpendBook, StoreError> {
+        self.fail().await
+    }
+
+    async fn spend(&self, _: SpendGroup, _: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
+        self.fail().await
     }
 }
 
