@@ -3,10 +3,11 @@
 use super::countries::Country;
 use super::labels::{
     ActionLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
-    CodeLabel, HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel,
-    ReportLabels, RequestLabels, ResultLabel, StatusLabel, VerdictLabel,
+    CodeLabel, HttpLabels, OperationLabel, PeriodLabel, ProviderCode, ProviderLabel, ProviderResult,
+    ReasonLabel, ReportLabels, RequestLabels, ResultLabel, StatusLabel, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
+use crate::domain::budget::Period;
 use crate::domain::channel::Channel;
 use crate::domain::opt_status::OptStatus;
 use crate::domain::reached_limit::ReachedLimit;
@@ -44,6 +45,9 @@ impl Metrics {
         }
         for result in words::RESOLUTIONS {
             create(&self.in_doubt_resolutions, &ResultLabel { result });
+        }
+        for period in Period::ALL.map(Period::as_str) {
+            create(&self.spend_budget_ratio, &PeriodLabel { period });
         }
         for result in words::SAMPLES {
             create(&self.spend_samples, &ResultLabel { result });
