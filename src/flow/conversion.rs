@@ -51,7 +51,7 @@ pub struct ConversionCounter {
     outbox: Mutex<Outbox>,
 }
 
-/// What was counted of codes that have all in common.
+/// Counts of codes that have all in common.
 #[derive(Clone, Copy, Default)]
 struct Counted {
     codes: CodeCounts,

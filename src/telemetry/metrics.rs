@@ -6,6 +6,7 @@ mod labels;
 mod process;
 pub(in crate::telemetry) mod provider_codes;
 pub(super) mod queues;
+mod spend;
 mod text_format;
 pub(super) mod traces;
 pub mod words;
@@ -15,7 +16,6 @@ mod tests;
 
 use std::hash::Hash;
 use std::sync::LazyLock;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text;
@@ -73,11 +73,6 @@ pub(super) struct Metrics {
     pub(super) requests_by_country: Family<CountryLabels, Counter>,
     pub(super) conversion_sent: Family<ChannelCountry, Counter>,
     pub(super) conversion_verified: Family<ChannelCountry, Counter>,
-    pub(super) spend: Family<ChannelCountry, Counter<f64, AtomicU64>>,
-    pub(super) spend_budget_ratio: Family<PeriodLabel, Gauge<f64, AtomicU64>>,
-    pub(super) spend_samples: Family<ResultLabel, Counter>,
-    pub(super) spend_sampled_expected: Counter<f64, AtomicU64>,
-    pub(super) spend_sampled_paid: Counter<f64, AtomicU64>,
     pub(super) request_queue_time: Family<ChannelLabel, Histogram, Buckets>,
     pub(super) request_duration: Family<ChannelStatus, Histogram, Buckets>,
     pub(super) requests_in_flight: Gauge,
@@ -132,6 +127,7 @@ pub(super) struct Metrics {
     pub(super) build_info: Family<BuildLabels, Gauge>,
     pub(super) key_info: Family<KeyLabels, Gauge>,
     pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
+    pub(super) spend: spend::SpendMetrics,
     pub(super) traces: traces::TraceMetrics,
 }
 
@@ -146,11 +142,6 @@ impl Metrics {
             requests_by_country: Family::default(),
             conversion_sent: Family::default(),
             conversion_verified: Family::default(),
-            spend: Family::default(),
-            spend_budget_ratio: Family::default(),
-            spend_samples: Family::default(),
-            spend_sampled_expected: Counter::default(),
-            spend_sampled_paid: Counter::default(),
             request_queue_time: Family::new_with_constructor(Buckets(&QUEUE_BUCKETS)),
             request_duration: Family::new_with_constructor(Buckets(&REQUEST_BUCKETS)),
             requests_in_flight: Gauge::default(),
@@ -205,6 +196,7 @@ impl Metrics {
             build_info: Family::default(),
             key_info: Family::default(),
             key_mismatch: Family::default(),
+            spend: spend::SpendMetrics::default(),
             traces: traces::TraceMetrics::default(),
         };
         metrics.register();
@@ -220,11 +212,6 @@ impl Metrics {
             requests_by_country "Requests for text messages ended, by country and status";
             conversion_sent "Codes sent for the first time, by channel and country";
             conversion_verified "Of these, codes verified";
-            spend "Prices of messages that were or may have been sent, in units of the currency";
-            spend_budget_ratio "Share of a budget that is reserved or committed";
-            spend_samples "Messages whose price the provider was asked for, by result";
-            spend_sampled_expected "Of those with a price, the amounts by our prices";
-            spend_sampled_paid "Of those, the amounts by the provider";
             request_queue_time "Time from a request to its first handler" in Seconds;
             request_duration "Time from a delivery to its confirmed result" in Seconds;
             requests_in_flight "Deliveries in a handler";
@@ -280,6 +267,7 @@ impl Metrics {
             key_mismatch "1 while a recorded key check value differs from our key";
             build_info "1, for the version and the commit of the binary";
         );
+        self.spend.register(&mut self.registry);
         self.traces.register(&mut self.registry);
     }
 

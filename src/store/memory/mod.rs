@@ -3,6 +3,7 @@
 //! One file per step or group of steps; `state.rs` and `record.rs` hold the data.
 
 mod admit;
+mod book;
 mod claim;
 mod complete;
 mod conversion;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::spend::Reserved;
+use super::book::Reserved;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::book::Book;
 use super::conversion::Conversion;
 use super::log::{Logs, Source};
 use super::record::{Challenge, Record};
-use super::spend::Book;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;

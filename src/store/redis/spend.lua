@@ -64,8 +64,8 @@ function reports.spend.write_book(key, book, periods)
   call('SET', key, table.concat(kept), 'PX', decimal(reports.spend.BOOK_KEPT))
 end
 
--- What an admission is to reserve, and the book that it read before it writes. `packed`: H offset, I6 amount, then of the hour and of
--- the day: I6+1 budget (0: none), I4 number and I6 sum of the other shards.
+-- The amount that an admission is to reserve, and the book, which is read before anything is written. `packed`: H offset, I6 amount, then
+-- of the hour and of the day: I6+1 budget (0: none), I4 number and I6 sum of the other shards.
 function reports.spend.asked(recipient_key, packed, now)
   if packed == '' then return nil end
   local offset, amount, at = read('>HI6', packed)

@@ -13,12 +13,12 @@ use crate::telemetry::repeats::{About, repeating};
 /// The price of a message that was or may have been sent.
 pub fn spent(channel: Channel, region: Option<Region>, amount: Amount) {
     let labels = ChannelCountry { channel: channel.as_str(), country: country_label(region) };
-    METRICS.spend.get_or_create(&labels).inc_by(amount.as_f64());
+    METRICS.spend.spent.get_or_create(&labels).inc_by(amount.as_f64());
 }
 
 /// The share of a budget that is reserved or committed.
 pub fn budget_read(period: Period, share: f64) {
-    METRICS.spend_budget_ratio.get_or_create(&PeriodLabel { period: period.as_str() }).set(share);
+    METRICS.spend.budget_ratio.get_or_create(&PeriodLabel { period: period.as_str() }).set(share);
 }
 
 /// Once for each hour and each day.
@@ -43,12 +43,12 @@ pub enum SampleResult {
 pub fn price_sampled(result: SampleResult) {
     let result = match result {
         SampleResult::Priced { expected, paid } => {
-            METRICS.spend_sampled_expected.inc_by(expected.as_f64());
-            METRICS.spend_sampled_paid.inc_by(paid.as_f64());
+            METRICS.spend.sampled_expected.inc_by(expected.as_f64());
+            METRICS.spend.sampled_paid.inc_by(paid.as_f64());
             "priced"
         }
         SampleResult::OtherCurrency => "other_currency",
         SampleResult::NoPrice => "no_price",
     };
-    METRICS.spend_samples.get_or_create(&ResultLabel { result }).inc();
+    METRICS.spend.samples.get_or_create(&ResultLabel { result }).inc();
 }

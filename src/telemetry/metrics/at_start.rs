@@ -3,11 +3,10 @@
 use super::countries::Country;
 use super::labels::{
     ActionLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
-    CodeLabel, HttpLabels, OperationLabel, PeriodLabel, ProviderCode, ProviderLabel, ProviderResult,
-    ReasonLabel, ReportLabels, RequestLabels, ResultLabel, StatusLabel, VerdictLabel,
+    CodeLabel, HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel,
+    ReportLabels, RequestLabels, ResultLabel, StatusLabel, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
-use crate::domain::budget::Period;
 use crate::domain::channel::Channel;
 use crate::domain::opt_status::OptStatus;
 use crate::domain::reached_limit::ReachedLimit;
@@ -46,12 +45,7 @@ impl Metrics {
         for result in words::RESOLUTIONS {
             create(&self.in_doubt_resolutions, &ResultLabel { result });
         }
-        for period in Period::ALL.map(Period::as_str) {
-            create(&self.spend_budget_ratio, &PeriodLabel { period });
-        }
-        for result in words::SAMPLES {
-            create(&self.spend_samples, &ResultLabel { result });
-        }
+        self.spend.create_series();
         for result in words::JWKS_FETCHES {
             create(&self.jwks_fetches, &ResultLabel { result });
         }
@@ -104,7 +98,7 @@ impl Metrics {
         for family in [&self.conversion_sent, &self.conversion_verified] {
             create(family, &ChannelCountry { channel, country: Country::Unknown });
         }
-        create(&self.spend, &ChannelCountry { channel, country: Country::Unknown });
+        create(&self.spend.spent, &ChannelCountry { channel, country: Country::Unknown });
         for reason in words::BREAKER_CAUSES {
             create(&self.circuit_breaker_open, &ChannelReason { channel, reason });
         }
