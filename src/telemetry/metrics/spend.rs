@@ -7,7 +7,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::create;
 use super::labels::{ChannelCountry, PeriodLabel, ResultLabel};
 use super::words;
 use crate::domain::budget::Period;
@@ -37,10 +36,10 @@ impl SpendMetrics {
 
     pub(super) fn create_series(&self) {
         for period in Period::ALL.map(Period::as_str) {
-            create(&self.budget_ratio, &PeriodLabel { period });
+            drop(self.budget_ratio.get_or_create(&PeriodLabel { period }));
         }
         for result in words::SAMPLES {
-            create(&self.samples, &ResultLabel { result });
+            drop(self.samples.get_or_create(&ResultLabel { result }));
         }
     }
 }
