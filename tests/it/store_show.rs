@@ -52,6 +52,7 @@ async fn every_key_that_the_steps_write_is_shown() {
     let expected = [
         "active workers",
         "all sends",
+        "book under the budgets",
         "checks that may have been right",
         "claim",
         "counts of codes",
