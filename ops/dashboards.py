@@ -128,6 +128,12 @@ LIMITS = [
         ("Codes verified, this week and last", LINES, "percentunit", 12, "Share of the codes sent in an hour, and the same a week before.",
          [share_of_hour("", "now"), share_of_hour(" offset 1w", "a week ago")]),
     ]),
+    ("Spend", [
+        ("Spend of an hour, by country", STACK, "short", 12, "In the currency of the settings. What it was spent on: otpost spend.",
+         [("topk(10, sum by (country) (increase(otpost_spend_total{}[1h])))", "{{country}}")]),
+        ("Budgets", LINES, "percentunit", 12, "Share that is reserved or committed.",
+         [("max by (period) (otpost_spend_budget_ratio{})", "{{period}}")], (0.8, 1)),
+    ]),
     ("Callers", [
         ("Tokens refused", STACK, "reqps", 12, "By the check that failed.", [rate("otpost_tokens_refused_total", "reason")]),
         ("Callbacks refused", STACK, "reqps", 12, "forged: the signature does not fit.", [rate("otpost_callbacks_refused_total", "reason")]),

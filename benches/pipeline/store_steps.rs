@@ -204,6 +204,7 @@ impl Steps {
             crash_suspect_leases_min: 2,
             country: Some("CO"),
             history: &sample.history(),
+            spend: None,
         };
         match self.store.admit(&input).await? {
             Admission::Granted(grant) => Ok(grant),
@@ -240,6 +241,7 @@ impl Steps {
             message_is_unnamed: false,
             suppression: None,
             poll_receipt_after: Some(POLL_AFTER),
+            spent: None,
         };
         let answer = self.store.complete(&input).await?;
         ensure!(answer == CompletionAnswer::Recorded, "not recorded: {answer:?}");

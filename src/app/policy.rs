@@ -1,11 +1,13 @@
 //! Builds the rules, limits and policies of the settings.
 
 use super::provider_adapters;
-use crate::config::Settings;
+use crate::config::{Settings, SpendSettings};
 use crate::domain::channel::Channel;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::gateway::Policy;
+use crate::flow::inspect::spend::SpendView;
+use crate::flow::spend_policy::SpendPolicy;
 
 /// The recipients that messages may go to.
 pub(crate) fn rules(settings: &Settings) -> RecipientRules {
@@ -33,5 +35,17 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
             .receipt_wait
             .and_then(|_| provider_adapters::poll_receipt_after(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
+        spend: SpendPolicy {
+            prices: settings.spend.prices.clone(),
+            currency: settings.spend.currency,
+            budgets: settings.spend.budgets,
+            zone: settings.default_zone.clone(),
+        },
     }
+}
+
+/// Of a report.
+pub(crate) fn spend_view(settings: &Settings) -> SpendView {
+    let SpendSettings { is_estimate, currency, budgets, .. } = settings.spend;
+    SpendView { currency, is_estimate, budgets, zone: settings.default_zone.clone() }
 }

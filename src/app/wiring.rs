@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::brokers::{Broker, replayer};
-use super::policy::{policy, rules};
+use super::policy::{policy, rules, spend_view};
 use super::provider_adapters::{callbacks, code_verifier, inbound_messages};
 use super::status::{process_info, process_keys};
 use super::stores::store;
@@ -30,6 +30,7 @@ use crate::flow::key_watch::KeyWatch;
 use crate::flow::limit_counter::LimitCounter;
 use crate::flow::operate::dead_letters::desk::DeadLetterDesk;
 use crate::flow::opt_statuses::OptStatuses;
+use crate::flow::price_samples::PriceSamples;
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
 use crate::flow::scaler::Scaler;
@@ -114,6 +115,7 @@ impl Wiring {
             provider,
             publisher: self.publisher(),
             conversion: self.conversion.clone(),
+            samples: PriceSamples::default(),
             replies: Replies::new(replies),
             texts: texts(settings, channel)?,
             code_keyring: settings.code_keyring.clone().context("OTP_SECRET_KEYS must be set")?,
@@ -199,6 +201,7 @@ impl Wiring {
             limits: settings.limits,
             code_length: settings.code_length.get(),
             code_life: settings.code_life,
+            spend: spend_view(settings),
             trusted_proxies: settings.trusted_proxies.clone(),
             clock: self.clock,
             inspector,

@@ -19,6 +19,7 @@ mod panics;
 mod rate_limit;
 mod recipient;
 mod reshard;
+mod spend;
 mod status;
 mod store;
 mod suppressions;
@@ -85,6 +86,8 @@ enum Command {
     },
     /// Show how many of the codes that were sent were verified.
     Conversion(conversion::ConversionArguments),
+    /// Show the budgets, and how much was spent on messages.
+    Spend(spend::SpendArguments),
     /// List, show, replay or drop dead letters.
     DeadLetters {
         #[command(subcommand)]
@@ -253,6 +256,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { to } => rate_limit::run(&settings, &to, json).await,
         Command::Conversion(arguments) => conversion::run(&settings, &arguments, json).await,
+        Command::Spend(arguments) => spend::run(&settings, &arguments, json).await,
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
         Command::Why { request_id: None, to: None, user: Some(user) } => {
             why::list_of_user(&settings, &user, json).await
@@ -297,6 +301,7 @@ fn role(command: &Command) -> Role {
         | Command::Keys { .. }
         | Command::Conversion(_)
         | Command::Forget(_)
+        | Command::Spend(_)
         | Command::LogLevel { .. } => Role::Store,
         // The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } | Command::Audit { .. } => Role::Topology,

@@ -15,6 +15,7 @@ mod raw;
 mod reader;
 mod settings;
 mod sms;
+mod spend;
 mod templates;
 mod test_numbers;
 mod text_file;
@@ -34,7 +35,7 @@ pub use self::providers::{
 use self::reader::Reader;
 pub use self::settings::{
     ClientFiles, ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, ProofSettings, Role,
-    Settings, Shown, TlsFiles, signing_secret,
+    Settings, Shown, SpendSettings, TlsFiles, signing_secret,
 };
 pub use self::templates::TemplateText;
 

@@ -84,6 +84,10 @@ raw_settings! {
     default_region "DEFAULT_REGION" Plain,
     default_locale "DEFAULT_LOCALE" Plain,
     default_timezone "DEFAULT_TIMEZONE" Plain,
+    prices_file "PRICES_FILE" Plain,
+    spend_currency "SPEND_CURRENCY" Plain,
+    spend_per_hour_max "SPEND_PER_HOUR_MAX" Plain,
+    spend_per_day_max "SPEND_PER_DAY_MAX" Plain,
     templates_dir "TEMPLATES_DIR" Plain,
     twilio_account_sid "TWILIO_ACCOUNT_SID" Plain,
     twilio_auth_token "TWILIO_AUTH_TOKEN" Secret,
@@ -253,9 +257,10 @@ fn trimmed(value: &str) -> &str {
 
 /// Variables that look like our settings and are not: probably misspelt.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    const OURS: [&str; 13] = [
+    const OURS: [&str; 14] = [
         "OTP_",
         "SMS_",
+        "SPEND_",
         "TWILIO_",
         "EMAIL_",
         "SENDGRID_",

@@ -98,6 +98,7 @@ impl<'a> Reader<'a> {
             default_region: self.default_region(),
             default_locale: self.default_locale(),
             default_zone: self.default_zone(),
+            spend: self.spend(),
             templates: self.templates(),
             sms_provider: self.sms_provider(development),
             sms_provider_makes_codes: self.sms_provider_makes_codes(),

@@ -13,10 +13,13 @@ use secrecy::{ExposeSecret, SecretString};
 use super::collector::Traces;
 use super::providers::{EmailProvider, EmailWebhook, SmsProvider};
 use super::templates::TemplateText;
+use crate::domain::amount::Currency;
+use crate::domain::budget::Budgets;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
+use crate::domain::prices::Prices;
 use crate::domain::printable::printable;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::scaling::ScalePolicy;
@@ -156,6 +159,7 @@ pub struct Settings {
     pub default_locale: String,
     /// The time zone of times in texts.
     pub default_zone: Zone,
+    pub spend: SpendSettings,
     /// The operator's own templates; `None` for a command that needs no texts.
     pub templates: Option<Vec<TemplateText>>,
     pub sms_provider: Option<SmsProvider>,
@@ -186,6 +190,15 @@ pub struct Settings {
     pub traces: Option<Traces>,
     pub notices: Vec<String>,
     pub shown: Vec<Shown>,
+}
+
+pub struct SpendSettings {
+    /// Empty in a process that sends nothing.
+    pub prices: Arc<Prices>,
+    /// There is no file of prices.
+    pub is_estimate: bool,
+    pub currency: Currency,
+    pub budgets: Budgets,
 }
 
 /// The files of TLS toward a server.

@@ -190,15 +190,6 @@ pub struct ConversionEntry {
     pub counts: CodeCounts,
 }
 
-/// The counts of a process since its last batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConversionBatch {
-    pub writer: u64,
-    /// Rises with each batch of a writer: the store adds each once.
-    pub sequence: u32,
-    pub entries: Vec<ConversionEntry>,
-}
-
 /// Counts as the store has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCounts {

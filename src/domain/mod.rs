@@ -4,6 +4,8 @@
 //! test every decision. A value of one of these types has been checked once, and is not checked again.
 
 pub mod address;
+pub mod amount;
+pub mod budget;
 pub mod audit;
 pub mod challenge;
 pub mod channel;
@@ -11,6 +13,7 @@ pub mod circuit_breaker;
 pub mod code;
 pub mod concurrency_limiter;
 pub mod conversion;
+pub mod conversion_batch;
 pub mod conversion_report;
 pub mod dead_letter;
 pub mod decimal_digit;
@@ -32,6 +35,7 @@ pub mod operator_reason;
 pub mod opt_status;
 pub mod outcome;
 pub mod phone;
+pub mod prices;
 pub mod printable;
 pub mod provider_code;
 pub mod purpose;
@@ -48,6 +52,8 @@ pub mod send_result;
 pub mod sender_pool;
 pub mod server_url;
 pub mod shards;
+pub mod spend;
+pub mod spend_report;
 pub mod stream_age;
 pub mod suppression;
 pub mod test_number;

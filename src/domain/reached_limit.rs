@@ -26,10 +26,14 @@ pub enum ReachedLimit {
     Refunds,
     /// The last send to the recipient was a moment ago.
     Cooldown,
+    /// The spend of the hour.
+    SpendHour,
+    /// The spend of the day.
+    SpendDay,
 }
 
 impl ReachedLimit {
-    pub const ALL: [ReachedLimit; 9] = [
+    pub const ALL: [ReachedLimit; 11] = [
         ReachedLimit::Number,
         ReachedLimit::NumberDay,
         ReachedLimit::User,
@@ -39,6 +43,8 @@ impl ReachedLimit {
         ReachedLimit::WrongCodes,
         ReachedLimit::Refunds,
         ReachedLimit::Cooldown,
+        ReachedLimit::SpendHour,
+        ReachedLimit::SpendDay,
     ];
 
     /// The word on the wire and in metrics.
@@ -53,7 +59,13 @@ impl ReachedLimit {
             ReachedLimit::WrongCodes => "wrong_codes",
             ReachedLimit::Refunds => "refunds",
             ReachedLimit::Cooldown => "cooldown",
+            ReachedLimit::SpendHour => "spend_hour",
+            ReachedLimit::SpendDay => "spend_day",
         }
+    }
+
+    pub const fn is_budget(self) -> bool {
+        matches!(self, ReachedLimit::SpendHour | ReachedLimit::SpendDay)
     }
 
     /// The number in the store, which never changes.
@@ -91,6 +103,6 @@ mod tests {
             assert_eq!(ReachedLimit::from_stored(limit.stored()), Some(limit));
             assert_eq!(serde_json::to_value(limit).expect("a word"), limit.as_str());
         }
-        assert_eq!([0, 10].map(ReachedLimit::from_stored), [None, None], "none, and one of a newer version");
+        assert_eq!([0, 12].map(ReachedLimit::from_stored), [None, None], "none, and one of a newer version");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
+use super::budget::UtcOffset;
 use super::time::UnixMillis;
 
 /// The machine's database may be incomplete, and is wherever `TZDIR` says: all of a disk would be searched for zones.
@@ -42,6 +43,11 @@ impl Zone {
         let shown = self.zone.to_datetime(at.unwrap_or(Timestamp::MAX)).time();
         let part = |number: i8| u8::try_from(number).expect("hours and minutes are not negative");
         ClockTime { hour: part(shown.hour()), minute: part(shown.minute()) }
+    }
+
+    pub fn utc_offset(&self, at: UnixMillis) -> UtcOffset {
+        let at = i64::try_from(at.0).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+        UtcOffset::new(self.zone.to_offset(at.unwrap_or(Timestamp::MAX)).seconds() / 60)
     }
 }
 

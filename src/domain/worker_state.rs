@@ -351,7 +351,7 @@ mod tests {
             (0..whole.len()).filter(|length| WorkerState::unpack(&whole[..*length]).is_some()).collect();
         // A state that ends behind a field misses the later ones.
         let ends =
-            [1, 8, 15, 24, 30, 36, 42, 48, 54, 56, 63, 71, 77, 83, 89, 95, 101, 107, 145, 158, 169, 183, 237];
+            [1, 8, 15, 24, 30, 36, 42, 48, 54, 56, 63, 71, 77, 83, 89, 95, 101, 107, 153, 166, 177, 191, 245];
         assert_eq!(read, ends);
         let mut channel = state().pack();
         channel[3] = b'x';

@@ -93,6 +93,7 @@ impl ChannelGateway {
             crash_suspect_leases_min: UNFINISHED_LEASES_SUSPECT,
             country: country.as_deref(),
             history: &history,
+            spend: self.reservation(valid),
         };
         let mut backoff = OutageBackoff::new();
         loop {

@@ -88,6 +88,7 @@ impl ChannelGateway {
             message_is_unnamed,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
             poll_receipt_after: self.policy.poll_receipt_after.filter(|_| expects_receipt),
+            spent: self.spent(valid, &outcome),
         };
         match handler.retry_store(COMPLETE, CancelOn::Never, || self.store.complete(&input)).await? {
             CompletionAnswer::Recorded => {
@@ -132,8 +133,12 @@ impl ChannelGateway {
             self.replies.send(queue, &message);
         }
         let elapsed = handler.started_at.elapsed();
+        let limit = outcome.error.as_ref().and_then(|error| error.limit);
+        if let Some(limit) = limit.filter(|limit| limit.is_budget() && !replayed) {
+            events::refused_by_budget(limit);
+        }
         if !replayed {
-            self.activity.limits.add(outcome.error.as_ref().and_then(|error| error.limit));
+            self.activity.limits.add(limit);
             let reason = outcome.error.as_ref().map(|error| error.code);
             self.activity.traffic.request_ended(outcome.status, reason, elapsed);
         }

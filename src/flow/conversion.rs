@@ -1,9 +1,10 @@
-//! Counts sent and verified codes in memory, and adds the counts to the store once a second.
+//! Counts sent and verified codes and the amounts spent in memory, and adds the counts to the store once a second.
 //!
 //! Counting takes no call of the store. A batch that was not answered is repeated as it was, and the store adds it once. A process that is
 //! killed loses the counts of its last second.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,11 +13,14 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use super::random::random_id;
 use crate::clock::Clock;
 use crate::domain::address::Address;
+use crate::domain::amount::Amount;
 use crate::domain::conversion::{
-    CodeCounts, CodeSend, ConversionBatch, ConversionEntry, CountedCode, Dimension,
+    Bucket, BucketWidth, CodeCounts, CodeSend, ConversionEntry, CountedCode, Dimension,
 };
+use crate::domain::conversion_batch::ConversionBatch;
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::spend::{Sampled, SpendCounts, SpendEntry, SpendGroup};
 use crate::store::{Grant, Store, StoreError, StoreFault};
 use crate::telemetry::events;
 
@@ -41,8 +45,31 @@ pub struct ConversionCounter {
     store: Arc<dyn Store>,
     clock: Clock,
     writer: u64,
-    counts: Mutex<HashMap<CountedCode, CodeCounts>>,
+    counts: Mutex<HashMap<CountedCode, Counted>>,
+    /// A few at a time: one message in a hundred.
+    sampled: Mutex<Vec<SpendEntry>>,
     outbox: Mutex<Outbox>,
+}
+
+/// Counts of codes that have all in common.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    codes: CodeCounts,
+    spend: SpendCounts,
+}
+
+impl Counted {
+    const SENT: Counted = Counted::of(CodeCounts::SENT);
+    const VERIFIED: Counted = Counted::of(CodeCounts::VERIFIED);
+
+    const fn of(codes: CodeCounts) -> Counted {
+        Counted { codes, spend: SpendCounts { messages: 0, amount: Amount::ZERO } }
+    }
+
+    fn add(&mut self, other: Counted) {
+        self.codes.add(other.codes);
+        self.spend.add(other.spend);
+    }
 }
 
 #[derive(Default)]
@@ -56,8 +83,8 @@ struct Outbox {
 
 impl ConversionCounter {
     pub fn new(store: Arc<dyn Store>, clock: Clock) -> ConversionCounter {
-        let (counts, outbox) = (Mutex::default(), Mutex::default());
-        ConversionCounter { store, clock, writer: random_id(), counts, outbox }
+        let (counts, sampled, outbox) = (Mutex::default(), Mutex::default(), Mutex::default());
+        ConversionCounter { store, clock, writer: random_id(), counts, sampled, outbox }
     }
 
     /// Counts the code of a request that this process has completed, if the request began the life of the code: so a code that is sent
@@ -66,7 +93,29 @@ impl ConversionCounter {
         let began_the_code = grant.expires_at.since(grant.admitted_at) == code_life;
         if let Some(send) = CodeSend::of_outcome(outcome).filter(|_| began_the_code) {
             events::code_sent(to.channel(), to.phone().and_then(PhoneNumber::region));
-            self.count(to, send, CodeCounts::SENT);
+            self.count(to, send, Counted::SENT);
+        }
+    }
+
+    /// Counts the price of a message that this process has completed, now.
+    pub(super) fn spent(&self, to: &Address, amount: Amount, outcome: &Outcome) {
+        let Some(send) = CodeSend::of_outcome(outcome) else { return };
+        events::spent(to.channel(), to.phone().and_then(PhoneNumber::region), amount);
+        let spend = SpendCounts::of(amount);
+        self.count(to, CodeSend { at: None, ..send }, Counted { spend, ..Counted::default() });
+    }
+
+    /// Counts a message whose price the provider has named. While the store is away few wait.
+    pub(super) fn sampled(&self, amounts: &[(Sampled, Amount)]) {
+        let bucket = Bucket::of(BucketWidth::FiveMinutes, self.clock.now()).number;
+        let mut sampled = self.sampled.lock().expect("nothing panics while it holds the lock");
+        if sampled.len() < KINDS_IN_BATCH {
+            sampled.extend(amounts.iter().map(|(what, amount)| SpendEntry {
+                bucket,
+                group: SpendGroup::Sample,
+                name: what.as_str().to_owned(),
+                counts: SpendCounts::of(*amount),
+            }));
         }
     }
 
@@ -74,11 +123,11 @@ impl ConversionCounter {
     pub(super) fn verified(&self, to: &Address, first_send: Option<CodeSend>) {
         if let Some(send) = first_send {
             events::code_verified(to.channel(), to.phone().and_then(PhoneNumber::region));
-            self.count(to, send, CodeCounts::VERIFIED);
+            self.count(to, send, Counted::VERIFIED);
         }
     }
 
-    fn count(&self, to: &Address, send: CodeSend, one: CodeCounts) {
+    fn count(&self, to: &Address, send: CodeSend, one: Counted) {
         let code = CountedCode::new(send.at.unwrap_or_else(|| self.clock.now()), to, send.route);
         let mut counts = self.lock();
         let is_full = counts.len() >= KINDS_MAX && !counts.contains_key(&code);
@@ -141,23 +190,29 @@ impl ConversionCounter {
     fn next_batch(&self) -> Option<(Arc<ConversionBatch>, Instant)> {
         let mut outbox = self.outbox();
         if outbox.batch.is_none() {
-            let taken = self.take_counts();
-            if taken.is_empty() {
+            let (taken, sampled) = (self.take_counts(), self.take_sampled());
+            if taken.is_empty() && sampled.is_empty() {
                 return None;
             }
             outbox.sequence += 1;
             let (writer, sequence) = (self.writer, outbox.sequence);
-            let batch = ConversionBatch { writer, sequence, entries: entries(&taken) };
+            let (entries, mut spend) = (entries(&taken), amounts(&taken));
+            spend.extend(sampled);
+            let batch = ConversionBatch { writer, sequence, entries, spend };
             outbox.batch = Some((Arc::new(batch), Instant::now()));
         }
         outbox.batch.clone()
+    }
+
+    fn take_sampled(&self) -> Vec<SpendEntry> {
+        std::mem::take(&mut *self.sampled.lock().expect("nothing panics while it holds the lock"))
     }
 
     fn has_more(&self) -> bool {
         self.outbox().batch.is_some() || !self.lock().is_empty()
     }
 
-    fn take_counts(&self) -> Vec<(CountedCode, CodeCounts)> {
+    fn take_counts(&self) -> Vec<(CountedCode, Counted)> {
         let mut counts = self.lock();
         if counts.len() <= KINDS_IN_BATCH {
             return counts.drain().collect();
@@ -166,7 +221,7 @@ impl ConversionCounter {
         kinds.into_iter().filter_map(|kind| Some((kind, counts.remove(&kind)?))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CountedCode, CodeCounts>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CountedCode, Counted>> {
         self.counts.lock().expect("nothing panics while it holds the lock")
     }
 
@@ -176,20 +231,52 @@ impl ConversionCounter {
 }
 
 /// Sums the counts by bucket, dimension and name, in the order in which these come.
-fn entries(counts: &[(CountedCode, CodeCounts)]) -> Vec<ConversionEntry> {
-    let mut places: HashMap<(u32, Dimension, String), usize> = HashMap::new();
-    let mut entries: Vec<ConversionEntry> = Vec::new();
-    for (code, counts) in counts {
-        for (bucket, dimension, name) in code.names() {
-            let place = *places.entry((bucket, dimension, name.clone())).or_insert(entries.len());
-            if place == entries.len() {
-                entries.push(ConversionEntry { bucket, dimension, name, counts: *counts });
-            } else {
-                entries[place].counts.add(*counts);
-            }
-        }
+fn entries(counted: &[(CountedCode, Counted)]) -> Vec<ConversionEntry> {
+    let mut sums = Sums::<Dimension, CodeCounts>::default();
+    for (code, Counted { codes, .. }) in
+        counted.iter().filter(|(_, counted)| counted.codes != CodeCounts::default())
+    {
+        code.names().for_each(|name| sums.of(name).add(*codes));
     }
-    entries
+    let entry = |((bucket, dimension, name), counts)| ConversionEntry { bucket, dimension, name, counts };
+    sums.in_order().map(entry).collect()
+}
+
+fn amounts(counted: &[(CountedCode, Counted)]) -> Vec<SpendEntry> {
+    let mut sums = Sums::<SpendGroup, SpendCounts>::default();
+    for (code, Counted { spend, .. }) in counted.iter().filter(|(_, counted)| counted.spend.messages > 0) {
+        let names = code.names();
+        let names = names.filter_map(|(bucket, by, name)| Some((bucket, SpendGroup::of(by)?, name)));
+        names.for_each(|name| sums.of(name).add(*spend));
+    }
+    let entry = |((bucket, group, name), counts)| SpendEntry { bucket, group, name, counts };
+    sums.in_order().map(entry).collect()
+}
+
+/// Sums by bucket, property and name.
+struct Sums<By, C> {
+    places: HashMap<(u32, By, String), usize>,
+    sums: Vec<((u32, By, String), C)>,
+}
+
+impl<By, C> Default for Sums<By, C> {
+    fn default() -> Self {
+        Sums { places: HashMap::new(), sums: Vec::new() }
+    }
+}
+
+impl<By: Copy + Eq + Hash, C: Default> Sums<By, C> {
+    fn of(&mut self, name: (u32, By, String)) -> &mut C {
+        let place = *self.places.entry(name.clone()).or_insert(self.sums.len());
+        if place == self.sums.len() {
+            self.sums.push((name, C::default()));
+        }
+        &mut self.sums[place].1
+    }
+
+    fn in_order(self) -> impl Iterator<Item = ((u32, By, String), C)> {
+        self.sums.into_iter()
+    }
 }
 
 #[cfg(test)]
@@ -222,12 +309,12 @@ mod tests {
         let counter = counter();
         let blocks = u32::try_from(KINDS_MAX).expect("a small number") + 50;
         for block in 0..blocks {
-            counter.count(&to(block % 10_000 * 1_000 + block / 10_000), send(), CodeCounts::SENT);
-            counter.count(&to(block % 10_000 * 1_000), send(), CodeCounts::VERIFIED);
+            counter.count(&to(block % 10_000 * 1_000 + block / 10_000), send(), Counted::SENT);
+            counter.count(&to(block % 10_000 * 1_000), send(), Counted::VERIFIED);
         }
         assert!(counter.lock().len() <= KINDS_MAX + 1, "{}", counter.lock().len());
         let mut sum = CodeCounts::default();
-        counter.lock().values().for_each(|counts| sum.add(*counts));
+        counter.lock().values().for_each(|counted| sum.add(counted.codes));
         assert_eq!((sum.sent, sum.verified), (blocks, blocks));
     }
 
@@ -235,7 +322,7 @@ mod tests {
     async fn more_kinds_than_a_batch_has_are_added_one_batch_after_the_other() {
         let counter = counter();
         for block in 0..2_500 {
-            counter.count(&to(block * 1_000), send(), CodeCounts::SENT);
+            counter.count(&to(block * 1_000), send(), Counted::SENT);
         }
         counter.flush_full_batches().await;
         assert_eq!((counter.outbox().sequence, counter.lock().len()), (4, 1_500), "as many as a second has");
@@ -245,5 +332,27 @@ mod tests {
         assert_eq!(channel.iter().map(|stored| stored.counts.sent).collect::<Vec<_>>(), [2_500]);
         assert_eq!(counter.outbox().sequence, 10);
         assert!(!counter.flush().await, "nothing waits");
+    }
+
+    #[tokio::test]
+    async fn the_price_of_a_message_counts_by_what_it_has_in_common_with_others() {
+        let counter = counter();
+        let at =
+            crate::domain::conversion::Bucket::of(crate::domain::conversion::BucketWidth::FiveMinutes, AT);
+        for number in 0..3 {
+            let spend = SpendCounts::of(Amount::from_micros(40_000));
+            counter.count(&to(number), send(), Counted { spend, ..Counted::default() });
+        }
+        counter.end().await;
+        for (group, name) in [(SpendGroup::Country, "CO"), (SpendGroup::Sender, "twilio 1")] {
+            let stored = counter.store.spend(group, &[at]).await.expect("answers");
+            let [one] = stored.as_slice() else { panic!("{group:?}: {stored:?}") };
+            assert_eq!(
+                (one.name.as_str(), one.counts.messages, one.counts.amount.micros()),
+                (name, 3, 120_000)
+            );
+        }
+        let codes = counter.store.conversion(Dimension::Channel, &[at]).await.expect("answers");
+        assert!(codes.is_empty(), "no code began: {codes:?}");
     }
 }

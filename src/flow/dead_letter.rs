@@ -131,6 +131,7 @@ impl ChannelGateway {
                 message_is_unnamed: false,
                 suppression: None,
                 poll_receipt_after: None,
+                spent: None,
             };
             let call = || self.store.complete(&input);
             match handler.retry_store(COMPLETE, CancelOn::DeliveryLost, call).await? {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::conversion::ConversionCounter;
+use super::price_samples::PriceSamples;
 use super::reply::Replies;
 use super::send_gate::SendGate;
+use super::spend_policy::SpendPolicy;
 use super::worker_activity::WorkerActivity;
 use crate::broker::{Names, Publisher};
 use crate::clock::Clock;
@@ -31,6 +33,7 @@ pub struct ChannelGateway {
     pub gate: SendGate,
     pub activity: Arc<WorkerActivity>,
     pub conversion: Arc<ConversionCounter>,
+    pub samples: PriceSamples,
     pub replies: Replies,
     pub texts: Texts,
     pub code_keyring: Arc<CodeKeyring>,
@@ -58,6 +61,7 @@ pub struct Policy {
     pub poll_receipt_after: Option<Duration>,
     /// Queues that may get replies: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
+    pub spend: SpendPolicy,
 }
 
 /// Adapters enforce `provider_timeout`. A call that takes this much longer is cancelled here.

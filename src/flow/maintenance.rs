@@ -1,4 +1,5 @@
-//! Work that does not wait for requests: the heartbeat, reports of the worker's state, probes of a failing provider, and overdue receipts.
+//! Work that does not wait for requests: the heartbeat, reports of the worker's state, probes of a failing provider, overdue receipts, and
+//! the budgets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,9 @@ impl ChannelGateway {
                 self.report_state(worker_id),
                 self.probe_provider(),
                 self.poll_receipts(polling),
-                self.redact_messages()
+                self.redact_messages(),
+                self.watch_budgets(),
+                self.compare_prices()
             );
         };
         shutdown.run_until_cancelled(tasks).await;

@@ -18,7 +18,9 @@
 //! - [`receipts`]: the provider's delivery receipts. [`opt_statuses`]: people's own opt-in and opt-out.
 //! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
 //! - `redaction.rs`: texts that the provider is to delete, for a person whom an operator has forgotten.
-//! - [`conversion`]: counts sent and verified codes. [`audit`]: publishes the records of operators' acts.
+//! - [`conversion`]: counts sent and verified codes, and amounts. [`audit`]: publishes the records of operators' acts.
+//! - `spend.rs`, with [`spend_policy`]: prices and reservations of messages; `budget_watch.rs`: alarms. `compare_prices.rs`, with
+//!   [`price_samples`]: the prices that the provider names.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost. [`operate`]: the acts of operators.
 //!
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
@@ -30,6 +32,8 @@
 pub mod admit;
 pub mod after_panic;
 pub mod audit;
+mod budget_watch;
+mod compare_prices;
 pub mod complete;
 pub mod consumer_loop;
 pub mod context;
@@ -46,6 +50,7 @@ pub mod operate;
 pub mod opt_statuses;
 mod outage_backoff;
 pub mod pause_log;
+pub mod price_samples;
 pub mod process_delivery;
 pub mod progress;
 mod queue_time;
@@ -59,6 +64,8 @@ mod retry_once;
 pub mod scaler;
 pub mod send_gate;
 pub mod sender_rate;
+mod spend;
+pub mod spend_policy;
 pub mod store_watch;
 mod traced;
 mod traffic_meter;

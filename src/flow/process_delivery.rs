@@ -35,7 +35,12 @@ impl ChannelGateway {
                 self.send_and_complete(SendContext { handler, valid: &valid, state }).await?
             }
             AfterAdmission::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
-                AfterCompletion::Completed(recorded) => recorded,
+                AfterCompletion::Completed(recorded) => {
+                    if !recorded.replayed {
+                        self.count_cost(&valid, &recorded.outcome);
+                    }
+                    recorded
+                }
                 // Cannot happen: only a completion after a message lookup is answered so.
                 AfterCompletion::MessageClaimed => return Err(StopReason::LeaseLost),
             },
@@ -90,6 +95,7 @@ impl ChannelGateway {
                     if !recorded.replayed {
                         let (to, grant) = (&ctx.valid.to, &ctx.state.grant);
                         self.conversion.completed(to, grant, self.policy.code_life, &recorded.outcome);
+                        self.count_cost(ctx.valid, &recorded.outcome);
                     }
                     return Ok(recorded);
                 }

@@ -18,6 +18,7 @@ use crate::domain::limit::Limits;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::request_id::RequestId;
+use crate::flow::inspect::spend::SpendView;
 use crate::flow::inspect::status::Inspector;
 use crate::flow::limit_counter::LimitCounter;
 use crate::flow::operate::dead_letters::desk::DeadLetterDesk;
@@ -48,6 +49,7 @@ pub struct Api {
     pub code_length: usize,
     /// A code that is not verified within it counts as unverified.
     pub code_life: Duration,
+    pub spend: SpendView,
     /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub clock: Clock,

@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::address::Address;
+use crate::domain::amount::{Amount, Currency};
 use crate::domain::code::Code;
 use crate::domain::opt_status::OptStatus;
 use crate::domain::receipt::DeliveryStatus;
@@ -229,6 +230,14 @@ pub struct FetchedMessage {
     pub provider_code: Option<u32>,
     /// `Other` without a failure.
     pub reason: RefusalReason,
+    /// For all segments; `None` if the provider does not know it, or not yet.
+    pub price: Option<MessagePrice>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessagePrice {
+    pub amount: Amount,
+    pub currency: Currency,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -275,7 +275,7 @@ impl Provider for SimulatedProvider {
         let (status, code, reason) = reached.fold(queued, |known, step| {
             merge(Some(known.0), step.status).map_or(known, |status| (status, step.code, step.reason))
         });
-        Ok(FetchedMessage { to: Some(sent.to.clone()), status, provider_code: code, reason })
+        Ok(FetchedMessage { to: Some(sent.to.clone()), status, provider_code: code, reason, price: None })
     }
 }
 

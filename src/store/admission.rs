@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::lease::Lease;
+use crate::domain::budget::Reservation;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
@@ -34,6 +35,8 @@ pub struct AdmissionInput<'a> {
     /// The recipient's country, which a suppression may cover.
     pub country: Option<&'a str>,
     pub history: &'a RequestHistory,
+    /// A new request is refused if the budgets do not allow the amount; `None` without a budget.
+    pub spend: Option<Reservation>,
 }
 
 /// A challenge that this request would start.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::lease::Lease;
 use super::retention::is_word;
+use crate::domain::budget::Spent;
 use crate::domain::limit::Limits;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::suppression::NewSuppression;
@@ -23,6 +24,8 @@ pub struct CompletionInput<'a> {
     pub suppression: Option<NewSuppression<'a>>,
     /// The provider is polled for the receipt after this time, unless one arrives; `None` if none is expected.
     pub poll_receipt_after: Option<Duration>,
+    /// The price of a message that was or may have been sent. `None`: the amount that was reserved, if there is one.
+    pub spent: Option<Spent>,
 }
 
 impl<'a> CompletionInput<'a> {

@@ -27,6 +27,7 @@ pub mod resharding;
 pub mod retention;
 pub mod shared_state;
 mod shown_key;
+pub mod spend;
 pub mod usage;
 pub mod warning;
 
@@ -50,10 +51,12 @@ pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedRecei
 pub use self::request_record::{CodeState, RequestOfUser, RequestRecord, RequestState, RequestSummary};
 pub use self::shared_state::{KillSwitch, SharedState};
 pub use self::shown_key::{KeyName, ShownKey};
+pub use self::spend::SpendStore;
 pub use self::usage::Usage;
 pub use self::warning::StoreWarning;
 use crate::domain::challenge::ChallengeId;
-use crate::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use crate::domain::conversion::{Bucket, Dimension, StoredCounts};
+use crate::domain::conversion_batch::ConversionBatch;
 use crate::domain::history::RequestHistory;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
@@ -65,7 +68,7 @@ use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::worker_state::{ReportedWorker, WorkerState};
 
 #[async_trait]
-pub trait Store: Send + Sync + AuditStore + ForgetStore {
+pub trait Store: Send + Sync + AuditStore + ForgetStore + SpendStore {
     /// Decides whether a request may be sent, and with which challenge. A new request that may be sent is charged; for
     /// one that has a record the answer follows from the record.
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError>;

@@ -10,6 +10,7 @@ mod counted;
 mod http;
 mod keys;
 mod operators;
+mod spend;
 mod store;
 mod test_numbers;
 mod tokens;
@@ -43,6 +44,7 @@ pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch, keys_not
 pub use self::operators::{
     AdminAction, Operator, OperatorAct, older_messages_not_listed, operator_acts, operator_asked,
 };
+pub use self::spend::{SampleResult, budget_near, budget_read, price_sampled, refused_by_budget, spent};
 pub use self::store::{
     conversion_not_counted, shared_key_damaged, store_available, store_call_unanswered, store_failed,
     store_not_replaced, store_unavailable, store_warning, store_warning_over, store_warning_value,

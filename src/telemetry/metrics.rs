@@ -7,6 +7,7 @@ mod labels;
 mod process;
 pub(in crate::telemetry) mod provider_codes;
 pub(super) mod queues;
+mod spend;
 mod text_format;
 pub(super) mod traces;
 pub mod words;
@@ -29,8 +30,8 @@ pub(super) use self::countries::country_label;
 pub(super) use self::labels::{
     ActionLabel, BlockedLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason,
     ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel,
-    OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels,
-    ResultLabel, RoleLabel, RouteLabel, StatusLabel, VerdictLabel,
+    OperationLabel, PeriodLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels,
+    RequestLabels, ResultLabel, RoleLabel, RouteLabel, StatusLabel, VerdictLabel,
 };
 pub use self::text_format::Format;
 
@@ -128,6 +129,7 @@ pub(super) struct Metrics {
     pub(super) key_info: Family<KeyLabels, Gauge>,
     pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
     pub(super) audit: audit::AuditMetrics,
+    pub(super) spend: spend::SpendMetrics,
     pub(super) traces: traces::TraceMetrics,
 }
 
@@ -197,6 +199,7 @@ impl Metrics {
             key_info: Family::default(),
             key_mismatch: Family::default(),
             audit: audit::AuditMetrics::default(),
+            spend: spend::SpendMetrics::default(),
             traces: traces::TraceMetrics::default(),
         };
         metrics.register();
@@ -268,6 +271,7 @@ impl Metrics {
             build_info "1, for the version and the commit of the binary";
         );
         self.audit.register(&mut self.registry);
+        self.spend.register(&mut self.registry);
         self.traces.register(&mut self.registry);
     }
 

@@ -17,6 +17,18 @@ pub enum Autofill {
     AndroidHash { hash: AndroidAppHash },
 }
 
+impl Autofill {
+    /// The segments that the ending can add, if each of its letters takes the room of UCS-2.
+    pub(super) fn segments_max(&self) -> u32 {
+        const LONGEST_CODE: usize = 10;
+        let bytes = match self {
+            Autofill::WebOtp { domain } => "\n\n@ #".len() + domain.0.len() + LONGEST_CODE,
+            Autofill::AndroidHash { .. } => ANDROID_ENDING_BYTES,
+        };
+        u32::try_from(bytes.div_ceil(67)).expect("a domain is short")
+    }
+}
+
 /// A DNS host name in lower case (RFC 1123 §2.1; international names in their `xn--` form). No port, no final dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebOtpDomain(String);

@@ -155,6 +155,14 @@ impl Texts {
         }
     }
 
+    /// The most segments of a text message, in any of its languages; 1 for an unknown template. `None` without text messages.
+    pub fn segments_max(&self, template: Option<&str>, autofill: Option<&Autofill>) -> Option<u32> {
+        let template = template.unwrap_or(DEFAULT_TEMPLATE);
+        let costs = self.costs.iter().filter(|cost| cost.template == template);
+        let longest = costs.filter_map(|cost| cost.segments).map(|segments| segments.count).max();
+        longest.map(|segments| segments + autofill.map_or(0, Autofill::segments_max))
+    }
+
     /// The cost of each text at its longest values.
     pub fn costs(&self) -> &[TemplateCost] {
         &self.costs

@@ -2,7 +2,8 @@
 
 use otpost::broker::Properties;
 use otpost::clock::Clock;
-use otpost::domain::conversion::{ConversionBatch, Dimension};
+use otpost::domain::conversion::Dimension;
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::time::UnixMillis;
 use otpost::store::Store as _;
 use serde_json::json;
@@ -27,7 +28,7 @@ async fn plant(redis: &Redis) {
         entry(now, Dimension::Country, "MX", 2, 2),
         entry(ago(30 * HOUR), Dimension::Country, "PE", 4, 1),
     ];
-    let batch = ConversionBatch { writer: 1, sequence: 1, entries };
+    let batch = ConversionBatch { writer: 1, sequence: 1, entries, spend: Vec::new() };
     redis.store().add_conversion(&batch).await.expect("answers");
 }
 

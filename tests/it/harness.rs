@@ -9,10 +9,12 @@ use otpost::broker::memory::{MemoryBroker, OwnedMessage, StoredDeadLetter};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher, RequestConsumer};
 use otpost::clock::Clock;
 use otpost::domain::audit::AuditRecord;
+use otpost::domain::budget::{SpendBook, UtcOffset};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
-use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use otpost::domain::conversion::{Bucket, Dimension, StoredCounts};
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::email::EmailAddress;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
@@ -27,6 +29,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
+use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::test_number::TestNumbers;
 use otpost::domain::time_zone::Zone;
@@ -36,9 +39,11 @@ use otpost::flow::consumer_loop::ConsumerLoop;
 use otpost::flow::conversion::ConversionCounter;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
+use otpost::flow::price_samples::PriceSamples;
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
+use otpost::flow::spend_policy::SpendPolicy;
 use otpost::flow::verify::Verifier;
 use otpost::provider::{CodeVerifier, Provider};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
@@ -50,7 +55,7 @@ use otpost::store::{
     Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
     CompletionInput, Damaged, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount,
     PanicInput, Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, StoreFault, Usage,
+    SharedState, Store, StoreError, StoreFault, Usage, SpendStore,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -212,6 +217,16 @@ impl ForgetStore for FlakyStore {
     }
     async fn redaction_jobs(&self) -> Result<Vec<RedactionJob>, StoreError> {
         self.reach()?.redaction_jobs().await
+    }
+}
+
+#[async_trait]
+impl SpendStore for FlakyStore {
+    async fn spend_book(&self, offset: UtcOffset) -> Result<SpendBook, StoreError> {
+        self.reach()?.spend_book(offset).await
+    }
+    async fn spend(&self, group: SpendGroup, buckets: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
+        self.reach()?.spend(group, buckets).await
     }
 }
 
@@ -419,6 +434,7 @@ pub struct Options {
     pub maintained: bool,
     /// Messages a second of one sender.
     pub sender_rate: Option<f64>,
+    pub spend: SpendPolicy,
     /// Texts beside the built-in ones.
     pub templates: Vec<TemplateFile>,
     /// The publisher of replies, if not that of the world's broker.
@@ -456,6 +472,7 @@ impl Default for Options {
             doubt_report_wait: Duration::ZERO,
             maintained: false,
             sender_rate: None,
+            spend: SpendPolicy::default(),
             templates: Vec::new(),
             replies: None,
             broker: None,
@@ -552,6 +569,7 @@ impl Embedded {
             provider: options.provider.unwrap_or_else(|| world.provider.clone()),
             publisher,
             conversion: conversion.clone(),
+            samples: PriceSamples::default(),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             activity: Arc::default(),
             gate: SendGate::new(
@@ -575,6 +593,7 @@ impl Embedded {
                 in_doubt_receipt_wait: options.doubt_report_wait,
                 poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
+                spend: options.spend,
             },
             test_numbers: options.test_numbers,
             names: Names::new("otpost"),

@@ -51,6 +51,7 @@ mod scripted;
 mod sendgrid;
 mod simulation;
 mod smtp;
+mod spend;
 mod status;
 mod store_faults;
 mod store_show;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use otpost::clock::Clock;
+use otpost::domain::budget::{Reservation, UtcOffset};
 use otpost::domain::challenge::{ChallengeId, PROVIDER_MADE};
-use otpost::domain::conversion::{Bucket, BucketWidth, ConversionBatch, ConversionEntry, Dimension};
+use otpost::domain::conversion::{Bucket, BucketWidth, ConversionEntry, Dimension};
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::opt_status::{OptMessage, OptStatus, whole_seconds};
@@ -25,6 +27,7 @@ use proptest::test_runner::TestRunner;
 
 use crate::contract::store::conversion;
 use crate::contract::store::shard_charges::expect_logs_agree_with_records;
+use crate::contract::store::spend::{reservation, spent};
 use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
 use crate::real;
 use crate::redis_nodes::{self, Cluster, Persistence};
@@ -56,6 +59,7 @@ enum Step {
     IdempotencyKey { key: u8, request: Option<u8> },
     AddConversion { writer: u64, sequence: u32, entries: Vec<Counted> },
     Conversion { dimension: usize },
+    SpendBook,
 }
 
 /// A count of some minutes ago.
@@ -176,6 +180,7 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => (0..3_u64, 1..6_u32, prop::collection::vec(counted(), 1..4))
             .prop_map(|(writer, sequence, entries)| Step::AddConversion { writer, sequence, entries }),
         2 => (0..Dimension::ALL.len()).prop_map(|dimension| Step::Conversion { dimension }),
+        2 => Just(Step::SpendBook),
     ]
 }
 
@@ -276,6 +281,15 @@ impl Copy {
 }
 
 impl Copy {
+    /// Some requests count against budgets, others not.
+    fn spend(&self) -> Option<Reservation> {
+        match self.user {
+            1 => Some(reservation(30, Some(90), None)),
+            2 => Some(reservation(20, Some(200), Some(150))),
+            _ => None,
+        }
+    }
+
     fn history(&self) -> RequestHistory {
         RequestHistory {
             trace: None,
@@ -367,9 +381,10 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::AddConversion { writer, sequence, entries } => {
             let entries = entries.iter().map(|counted| counted.entry(now)).collect();
-            let batch = ConversionBatch { writer: *writer, sequence: *sequence, entries };
+            let batch = ConversionBatch { writer: *writer, sequence: *sequence, entries, spend: Vec::new() };
             shown(store.add_conversion(&batch).await)
         }
+        Step::SpendBook => shown(store.spend_book(UtcOffset::new(-300)).await),
         Step::Conversion { dimension } => {
             let ago = |minutes: u64| UnixMillis(now.0 - 60_000 * minutes);
             let narrow = [0, 5, 60, 140].map(|minutes| Bucket::of(BucketWidth::FiveMinutes, ago(minutes)));
@@ -413,11 +428,14 @@ fn shown<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
 async fn admit(store: &dyn TimedStore, copy: &Copy, now: UnixMillis) -> String {
     let request = copy.request_to(now);
     let disabled = OutcomeError::of(ErrorCode::ChannelDisabled);
+    // With more than one shard a process compares with what it has read.
+    store.spend_book(UtcOffset::new(-300)).await.expect("answers");
     let admit = AdmissionInput {
         reject_if_new: (copy.challenge == 2 && copy.owner == 2).then_some(&disabled),
         gate_closed: copy.challenge == 1 && copy.owner == 2,
         country: (copy.recipient == 2).then_some(COUNTRY),
         code_key_ids: ",k1,k2,@provider,",
+        spend: copy.spend(),
         ..request.admit()
     };
     shown(store.admit(&admit).await)
@@ -462,6 +480,7 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
         message_is_unnamed: false,
         suppression: end.suppression.as_ref().map(Suppression::new_suppression),
         poll_receipt_after: end.receipt_due.map(Duration::from_millis),
+        spent: (copy.user == 1).then(|| spent(10)),
     };
     shown(store.complete(&completion).await)
 }

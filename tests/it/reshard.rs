@@ -9,7 +9,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::clock::Clock;
-use otpost::domain::conversion::{Bucket, BucketWidth, CodeCounts, ConversionBatch, Dimension};
+use otpost::domain::conversion::{Bucket, BucketWidth, CodeCounts, Dimension};
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::key_check::{KeyCheck, KeyFingerprint, KeyUse};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
@@ -135,7 +136,10 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     seed(&store, ALICE, "orders/1", Status::Sent, None).await;
     let at = Clock::System.now();
     let entries = vec![entry(at, Dimension::Channel, "sms", 3, 2)];
-    store.add_conversion(&ConversionBatch { writer: 1, sequence: 1, entries }).await.expect("answers");
+    store
+        .add_conversion(&ConversionBatch { writer: 1, sequence: 1, entries, spend: Vec::new() })
+        .await
+        .expect("answers");
     store.check_keys(&[key()]).await.expect("answers");
     store.add_redactions(named(9), &["SM1".to_owned()], Listing::Complete).await.expect("answers");
     let before = suppressions(&store).await;
@@ -191,6 +195,7 @@ async fn suppress_country(store: &RedisStore) {
         message_is_unnamed: false,
         suppression: Some(suppression),
         poll_receipt_after: None,
+        spent: None,
     };
     store.complete(&end).await.expect("answers");
 }
@@ -314,6 +319,7 @@ async fn only_receipts_that_are_still_awaited_count() {
                 message_is_unnamed: false,
                 suppression: None,
                 poll_receipt_after: Some(Duration::from_secs(600)),
+                spent: None,
             };
             store.complete(&end).await.expect("answers");
             let receipt = NewReceipt {

@@ -349,6 +349,7 @@ impl Provider for ScriptedProvider {
             status: state.status,
             provider_code: None,
             reason: RefusalReason::Other,
+            price: None,
         })
     }
 }

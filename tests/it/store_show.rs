@@ -39,6 +39,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         message_is_unnamed: false,
         suppression: None,
         poll_receipt_after: Some(Duration::from_secs(60)),
+        spent: None,
     };
     store.complete(&end).await.expect("answers");
     store.heartbeat(1, true).await.expect("answers");
@@ -51,6 +52,7 @@ async fn every_key_that_the_steps_write_is_shown() {
     let expected = [
         "active workers",
         "all sends",
+        "book under the budgets",
         "checks that may have been right",
         "claim",
         "counts of codes",

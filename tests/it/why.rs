@@ -395,6 +395,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         crash_suspect_leases_min: u32::MAX,
         country: None,
         history: &history.clone(),
+        spend: None,
     };
     let Ok(Admission::Granted(Grant { challenge, now, expires_at, .. })) = store.admit(&admit).await else {
         panic!("the send must be granted");
@@ -424,6 +425,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         message_is_unnamed: false,
         suppression: None,
         poll_receipt_after: None,
+        spent: None,
     };
     assert_eq!(store.complete(&completion).await.expect("answers"), CompletionAnswer::Recorded);
 }

@@ -9,6 +9,7 @@ pub mod numbers;
 pub mod problems;
 pub mod processes;
 mod reports;
+pub mod spend;
 pub mod status;
 pub mod texts;
 pub mod traffic;

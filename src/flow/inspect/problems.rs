@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::processes::{KeyRow, ProcessRow};
 use crate::broker::Names;
+use crate::domain::budget::Period;
 use crate::domain::channel::Channel;
 use crate::domain::limit_hits::LimitHits;
 use crate::domain::reached_limit::ReachedLimit;
@@ -62,6 +63,7 @@ impl Facts<'_> {
         self.consumers(&mut problems);
         self.key_mismatches(&mut problems);
         self.warnings(&mut problems);
+        self.budgets(&mut problems);
         problems
     }
 
@@ -176,6 +178,22 @@ impl Facts<'_> {
                 "limit_all",
                 format!("the limit of all sends (SMS_MAX_PER_HOUR) refused {count} in the last hour"),
             );
+        }
+    }
+
+    /// The budgets refuse new requests until their hour or day is over.
+    fn budgets(&self, problems: &mut Vec<Problem>) {
+        for period in Period::ALL {
+            let (_, count) = self
+                .limits_hit
+                .iter()
+                .find(|(limit, _)| *limit == period.limit())
+                .unwrap_or((period.limit(), 0));
+            if count > 0 {
+                let (period, count) = (period.as_str(), counted(count, "request"));
+                let detail = format!("the budget of the {period} refused {count} in the last hour");
+                problems.push(Problem::warning("spend", detail));
+            }
         }
     }
 

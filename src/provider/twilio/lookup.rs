@@ -23,6 +23,7 @@ use super::errors;
 use super::{Account, CODE_NOT_AUTHORIZED, Sender, is_message_sid, phone_number};
 use crate::clock::Clock;
 use crate::domain::address::Address;
+use crate::domain::amount::{Amount, Currency};
 use crate::domain::json::{Json, Shape};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::DeliveryStatus;
@@ -30,7 +31,7 @@ use crate::domain::time::UnixMillis;
 use crate::provider::http_client::Answer;
 use crate::provider::http_client::failure;
 use crate::provider::http_client::retry_after_header::http_date;
-use crate::provider::{FetchedMessage, LookupError, ProviderMessage};
+use crate::provider::{FetchedMessage, LookupError, MessagePrice, ProviderMessage};
 
 /// More than a page of the longest messages.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -168,7 +169,8 @@ impl Lookup {
             return Err(lookup_error(&answer));
         }
         let single = Json::read(&answer.body).map_err(|_| unreadable())?;
-        let [status, to, error_code] = single.pick(["status", "to", "error_code"]);
+        let [status, to, error_code, price, unit] =
+            single.pick(["status", "to", "error_code", "price", "price_unit"]);
         let provider_code = error_code.and_then(Json::whole_number).and_then(|code| u32::try_from(code).ok());
         let status = status.and_then(Json::text).and_then(|status| DeliveryStatus::parse(&status));
         Ok(FetchedMessage {
@@ -176,8 +178,17 @@ impl Lookup {
             status: status.ok_or_else(unreadable)?,
             provider_code,
             reason: errors::refusal_reason(provider_code),
+            price: price.zip(unit).and_then(|(price, unit)| message_price(&price.text()?, &unit.text()?)),
         })
     }
+}
+
+/// A price is a text below zero, such as `-0.00750`. It may have more decimals than an amount; a currency may be in small letters.
+fn message_price(price: &str, unit: &str) -> Option<MessagePrice> {
+    let price = price.strip_prefix('-').unwrap_or(price);
+    let end = price.find('.').map_or(price.len(), |point| price.len().min(point + 7));
+    let amount = Amount::parse(price.get(..end)?)?;
+    Some(MessagePrice { amount, currency: Currency::parse(&unit.to_ascii_uppercase())? })
 }
 
 impl Account {
@@ -263,4 +274,25 @@ fn refused(answer: &Answer) -> LookupError {
 
 pub(super) fn unreadable() -> LookupError {
     LookupError::Unanswered("the answer cannot be read".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_is_read_without_its_sign_and_with_its_currency() {
+        for (price, unit, read) in [
+            ("-0.00750", "USD", Some((7_500, "USD"))),
+            ("-0.04000001", "usd", Some((40_000, "USD"))),
+            ("0", "EUR", Some((0, "EUR"))),
+            ("-1.2.3", "USD", None),
+            ("", "USD", None),
+            ("-0.0075", "", None),
+        ] {
+            let price_read = message_price(price, unit);
+            let shown = price_read.as_ref().map(|read| (read.amount.micros(), read.currency.as_str()));
+            assert_eq!(shown, read, "{price} {unit}");
+        }
+    }
 }

@@ -35,7 +35,8 @@ impl State {
         }
         self.charge(input, now);
         self.challenges.insert((recipient, subject.purpose.to_owned()), challenge.clone());
-        let request = InProgress::new(input, challenge, deadline, now);
+        let mut request = InProgress::new(input, challenge, deadline, now);
+        request.reserved = self.book.reserve(input.spend, now);
         let mut record = Record::new(lease.token, now.plus(OUTCOME_KEPT), Stage::InProgress(request));
         let admission = record.admit_again(input, self.sends_in_a_day(recipient, now), now);
         self.records.insert(key, record);
@@ -82,7 +83,12 @@ impl State {
         if let Some(country) = input.country {
             self.check_suppression(ErrorCode::Blocked, &SuppressionKey::Country(country.to_owned()), now)?;
         }
-        if let Some((limit, wait)) = self.reached_limit(&input.lease.subject, input.limits, now) {
+        let limited = self.reached_limit(&input.lease.subject, input.limits, now);
+        // Of two with one wait the limit refuses, not the budget.
+        let refusals = limited.into_iter().chain(self.book.refusal(input.spend, now));
+        if let Some((limit, wait)) =
+            refusals.reduce(|longest, other| if other.1 > longest.1 { other } else { longest })
+        {
             return Err(OutcomeError::limited(limit, wait));
         }
         let cooldown = self.cooldown(recipient, now);

@@ -30,6 +30,7 @@ impl State {
             }
         }
         let asked_at = earlier.and_then(Record::asked_at);
+        let reserved = earlier.and_then(Record::reserved);
         let receipt = earlier.and_then(|record| record.receipt.clone());
         let suppression_strength =
             earlier.map_or(SuppressionStrength::None, |record| record.suppression_strength);
@@ -55,6 +56,7 @@ impl State {
             self.suppress(recipient, suppression, now);
         }
         self.refund(input, now);
+        self.book.end(reserved, input.spent, nothing_sent, now);
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
         self.records

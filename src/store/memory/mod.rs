@@ -4,6 +4,7 @@
 
 mod admit;
 mod audit;
+mod book;
 mod claim;
 mod complete;
 mod conversion;
@@ -20,6 +21,7 @@ mod record;
 mod redactions;
 mod request_record;
 mod shared_state;
+mod spend;
 mod state;
 mod suppressions;
 mod verify;
@@ -39,7 +41,8 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
-use crate::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use crate::domain::conversion::{Bucket, Dimension, StoredCounts};
+use crate::domain::conversion_batch::ConversionBatch;
 use crate::domain::history::RequestHistory;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::book::Reserved;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
@@ -64,6 +65,7 @@ pub(super) struct InProgress {
     pub(super) deadline: UnixMillis,
     pub(super) purpose: String,
     pub(super) history: RequestHistory,
+    pub(super) reserved: Option<Reserved>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -102,6 +104,14 @@ impl Record {
             suppression_strength: SuppressionStrength::None,
             unnamed: None,
             stage,
+        }
+    }
+
+    /// Of a request in progress: a completion ends it.
+    pub(super) fn reserved(&self) -> Option<Reserved> {
+        match &self.stage {
+            Stage::InProgress(request) => request.reserved,
+            Stage::Completed(_) => None,
         }
     }
 
@@ -187,6 +197,7 @@ impl InProgress {
             deadline,
             purpose: input.lease.subject.purpose.to_owned(),
             history: input.history.clone(),
+            reserved: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::book::Book;
 use super::conversion::Conversion;
 use super::log::{Logs, Source};
 use super::outbox::Outbox;
@@ -58,6 +59,7 @@ pub(super) struct State {
     pub(super) conversion: Conversion,
     pub(super) outbox: Outbox,
     pub(super) redactions: Redactions,
+    pub(super) book: Book,
 }
 
 pub(super) type RecordKey = (Digest16, RequestId);

@@ -2,8 +2,8 @@
 -- KEYS     recipient, request, country's suppression, then the subject logs; with more than one shard only the first two
 -- ARGV     settings; call: c8 lease token, I6+1 requested at, I6+1 the caller's deadline, B gate closed, I4 the unfinished leases
 --          from which on a request is a crash suspect, Bc0 purpose, Bc0 code facts of the challenge to start, Hc0 error to reject a
---          new request with, or empty, Bc0 text of the request id, empty for a UUID; then the history. With more than one
---          shard also what was read and charged outside: I6 end of the country's suppression (0: none), I4 its provider code, I6
+--          new request with, or empty, Bc0 text of the request id, empty for a UUID, Bc0 amount to reserve, as spend.lua reads it, or
+--          empty; then the history. With more than one shard also what was read and charged outside: I6 end of the country's suppression (0: none), I4 its provider code, I6
 --          longest wait of the refused charges, B number of its limit, Hc0 charges made, Hc0 charges found, of an earlier call
 -- Answers  with more than one shard after the record's CHARGES, see charges.lua;
 --          n NEW: granted, a new request with the proposed challenge
@@ -73,7 +73,7 @@ local function continued_challenge(c, s, purpose, proposed_facts, now)
 end
 
 -- The obstacle to a new request: a reason, the time until it ends if it does, a provider code, and the number of a limit.
-local function rejection_reason(c, s, country, outside, deadline, keys, stored, now)
+local function rejection_reason(c, s, country, outside, spend, deadline, keys, stored, now)
   if deadline - now < c.time_left_min then return REASON.expired, 0, 0 end
   if s.suppressed_until > now then
     return REASON.suppressed, s.suppressed_until == NO_END and 0 or s.suppressed_until - now, s.suppression_code
@@ -88,6 +88,8 @@ local function rejection_reason(c, s, country, outside, deadline, keys, stored, 
   end
   local left, number = limited_for(c, s, keys, 4, stored, now)
   if outside and outside.wait > left then left, number = outside.wait, outside.limit end
+  local budget_wait, budget_limit = reports.spend.wait(spend, now)
+  if budget_wait > left then left, number = budget_wait, budget_limit end
   if left > 0 then return REASON.rate_limited, left, 0, number end
   left = cooldown_left(s, prefix_of(keys[1]), sub(keys[1], -16), now)
   if left > 0 then return REASON.cooldown, left, 0 end
@@ -131,7 +133,7 @@ end
 local function admit(keys, args)
   local c = settings_of(args[1])
   local token, requested_at, not_after, gate_closed, crash_suspect_leases_min, purpose, proposed_facts, rejection_error, id_text,
-    history_at = read('>c8I6I6BI4Bc0Bc0Hc0Bc0', args[2])
+    to_reserve, history_at = read('>c8I6I6BI4Bc0Bc0Hc0Bc0Bc0', args[2])
   local history = sub(args[2], history_at)
   local outside = args[3] and charges.read_outside(args[3])
   local now = clock(c.test_time)
@@ -159,11 +161,12 @@ local function admit(keys, args)
   if not is_read then continued_expires = nil end
   local facts, expires = continued_facts or proposed_facts, continued_expires or now + c.code_life
   local deadline = min(requested_at + c.code_life, expires, not_after)
+  local spend = reports.spend.asked(keys[1], to_reserve, now)
   local reason, left, code, number
   if rejection_error ~= '' then
     reason, left, code = REASON.given_error, 0, 0
   else
-    reason, left, code, number = rejection_reason(c, s, stored[3], outside, deadline, keys, stored, now)
+    reason, left, code, number = rejection_reason(c, s, stored[3], outside, spend, deadline, keys, stored, now)
     if number then rejection_error = pack('>B', number) end
   end
   if reason then
@@ -185,10 +188,11 @@ local function admit(keys, args)
   local place, kept_px = choose_record_key(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
   local new_record = pack_in_progress(recipient, SENDING, token, now + c.outcome_kept, '', now + c.lease_duration, 1, now, 0, 1, now,
     expires, deadline, purpose, facts, history)
-  local charged = outside and outside.charges or ''
+  local charged = (outside and outside.charges or '') .. reports.spend.charge_of(spend, now)
   new_record = charges.add(new_record, charged, false)
   write_new(place, new_record, kept_px, keys[1], s, c, now)
   charge_subject_logs(c, keys, 4, stored, now)
+  reports.spend.reserve(spend)
   if id_text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
   local sends = count_inside(s.sends, REQUEST_ENTRY_BYTES, DAY, now)
   local answer = pack('>c1I6HI6I6c0', continued_facts and 'c' or 'n', now, sends, expires, deadline, continued_facts or '')

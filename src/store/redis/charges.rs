@@ -37,6 +37,11 @@ impl Charge {
     }
 }
 
+/// A charge in a record, as `layout.lua` describes it.
+const ENTRY_BYTES: usize = 23;
+/// The letter of a reservation.
+const RESERVATION: u8 = b'e';
+
 /// As in the names of the logs.
 const LETTERS: [(EventLog, u8); 4] = [
     (EventLog::UserSends, b'u'),
@@ -144,13 +149,11 @@ impl RecordedCharges {
     }
 }
 
-/// `None` if they cannot be read.
+/// `None` if they cannot be read. A reservation of spend is the book's alone.
 pub(super) fn read_charges(packed: &[u8]) -> Option<Vec<Charge>> {
-    let (mut words, mut charges) = (Unpacker::new(packed), Vec::new());
-    while !words.is_empty() {
-        charges.push(Charge::read(&mut words)?);
-    }
-    Some(charges)
+    let (entries, []) = packed.as_chunks::<ENTRY_BYTES>() else { return None };
+    let charges = entries.iter().filter(|entry| entry[0] != RESERVATION);
+    charges.map(|entry| Charge::read(&mut Unpacker::new(entry))).collect()
 }
 
 #[cfg(test)]

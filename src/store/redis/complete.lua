@@ -6,7 +6,8 @@
 --          of, B refund, I6+1 poll for the receipt after (0: none is expected), B found by a lookup (another request may have
 --          claimed the message), B the id is known (the provider lists the message under the outcome's id), Hc0 message id or
 --          empty, Bc0 text of the request id, empty for a UUID, Hc0 suppression or empty: B target (1: the recipient, 2: the
---          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient; then the outcome. With more
+--          country), I4 provider code, I6 duration (NO_END: without end), then the masked recipient; Bc0 price, as spend.lua reads it, or
+--          empty; then the outcome. With more
 --          than one shard also an empty argument, and no subject logs and no country: the record lists the charges, and the
 --          country's suppression follows
 -- Answers  with more than one shard after the record's CHARGES, see charges.lua;
@@ -64,7 +65,7 @@ end
 local function complete(keys, args)
   local c = settings_of(args[1])
   local token, kept, nothing_sent, attempts, refund, poll_after, found_by_lookup, id_is_known, message_id, id_text, suppression,
-    outcome_at = read('>c8I4BHBI6BBHc0Bc0Hc0', args[2])
+    price, outcome_at = read('>c8I4BHBI6BBHc0Bc0Hc0Bc0', args[2])
   poll_after = poll_after ~= 0 and poll_after - 1
   local outcome = sub(args[2], outcome_at)
   local now, prefix = clock(c.test_time), prefix_of(keys[1])
@@ -102,6 +103,9 @@ local function complete(keys, args)
     key, kept_px = choose_record_key(c, keys[2], at_plain_key, recipient, c.outcome_px, now)
     if id_text ~= '' then call('SET', prefix .. 't' .. request, id_text, 'PX', decimal(3 * DAY)) end
   end
+  local reservation
+  recorded_charges, reservation = reports.spend.split_charges(recorded_charges)
+  local spend = reports.spend.ending(keys[1], reservation, price, nothing_sent, now)
   local s = (refund ~= REFUND.none or suppression ~= '') and read_recipient(keys[1], call('GET', keys[1]))
   local charged = refund ~= REFUND.none and read_charged_logs(c, keys, 3)
   -- A record shows its claim while the recipient's send log lists the request: not if the record is new, if the charge is refunded,
@@ -134,5 +138,6 @@ local function complete(keys, args)
     s.unsent = append(s.unsent, REQUEST_ENTRY_BYTES, request, DAY, now, c.recent_max)
   end
   if changed then write_recipient(keys[1], s, c.window, now) end
+  reports.spend.finish(spend)
   return recorded(0)
 end

@@ -1,7 +1,9 @@
-//! Names and values of counts of codes, as they are stored.
+//! Names and values of counts of codes and of amounts, as they are stored.
 
 use super::pack::{Packer, Unpacker};
+use crate::domain::amount::Amount;
 use crate::domain::conversion::{CodeCounts, Dimension, OTHER};
+use crate::domain::spend::SpendCounts;
 
 /// Digits take six bytes. The empty name is that of all others.
 pub(super) fn pack_name(dimension: Dimension, name: &str) -> Vec<u8> {
@@ -22,4 +24,8 @@ pub(super) fn read_name(dimension: Dimension, name: &[u8]) -> Option<String> {
 
 pub(super) fn read_counts(words: &mut Unpacker<'_>) -> Option<CodeCounts> {
     Some(CodeCounts { sent: words.u32()?, verified: words.u32()? })
+}
+
+pub(super) fn read_spend(words: &mut Unpacker<'_>) -> Option<SpendCounts> {
+    Some(SpendCounts { messages: words.u32()?, amount: Amount::from_micros(words.u48()?) })
 }

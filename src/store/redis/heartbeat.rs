@@ -9,11 +9,17 @@ use super::{RedisStore, opening, replies};
 use crate::domain::time::millis;
 use crate::store::retention::{ACTIVE_WORKER_FOR, LOST_WRITES_FOR};
 use crate::store::{SharedState, StoreError, StoreFault, StoreWarning};
+use crate::tls::TlsClient;
 
 /// Its callers wait a little longer, so that they get the reason for which there was no answer.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(450);
 
 impl RedisStore {
+    /// `None` without TLS.
+    pub fn tls(&self) -> Option<&TlsClient> {
+        self.link.tls()
+    }
+
     pub(super) async fn beat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         let answer = match timeout(ANSWERED_WITHIN, self.beat_once(worker_id, is_active)).await {
             Ok(answer) => answer,

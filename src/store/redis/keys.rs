@@ -86,7 +86,7 @@ pub(super) fn is_country(name: &str) -> bool {
 
 /// Is this the name of a key that each shard has?
 pub(super) fn is_of_shard(name: &str) -> bool {
-    matches!(name, "due" | "suppressed") || name.len() > 1 && name.starts_with('r')
+    matches!(name, "due" | "suppressed" | "e") || name.len() > 1 && name.starts_with('r')
 }
 
 /// Sorts a key that a script could not read by the requests that need it: by its name, or of a key with a digest by the
@@ -306,7 +306,7 @@ impl Keys {
         self.of_shard(self.shard_of(digest), kind, &digest.bytes())
     }
 
-    fn of_shard(&self, shard: usize, kind: &[u8], rest: &[u8]) -> Key {
+    pub(super) fn of_shard(&self, shard: usize, kind: &[u8], rest: &[u8]) -> Key {
         joined(&self.shards[shard], kind, rest)
     }
 }

@@ -12,9 +12,10 @@
 --   {P}:r<minute>, due  receipts to poll for: complete.lua
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
 --   {P}:states  states of workers: reports.lua; {P}:log-level: log_filter.lua; {P}:outbox, outbox-dropped: audit.lua
---   {P}:x…  counts of sent and verified codes: conversion.lua
+--   {P}:x…  counts of sent and verified codes, and amounts spent: conversion.lua
 --   {P}:keys  key check values: key_checks.lua
 --   {P}:yj, yq  jobs that redact messages at the provider: redactions.lua
+--   {P}:e  the book under the budgets: spend.lua
 --   {P}:suppressed  recipients: suppressions.lua
 --   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua
 -- With more than one shard {P} is that of a shard, REDIS_PREFIX, a colon and two hexadecimal digits in braces, in all names but
@@ -37,7 +38,7 @@
 --   Bc0 verification SID and the unfinished checks: c8 check, Bc0 the SID that it asked about
 -- Record of a request
 --   common fields: c16 recipient, B state, c8 lease token (NO_LEASE: requeued), I6 kept until, Hc0 receipt; with more than one
---     shard also Bc0 charges, if the state is 16 more, or 32 more: they were refunded; then
+--     shard or with a budget also Bc0 charges, if the state is 16 more, or 32 more: they were refunded; then
 --   in progress: I6 busy until (end of the lease; requeued: when the next attempt is due), H attempts started, I6 start of the
 --     last, H attempts in doubt, H unfinished leases, I6 admission, I6 expiry, I6 deadline, Bc0 purpose, Bc0 code facts,
 --     then the history
@@ -45,7 +46,7 @@
 -- Unnamed messages: H count, I6 from, I6 until, Bc0 purpose, Bc0 code facts; the last two are empty if the record was lost
 -- Receipt: Hc0 message id, B rank, B status, B published (0 or 1), I4 provider code (0: none), I6 time, B suppression strength
 -- Charges: entries of 23 bytes, c1 kind (u, i, w: the log; a: a place among all sends), c16 digest (a: zeros), I6 time of the charge
---   (a: until when the place's block is valid)
+--   (a: until when the place's block is valid). Of kind e: a reservation, see spend.lua; with one shard, too
 -- Histories and outcomes are opaque here: `records.rs` packs them. Only a rejection is written here.
 --
 -- In all files `c` is the settings of a call, `s` the value of a recipient and `r` a record in progress, as tables; `recipient` and

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 25] = [
+const SOURCES: [&str; 26] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -30,6 +30,7 @@ const SOURCES: [&str; 25] = [
     include_str!("conversion.lua"),
     include_str!("forget.lua"),
     include_str!("redactions.lua"),
+    include_str!("spend.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -133,9 +134,10 @@ pub(super) enum Step {
     TakeRedactions,
     EndRedaction,
     RedactionJobs,
+    SpendBook,
 }
 
-const STEPS: [Step; 64] = [
+const STEPS: [Step; 65] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -200,6 +202,7 @@ const STEPS: [Step; 64] = [
     Step::TakeRedactions,
     Step::EndRedaction,
     Step::RedactionJobs,
+    Step::SpendBook,
 ];
 
 impl Step {
@@ -253,6 +256,7 @@ impl Step {
                 | Step::TakeRedactions
                 | Step::EndRedaction
                 | Step::RedactionJobs
+                | Step::SpendBook
         )
     }
 
@@ -281,6 +285,7 @@ impl Step {
                 | Step::ReadOutbox
                 | Step::ForgettableRecords
                 | Step::RedactionJobs
+                | Step::SpendBook
         )
     }
 
@@ -351,6 +356,7 @@ impl Step {
             Step::TakeRedactions => "reports.redactions.take",
             Step::EndRedaction => "reports.redactions.finish",
             Step::RedactionJobs => "reports.redactions.jobs",
+            Step::SpendBook => "reports.spend.book",
         }
     }
 }

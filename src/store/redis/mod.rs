@@ -41,6 +41,7 @@ mod shard_rounds;
 mod shard_servers;
 mod shard_state;
 mod show;
+mod spend;
 mod step_call;
 mod tls;
 mod user_requests;
@@ -62,7 +63,7 @@ use self::pack::Packer;
 use self::places::SharedPlaces;
 use self::records::pack_history;
 use self::settings::{CallSettings, country_of, progress_state};
-use self::shard_state::{Countries, ShardServers};
+use self::shard_state::{Countries, ShardBooks, ShardServers};
 use self::step_call::{About, Call};
 use self::warning_log::WarningLog;
 use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
@@ -76,7 +77,8 @@ use super::{
     ShownKey, Store, StoreError, StoreWarning, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
-use crate::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use crate::domain::conversion::{Bucket, Dimension, StoredCounts};
+use crate::domain::conversion_batch::ConversionBatch;
 use crate::domain::history::RequestHistory;
 use crate::domain::key_check::KeyCheck;
 use crate::domain::keyed_digest::Digest16;
@@ -104,6 +106,7 @@ pub struct RedisStore {
     faults: FaultLog,
     warnings: WarningLog,
     places: SharedPlaces,
+    books: ShardBooks,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -133,6 +136,7 @@ impl RedisStore {
             faults: FaultLog::default(),
             warnings: WarningLog::default(),
             places: SharedPlaces::default(),
+            books: ShardBooks::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -145,11 +149,6 @@ impl RedisStore {
     /// For a command that only reads: no process has written with this prefix.
     pub fn found_nothing(&self) -> bool {
         self.opening.found_nothing()
-    }
-
-    /// `None` without TLS.
-    pub fn tls(&self) -> Option<&TlsClient> {
-        self.link.tls()
     }
 
     /// Sets the time of every later step. For tests of windows and expiry.

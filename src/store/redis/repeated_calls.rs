@@ -8,6 +8,7 @@ use super::opening::OldData;
 use super::pack::{NO_END, Packer};
 use super::records::{pack_error, pack_history, pack_outcome};
 use super::settings::{CallSettings, pack_suppression, refund_kind};
+use super::spend::pack_spent;
 use super::step_call::{About, Call};
 use super::{RedisStore, replies};
 use crate::domain::audit::AuditRecord;
@@ -56,6 +57,7 @@ impl RedisStore {
                     .short(&facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())
                     .long(&input.reject_if_new.map(pack_error).unwrap_or_default())
                     .short(request_text(lease.request_id).as_bytes())
+                    .short(&self.pack_reservation(&subject.recipient, input.spend))
                     .bytes(&pack_history(input.history))
                     .done(),
             )
@@ -91,6 +93,7 @@ impl RedisStore {
                     .long(input.message_id().unwrap_or_default().as_bytes())
                     .short(request_text(lease.request_id).as_bytes())
                     .long(&pack_suppression(suppression))
+                    .short(&pack_spent(input.spent))
                     .bytes(&pack_outcome(outcome))
                     .done(),
             )

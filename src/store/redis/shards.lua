@@ -68,6 +68,7 @@ end
 -- Answers  r: readable
 function shards.check_shard_data(keys)
   for _, key in ipairs(keys) do call('ZCARD', key) end
+  reports.spend.read_book(sub(keys[1], 1, -1 - #'due') .. 'e')
   return 'r'
 end
 

@@ -144,11 +144,12 @@ end
 
 -- Shared data: reads what all requests share. Fails at the first key that cannot be read. Only this step notices a country's key of
 -- the wrong type. Admission reads it with MGET, so the country counts as not suppressed.
--- KEYS     those of `check_shared_keys`; those of the countries follow from the first
+-- KEYS     those of `check_shared_keys`; those of the countries and the book follow from the first
 -- Answers  r: readable
 local function check_shared_data(keys)
   check_shared_keys(keys)
   local prefix, first, last = sub(keys[1], 1, -1 - #'kill'), string.byte('AZ', 1, 2)
+  reports.spend.read_book(prefix .. 'e')
   for a = first, last do
     for b = first, last do check_country(prefix .. 'c' .. string.char(a, b)) end
   end

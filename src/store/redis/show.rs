@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use self::conversion::{counts, writers};
 use self::redactions::{redaction_jobs, redactions_due};
-use self::shared::{dropped, key_checks, kill_switch, log_filter, outbox};
+use self::shared::{book, dropped, key_checks, kill_switch, log_filter, outbox};
 use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
 use super::charges::Charge;
@@ -85,6 +85,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"keys" => Some(("key check values", key_checks)),
         b"yj" => Some(("jobs that redact messages", redaction_jobs)),
         b"yq" => Some(("messages to redact", redactions_due)),
+        b"e" => Some(("book under the budgets", book)),
         b"xw" => Some(("last batches of counts", writers)),
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),

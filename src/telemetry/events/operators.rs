@@ -17,6 +17,7 @@ pub enum AdminAction {
     Request,
     Requests,
     Conversion,
+    Spend,
     Overview,
     KillSwitchOn,
     KillSwitchOff,
@@ -31,13 +32,14 @@ pub enum AdminAction {
 }
 
 impl AdminAction {
-    pub const ALL: [AdminAction; 17] = [
+    pub const ALL: [AdminAction; 18] = [
         AdminAction::Status,
         AdminAction::RateLimit,
         AdminAction::Validate,
         AdminAction::Request,
         AdminAction::Requests,
         AdminAction::Conversion,
+        AdminAction::Spend,
         AdminAction::Overview,
         AdminAction::KillSwitchOn,
         AdminAction::KillSwitchOff,
@@ -59,6 +61,7 @@ impl AdminAction {
             AdminAction::Request => "request",
             AdminAction::Requests => "requests",
             AdminAction::Conversion => "conversion",
+            AdminAction::Spend => "spend",
             AdminAction::Overview => "overview",
             AdminAction::KillSwitchOn => "kill_switch_on",
             AdminAction::KillSwitchOff => "kill_switch_off",

@@ -45,6 +45,7 @@ impl Metrics {
         for result in words::RESOLUTIONS {
             create(&self.in_doubt_resolutions, &ResultLabel { result });
         }
+        self.spend.create_series();
         for result in words::JWKS_FETCHES {
             create(&self.jwks_fetches, &ResultLabel { result });
         }
@@ -97,6 +98,7 @@ impl Metrics {
         for family in [&self.conversion_sent, &self.conversion_verified] {
             create(family, &ChannelCountry { channel, country: Country::Unknown });
         }
+        create(&self.spend.spent, &ChannelCountry { channel, country: Country::Unknown });
         for reason in words::BREAKER_CAUSES {
             create(&self.circuit_breaker_open, &ChannelReason { channel, reason });
         }

@@ -31,6 +31,7 @@ label_sets! {
     ProviderCode { provider, code }
     RequestLabels { channel, status, reason, replayed }
     StatusLabel { status }
+    PeriodLabel { period }
     ProviderResult { provider, result }
     ReportLabels { status, result }
     ChannelReason { channel, reason }

@@ -67,13 +67,14 @@ pub const CONSTANT_ROUTES: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/
 pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
 pub const JWKS_IGNORED: [&str; 6] =
     ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];
-pub const OPERATOR_ACTIONS: [&str; 17] = [
+pub const OPERATOR_ACTIONS: [&str; 18] = [
     "status",
     "rate_limit",
     "validate",
     "request",
     "requests",
     "conversion",
+    "spend",
     "overview",
     "kill_switch_on",
     "kill_switch_off",
@@ -86,6 +87,7 @@ pub const OPERATOR_ACTIONS: [&str; 17] = [
     "forget",
     "redactions",
 ];
+pub const SAMPLES: [&str; 3] = ["priced", "other_currency", "no_price"];
 pub const STORE_WARNINGS: [&str; 3] = ["cluster_node", "sentinels_silent", "shards_silent"];
 pub const ROLES: [&str; 4] = ["requests", "results", "replies", "asking"];
 pub const PROVIDERS: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];
@@ -123,7 +125,7 @@ fn http_class(status: u16) -> &'static str {
 }
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 44] = [
+pub const OPERATIONS: [&str; 46] = [
     "add_conversion",
     "admit",
     "begin_provider_check",
@@ -161,6 +163,8 @@ pub const OPERATIONS: [&str; 44] = [
     "reported_workers",
     "request_record",
     "requests_of_user",
+    "spend",
+    "spend_book",
     "suppress",
     "suppress_country",
     "suppressed_countries",

@@ -5,6 +5,7 @@ mod manifests;
 mod providers;
 mod servers;
 mod sources;
+mod spend;
 mod test_numbers;
 mod tokens;
 mod traces;

@@ -31,6 +31,7 @@ pub mod shard_charges;
 mod shard_nodes;
 mod shards;
 mod shared;
+pub mod spend;
 mod suppressions;
 mod user_requests;
 
@@ -162,6 +163,7 @@ impl TestRequest {
             crash_suspect_leases_min: u32::MAX,
             country: None,
             history: &self.history,
+            spend: None,
         }
     }
 }
@@ -205,6 +207,7 @@ fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> Com
         message_is_unnamed: false,
         suppression: None,
         poll_receipt_after: None,
+        spent: None,
     }
 }
 
@@ -297,6 +300,8 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     user_requests::keeps_its_promises(store).await;
     forget::keeps_its_promises(store).await;
     forget_redactions::keeps_its_promises(store).await;
+    // Its times are far later than those of the others.
+    spend::keeps_its_promises(store).await;
 }
 
 async fn a_repeated_admission_gets_the_same_answer_and_one_charge(store: &dyn TimedStore) {

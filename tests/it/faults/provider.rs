@@ -197,6 +197,7 @@ impl Provider for SeamProvider {
             status: DeliveryStatus::Delivered,
             provider_code: None,
             reason: RefusalReason::Other,
+            price: None,
         })
     }
 }

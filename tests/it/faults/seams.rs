@@ -21,9 +21,11 @@ use otpost::flow::consumer_loop;
 use otpost::flow::conversion::ConversionCounter;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
+use otpost::flow::price_samples::PriceSamples;
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
+use otpost::flow::spend_policy::SpendPolicy;
 use otpost::store::Store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -171,6 +173,7 @@ impl World {
             gate: SendGate::new(Channel::Sms, concurrency, SENDERS, None),
             activity: Arc::default(),
             conversion: Arc::new(ConversionCounter::new(store.clone(), clock)),
+            samples: PriceSamples::default(),
             replies: Replies::new(publisher()),
             texts: texts(),
             code_keyring: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
@@ -194,6 +197,7 @@ impl World {
                 in_doubt_receipt_wait: Duration::ZERO,
                 poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: Vec::new(),
+                spend: SpendPolicy::default(),
             },
             test_numbers: Arc::default(),
             names: Names::new("otpost"),

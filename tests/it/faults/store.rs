@@ -6,8 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use otpost::clock::Clock;
 use otpost::domain::audit::AuditRecord;
+use otpost::domain::budget::{SpendBook, UtcOffset};
 use otpost::domain::challenge::ChallengeId;
-use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use otpost::domain::conversion::{Bucket, Dimension, StoredCounts};
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -15,6 +17,7 @@ use otpost::domain::limit::Limits;
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::opt_status::{OptAnswer, OptMessage};
 use otpost::domain::request_id::RequestId;
+use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
@@ -27,7 +30,7 @@ use otpost::store::{
     Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
     CompletionInput, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput,
     Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, StoreFault, Usage,
+    Store, StoreError, StoreFault, Usage, SpendStore,
 };
 use tokio::runtime::Runtime;
 
@@ -176,6 +179,16 @@ impl AuditStore for SeamStore {
     }
     async fn remove_from_outbox(&self, outbox: usize, records: &[String]) -> Result<(), StoreError> {
         self.step(self.server.store().remove_from_outbox(outbox, records)).await
+    }
+}
+
+#[async_trait]
+impl SpendStore for SeamStore {
+    async fn spend_book(&self, offset: UtcOffset) -> Result<SpendBook, StoreError> {
+        self.step(self.server.store().spend_book(offset)).await
+    }
+    async fn spend(&self, group: SpendGroup, buckets: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
+        self.step(self.server.store().spend(group, buckets)).await
     }
 }
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::domain::audit::AuditRecord;
+use otpost::domain::budget::{SpendBook, UtcOffset};
 use otpost::domain::challenge::ChallengeId;
-use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use otpost::domain::conversion::{Bucket, Dimension, StoredCounts};
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -13,6 +15,7 @@ use otpost::domain::limit::Limits;
 use otpost::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use otpost::domain::opt_status::{OptAnswer, OptMessage};
 use otpost::domain::request_id::RequestId;
+use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
@@ -23,7 +26,7 @@ use otpost::store::{
     Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
     CompletionInput, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput,
     Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, StoreFault, Usage,
+    Store, StoreError, StoreFault, Usage, SpendStore,
 };
 
 /// A store whose every method fails in the same way.
@@ -118,6 +121,17 @@ impl ForgetStore for Broken {
     }
 
     async fn redaction_jobs(&self) -> Result<Vec<RedactionJob>, StoreError> {
+        self.fail().await
+    }
+}
+
+#[async_trait]
+impl SpendStore for Broken {
+    async fn spend_book(&self, _: UtcOffset) -> Result<SpendBook, StoreError> {
+        self.fail().await
+    }
+
+    async fn spend(&self, _: SpendGroup, _: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
         self.fail().await
     }
 }

@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::http::{Request, header};
 use otpost::clock::Clock;
-use otpost::domain::conversion::{ConversionBatch, Dimension};
+use otpost::domain::conversion::Dimension;
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::time::UnixMillis;
 use otpost::store::Store as _;
 use serde_json::json;
@@ -37,7 +38,7 @@ async fn plant(server: &TestServer) {
     ];
     entries
         .extend((0..8).map(|block| entry(old, Dimension::Block, &format!("+5730012{block}"), 2 + block, 1)));
-    let batch = ConversionBatch { writer: 1, sequence: 1, entries };
+    let batch = ConversionBatch { writer: 1, sequence: 1, entries, spend: Vec::new() };
     server.store.add_conversion(&batch).await.expect("answers");
 }
 

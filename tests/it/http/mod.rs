@@ -14,6 +14,7 @@ mod proofs;
 mod refusals;
 mod send;
 pub mod services;
+pub mod spend;
 mod verified;
 mod verify;
 
@@ -31,6 +32,8 @@ use otpost::broker::memory::MemoryBroker;
 use otpost::broker::{Names, RequestConsumer as _};
 use otpost::clock::Clock;
 use otpost::config::{Jwt, JwtKey};
+use otpost::domain::amount::Currency;
+use otpost::domain::budget::Budgets;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeScope, Kid};
@@ -42,7 +45,9 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
+use otpost::domain::time_zone::Zone;
 use otpost::flow::conversion::ConversionCounter;
+use otpost::flow::inspect::spend::SpendView;
 use otpost::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
@@ -142,6 +147,12 @@ impl TestServer {
             limits: limits(),
             code_length: 6,
             code_life: Duration::from_secs(600),
+            spend: SpendView {
+                currency: Currency::USD,
+                is_estimate: true,
+                budgets: Budgets::default(),
+                zone: Zone::parse("America/Bogota").expect("a zone"),
+            },
             trusted_proxies: Vec::new(),
             clock: Clock::System,
             inspector: Inspector {
@@ -270,6 +281,7 @@ impl TestServer {
             crash_suspect_leases_min: u32::MAX,
             country: None,
             history: &RequestHistory::default(),
+            spend: None,
         };
         let grant = match store.admit(&admit).await {
             Ok(Admission::Granted(grant)) => grant,
@@ -288,6 +300,7 @@ impl TestServer {
             message_is_unnamed: false,
             suppression: None,
             poll_receipt_after: None,
+            spent: None,
         };
         store.complete(&completion).await.expect("the store answers");
     }

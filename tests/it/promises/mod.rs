@@ -15,5 +15,6 @@ mod receipts;
 pub mod secrets;
 mod senders;
 mod sending;
+mod spend;
 mod test_numbers;
 mod unnamed;

@@ -375,6 +375,7 @@ async fn a_fetched_message_has_its_status_and_error_code() {
             status,
             provider_code: code,
             reason: refusal_reason(code),
+            price: None,
         })
     };
     assert_eq!(adapter.fetch(&sid).await, fetched(DeliveryStatus::Queued, None));

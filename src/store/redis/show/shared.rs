@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::stored::{Fields, Stored, bytes};
 use super::times::time;
+use crate::domain::amount::Amount;
 use crate::domain::key_check::{KeyCheck, KeyFingerprint};
 use crate::domain::time::UnixMillis;
 use crate::store::redis::pack::Unpacker;
@@ -42,4 +43,19 @@ pub(super) fn key_checks(_name: &[u8], stored: &Stored) -> Option<Fields> {
         Some(json!({"use": key.key_use.as_str(), "kid": key.kid, "fingerprint": value, "at": time(at)}))
     };
     Some(vec![("keys", fields.iter().map(one).collect::<Option<Value>>()?)])
+}
+
+pub(super) fn book(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (mut words, mut entries) = (Unpacker::new(bytes(stored)?), Vec::new());
+    while !words.is_empty() {
+        let kind = match words.u8()? {
+            b'h' => "hour",
+            b'd' => "day",
+            _ => return None,
+        };
+        let number = words.u32()?;
+        let [reserved, committed] = [words.u48()?, words.u48()?].map(Amount::from_micros);
+        entries.push(json!({kind: number, "reserved": reserved, "committed": committed}));
+    }
+    Some(vec![("entries", json!(entries))])
 }

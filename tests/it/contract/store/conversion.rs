@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use otpost::domain::conversion::{
-    Bucket, BucketWidth, CodeCounts, ConversionBatch, ConversionEntry, Dimension, NAMES_MAX, OTHER,
+    Bucket, BucketWidth, CodeCounts, ConversionEntry, Dimension, NAMES_MAX, OTHER,
 };
+use otpost::domain::conversion_batch::ConversionBatch;
 use otpost::domain::shards::Shards;
 use otpost::domain::time::UnixMillis;
 use otpost::store::redis::RedisStore;
@@ -33,7 +34,10 @@ pub fn entry(at: UnixMillis, dimension: Dimension, name: &str, sent: u32, verifi
 
 /// Each test has writers of its own.
 async fn add(store: &dyn TimedStore, writer: u64, sequence: u32, entries: Vec<ConversionEntry>) {
-    store.add_conversion(&ConversionBatch { writer, sequence, entries }).await.expect("answers");
+    store
+        .add_conversion(&ConversionBatch { writer, sequence, entries, spend: Vec::new() })
+        .await
+        .expect("answers");
 }
 
 /// The counts of the narrow and of the wide bucket of a time.
@@ -180,7 +184,7 @@ async fn others_have_no_name_and_take_no_room(store: &dyn TimedStore) {
 fn blocks(batch: u32, at: UnixMillis) -> ConversionBatch {
     let name = |block: u32| format!("+57300{:05}", batch * 500 + block);
     let entries = (0..500).map(|block| entry(at, Dimension::Block, &name(block), 1, 0)).collect();
-    ConversionBatch { writer: 1, sequence: batch + 1, entries }
+    ConversionBatch { writer: 1, sequence: batch + 1, entries, spend: Vec::new() }
 }
 
 /// A thousand codes over 60,000 blocks of 100 prefixes, in a fixed order without a pattern.
@@ -207,7 +211,7 @@ fn thousand(batch: u32, at: UnixMillis) -> ConversionBatch {
         )
     };
     entries.extend((0..1_000).map(of_block));
-    ConversionBatch { writer: 1, sequence: batch + 1, entries }
+    ConversionBatch { writer: 1, sequence: batch + 1, entries, spend: Vec::new() }
 }
 
 /// A million codes a day are 42,000 in an hour.
@@ -305,7 +309,7 @@ async fn all_processes_of_shards_share_one_count() {
     let at = now();
     for writer in 0..3 {
         let entries = vec![entry(at, Dimension::Channel, "sms", 1, 0)];
-        let batch = ConversionBatch { writer, sequence: 1, entries };
+        let batch = ConversionBatch { writer, sequence: 1, entries, spend: Vec::new() };
         redis.sharded(16).add_conversion(&batch).await.expect("answers");
     }
     let hour = [Bucket::of(BucketWidth::Hour, at)];
@@ -322,6 +326,7 @@ async fn a_damaged_count_is_named_and_stops_no_request() {
         writer: 1,
         sequence,
         entries: vec![entry(at, Dimension::Channel, "sms", 1, 0)],
+        spend: Vec::new(),
     };
     store.add_conversion(&batch(1)).await.expect("answers");
     let hour = Bucket::of(BucketWidth::Hour, at);
@@ -359,7 +364,7 @@ async fn a_batch_that_fails_at_one_part_is_added_whole_when_it_is_repeated() {
     let at = now();
     let entries =
         vec![entry(at, Dimension::Channel, "sms", 1, 0), entry(at, Dimension::Provider, "twilio", 1, 0)];
-    let batch = ConversionBatch { writer: 1, sequence: 1, entries };
+    let batch = ConversionBatch { writer: 1, sequence: 1, entries, spend: Vec::new() };
     let hour = Bucket::of(BucketWidth::Hour, at);
     let provider = format!("xh{}{}0", hour.number, Dimension::Provider.letter());
     redis.replace(&provider, "SET", &[b"x"]);
@@ -382,6 +387,7 @@ async fn a_process_that_fell_silent_is_forgotten() {
         writer,
         sequence: 1,
         entries: vec![entry(at, Dimension::Channel, "sms", 1, 0)],
+        spend: Vec::new(),
     };
     store.at(START);
     for writer in 0..30 {

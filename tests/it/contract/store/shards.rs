@@ -54,7 +54,7 @@ fn expect_right_tag(redis: &Redis, key: &[u8], shard: impl Fn(u8) -> u8) {
             b"b",
             b"g",
         ];
-        // All counts of codes and all jobs that redact messages are in common.
+        // All counts of codes and amounts, and all jobs that redact messages are in common.
         let is_known = known.contains(&name) || name.starts_with(b"x") || name.starts_with(b"y");
         assert!(is_known, "{}", name.escape_ascii());
         return;
