@@ -113,6 +113,11 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         let conversion = conversion.clone();
         async move { conversion.run().await }
     });
+    let defence = process.wiring.defence.clone();
+    background.spawn({
+        let defence = defence.clone();
+        async move { defence.run().await }
+    });
     let drain = HTTP_DRAIN.min(process.settings.shutdown_grace);
     let http = run_http(http, &process.wiring.checks, drain, &process.stop);
     tokio::select! {
@@ -121,7 +126,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
             if let Some(watch) = watch {
                 watch.end().await;
             }
-            conversion.end().await;
+            tokio::join!(conversion.end(), defence.end());
             process.wiring.close().await;
             events::stopped(worked?);
             answered

@@ -7,6 +7,7 @@ mod check_number;
 mod config;
 mod conversion;
 mod dead_letters;
+mod defence;
 mod health;
 mod keys;
 mod kill_switch;
@@ -81,6 +82,11 @@ enum Command {
     },
     /// Show how many of the codes that were sent were verified.
     Conversion(conversion::ConversionArguments),
+    /// Show the pumping defence, or overrule it for a country, a prefix or a number.
+    Defence {
+        #[command(subcommand)]
+        action: defence::DefenceAction,
+    },
     /// List, show, replay or drop dead letters.
     DeadLetters {
         #[command(subcommand)]
@@ -238,6 +244,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { to } => rate_limit::run(&settings, &to, json).await,
         Command::Conversion(arguments) => conversion::run(&settings, &arguments, json).await,
+        Command::Defence { action } => defence::run(&settings, &action, json).await,
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
         Command::Why { request_id: None, to: None, user: Some(user) } => {
             why::list_of_user(&settings, &user, json).await
@@ -279,6 +286,7 @@ fn role(command: &Command) -> Role {
         | Command::KillSwitch { .. }
         | Command::Keys { .. }
         | Command::Conversion(_)
+        | Command::Defence { .. }
         | Command::LogLevel { .. } => Role::Store,
         // Dead letters also need the broker. The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,

@@ -76,6 +76,8 @@ raw_settings! {
     sms_rate_limit_per_ip "SMS_RATE_LIMIT_PER_IP" Plain,
     sms_rate_limit_per_network "SMS_RATE_LIMIT_PER_NETWORK" Plain,
     sms_max_per_hour "SMS_MAX_PER_HOUR" Plain,
+    defence "DEFENCE" Plain,
+    defence_budget_percent "DEFENCE_BUDGET_PERCENT" Plain,
     sms_allowed_countries "SMS_ALLOWED_COUNTRIES" Plain,
     sms_allow_landline "SMS_ALLOW_LANDLINE" Plain,
     sms_encoding "SMS_ENCODING" Plain,
@@ -245,7 +247,7 @@ fn trimmed(value: &str) -> &str {
 
 /// Variables that look like our settings and are not: probably misspelt.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    const OURS: [&str; 13] = [
+    const OURS: [&str; 14] = [
         "OTP_",
         "SMS_",
         "TWILIO_",
@@ -254,6 +256,7 @@ pub(super) fn unknown(variables: &Variables) -> Vec<String> {
         "SMTP_",
         "WORKER_",
         "SCALE_",
+        "DEFENCE_",
         "JWT_",
         "PROOF_",
         "OTEL_EXPORTER_OTLP_",

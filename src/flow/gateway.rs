@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::conversion::ConversionCounter;
+use super::defence::Defence;
 use super::reply::Replies;
 use super::send_gate::SendGate;
 use super::worker_activity::WorkerActivity;
@@ -31,6 +32,7 @@ pub struct ChannelGateway {
     pub gate: SendGate,
     pub activity: Arc<WorkerActivity>,
     pub conversion: Arc<ConversionCounter>,
+    pub defence: Arc<Defence>,
     pub replies: Replies,
     pub texts: Texts,
     pub code_keyring: Arc<CodeKeyring>,

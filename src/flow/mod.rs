@@ -17,7 +17,7 @@
 //! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
 //! - [`receipts`]: the provider's delivery receipts. [`opt_statuses`]: people's own opt-in and opt-out.
 //! - `traced.rs`: the spans of a delivery, and the trace that its messages carry.
-//! - [`conversion`]: counts sent and verified codes.
+//! - [`conversion`]: counts sent and verified codes. [`defence`], with `defence_budgets.rs`: refuses codes to numbers that verify none.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost. [`operate`]: the acts of operators.
 //!
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
@@ -33,6 +33,8 @@ pub mod consumer_loop;
 pub mod context;
 pub mod conversion;
 pub mod dead_letter;
+pub mod defence;
+mod defence_budgets;
 pub mod dispatch;
 pub mod explain;
 pub mod gateway;

@@ -90,6 +90,7 @@ impl ChannelGateway {
                     if !recorded.replayed {
                         let (to, grant) = (&ctx.valid.to, &ctx.state.grant);
                         self.conversion.completed(to, grant, self.policy.code_life, &recorded.outcome);
+                        self.defence.completed(ctx.valid, &recorded.outcome);
                     }
                     return Ok(recorded);
                 }

@@ -11,6 +11,7 @@ pub mod admission;
 pub mod claim;
 pub mod code_check;
 pub mod completion;
+pub mod defence;
 pub mod error;
 pub mod fault;
 pub mod lease;
@@ -36,6 +37,7 @@ pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
 pub use self::claim::{ClaimAnswer, ClaimInput};
 use self::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
+pub use self::defence::DefenceStore;
 pub use self::error::{Damaged, StoreError};
 pub use self::fault::StoreFault;
 pub use self::lease::Lease;
@@ -61,7 +63,7 @@ use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::worker_state::{ReportedWorker, WorkerState};
 
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Send + Sync + DefenceStore {
     /// Decides whether a request may be sent, and with which challenge. A new request that may be sent is charged; for
     /// one that has a record the answer follows from the record.
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError>;

@@ -12,6 +12,8 @@ use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use otpost::domain::defence::{DefenceBatch, DefenceMode, Scope};
+use otpost::domain::defence_list::{DefenceList, DefenceState, NewOverride, OverrideTarget};
 use otpost::domain::email::EmailAddress;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
@@ -33,6 +35,7 @@ use otpost::domain::verdict::Verdict;
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::flow::consumer_loop::ConsumerLoop;
 use otpost::flow::conversion::ConversionCounter;
+use otpost::flow::defence::Defence;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
@@ -41,6 +44,7 @@ use otpost::flow::send_gate::SendGate;
 use otpost::flow::verify::Verifier;
 use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::defence::{DefenceStore, OverrideChange};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
@@ -137,6 +141,32 @@ impl FlakyStore {
             return Err(StoreError::Unreadable { damaged, step: "test" });
         }
         Ok(&self.inner)
+    }
+}
+
+#[async_trait]
+impl DefenceStore for FlakyStore {
+    async fn add_defence(&self, batch: &DefenceBatch) -> Result<DefenceList, StoreError> {
+        self.reach()?.add_defence(batch).await
+    }
+    async fn defence(&self, scopes: &[(u64, Scope)]) -> Result<DefenceState, StoreError> {
+        self.reach()?.defence(scopes).await
+    }
+    async fn set_defence_override(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+    ) -> Result<OverrideChange, StoreError> {
+        self.reach()?.set_defence_override(target, new).await
+    }
+    async fn note_verified(&self, digests: &[Digest16]) -> Result<(), StoreError> {
+        self.reach()?.note_verified(digests).await
+    }
+    async fn has_verified(&self, digest: Digest16) -> Result<bool, StoreError> {
+        self.reach()?.has_verified(digest).await
+    }
+    async fn forget_verified(&self, digest: Digest16) -> Result<(), StoreError> {
+        self.reach()?.forget_verified(digest).await
     }
 }
 
@@ -338,6 +368,7 @@ pub struct Options {
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
     pub maintained: bool,
+    pub defence: DefenceMode,
     /// Messages a second of one sender.
     pub sender_rate: Option<f64>,
     /// Texts beside the built-in ones.
@@ -374,6 +405,7 @@ impl Default for Options {
             test_numbers: Arc::default(),
             doubt_report_wait: Duration::ZERO,
             maintained: false,
+            defence: DefenceMode::default(),
             sender_rate: None,
             templates: Vec::new(),
             replies: None,
@@ -438,6 +470,7 @@ pub struct Embedded {
     results: mpsc::Receiver<OwnedMessage>,
     pub verifier: Verifier,
     pub conversion: Arc<ConversionCounter>,
+    pub defence: Arc<Defence>,
     pub tracker: Arc<ReceiptProcessor>,
     shutdown: CancellationToken,
     maintenance: DropGuard,
@@ -463,12 +496,14 @@ impl Embedded {
             (Box::new(consumer), Arc::new(world.broker.publisher()))
         });
         let conversion = Arc::new(ConversionCounter::new(store.clone(), world.clock));
+        let defence = Arc::new(Defence::new(options.defence, 100, store.clone(), world.clock));
         let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
             provider: world.provider.clone(),
             publisher,
             conversion: conversion.clone(),
+            defence: defence.clone(),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             activity: Arc::default(),
             gate: SendGate::new(
@@ -525,10 +560,12 @@ impl Embedded {
                 limits: options.limits,
                 provider_verifier: options.code_verifier,
                 conversion: conversion.clone(),
+                defence: defence.clone(),
                 in_flight: TaskTracker::new(),
                 clock: world.clock,
             },
             conversion,
+            defence,
             worker: tokio::spawn(worker.run(consumer)),
             maintenance: maintenance.drop_guard(),
             tracker,

@@ -5,6 +5,7 @@
 mod caller;
 pub(super) mod conversion;
 pub(super) mod dead_letters;
+pub(super) mod defence;
 pub(super) mod kill_switch;
 pub(super) mod overview;
 pub(super) mod rate_limit;

@@ -6,6 +6,7 @@ mod admit;
 mod claim;
 mod complete;
 mod conversion;
+mod defence;
 mod key_check;
 mod log;
 mod opt_status;

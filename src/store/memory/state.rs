@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::conversion::Conversion;
+use super::defence::Defence;
 use super::log::{Logs, Source};
 use super::record::{Challenge, Record};
 use crate::domain::key_check::KeyCheck;
@@ -54,6 +55,7 @@ pub(super) struct State {
     /// The last report of each worker.
     pub(super) worker_states: HashMap<u64, (UnixMillis, WorkerState)>,
     pub(super) conversion: Conversion,
+    pub(super) defence: Defence,
 }
 
 pub(super) type RecordKey = (Digest16, RequestId);
@@ -227,6 +229,7 @@ impl State {
         self.idempotency_keys.retain(|_, (_, until)| *until > now);
         self.expected_receipts.retain(|expected| expected.due.plus(KEPT) > now);
         self.conversion.sweep(now);
+        self.defence.sweep(now);
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 23] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -27,6 +27,7 @@ const SOURCES: [&str; 22] = [
     include_str!("log_filter.lua"),
     include_str!("key_checks.lua"),
     include_str!("conversion.lua"),
+    include_str!("defence.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -121,9 +122,15 @@ pub(super) enum Step {
     RecordedKeys,
     AddConversion,
     Conversion,
+    AddDefence,
+    Defence,
+    SetDefenceOverride,
+    NoteVerified,
+    HasVerified,
+    ForgetVerified,
 }
 
-const STEPS: [Step; 55] = [
+const STEPS: [Step; 61] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -179,6 +186,12 @@ const STEPS: [Step; 55] = [
     Step::RecordedKeys,
     Step::AddConversion,
     Step::Conversion,
+    Step::AddDefence,
+    Step::Defence,
+    Step::SetDefenceOverride,
+    Step::NoteVerified,
+    Step::HasVerified,
+    Step::ForgetVerified,
 ];
 
 impl Step {
@@ -225,6 +238,12 @@ impl Step {
                 | Step::RecordedKeys
                 | Step::AddConversion
                 | Step::Conversion
+                | Step::AddDefence
+                | Step::Defence
+                | Step::SetDefenceOverride
+                | Step::NoteVerified
+                | Step::HasVerified
+                | Step::ForgetVerified
         )
     }
 
@@ -250,6 +269,8 @@ impl Step {
                 | Step::ReadLogFilter
                 | Step::RecordedKeys
                 | Step::Conversion
+                | Step::Defence
+                | Step::HasVerified
         )
     }
 
@@ -311,6 +332,12 @@ impl Step {
             Step::RecordedKeys => "reports.recorded_keys",
             Step::AddConversion => "reports.conversion.add",
             Step::Conversion => "reports.conversion.read",
+            Step::AddDefence => "reports.defence.add",
+            Step::Defence => "reports.defence.read",
+            Step::SetDefenceOverride => "reports.defence.override",
+            Step::NoteVerified => "reports.defence.note_verified",
+            Step::HasVerified => "reports.defence.has_verified",
+            Step::ForgetVerified => "reports.defence.forget_verified",
         }
     }
 }

@@ -10,6 +10,7 @@ mod connection;
 mod conversion;
 mod countries;
 mod counts;
+mod defence;
 mod failure;
 mod fault_log;
 mod heartbeat;
@@ -469,9 +470,8 @@ impl Store for RedisStore {
         recipient: Digest16,
         suppression: &ManualSuppression<'_>,
     ) -> Result<SuppressionEntry, StoreError> {
-        let ManualSuppression { masked, reason, duration } = suppression;
-        let note = format!("{masked} {reason}");
-        let in_force = self.change_suppression(true, &recipient, *duration, &note).await?;
+        let note = format!("{} {}", suppression.masked, suppression.reason);
+        let in_force = self.change_suppression(true, &recipient, suppression.duration, &note).await?;
         in_force.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step: "suppress" })
     }
 

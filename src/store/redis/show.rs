@@ -1,6 +1,7 @@
 //! One key for people: its kind and every field by its name, for `otpost store show`.
 
 mod conversion;
+mod defence;
 mod shared;
 mod stored;
 mod times;
@@ -8,6 +9,7 @@ mod times;
 use serde_json::{Value, json};
 
 use self::conversion::{counts, writers};
+use self::defence::{holds, overrides, unverified, verified};
 use self::shared::{key_checks, kill_switch, log_filter};
 use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
@@ -81,7 +83,9 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"workers" => Some(("active workers", workers)),
         b"states" => Some(("states of workers", worker_states)),
         b"keys" => Some(("key check values", key_checks)),
-        b"xw" => Some(("last batches of counts", writers)),
+        b"xw" | b"zw" => Some(("last batches of counts", writers)),
+        b"zh" => Some(("holds of the pumping defence", holds)),
+        b"zo" => Some(("overrides of the pumping defence", overrides)),
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
@@ -110,6 +114,8 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         (b'c', 1..=8) => ("suppression of a country", country),
         (b'n', 16) => ("note of a suppression", note),
         (b'x', 4..=16) => ("counts of codes", counts),
+        (b'z', 2..=5) => ("unverified sends", unverified),
+        (b'y', 1..=5) => ("recently verified", verified),
         (b'o', 16) => ("last opt-in or opt-out", last_opt),
         (b'r', 1..=12) => ("receipts due in a minute", due_receipts),
         _ => return None,

@@ -16,6 +16,7 @@ pub enum AdminAction {
     Request,
     Requests,
     Conversion,
+    Defence,
     Overview,
     KillSwitchOn,
     KillSwitchOff,
@@ -28,13 +29,14 @@ pub enum AdminAction {
 }
 
 impl AdminAction {
-    pub const ALL: [AdminAction; 15] = [
+    pub const ALL: [AdminAction; 16] = [
         AdminAction::Status,
         AdminAction::RateLimit,
         AdminAction::Validate,
         AdminAction::Request,
         AdminAction::Requests,
         AdminAction::Conversion,
+        AdminAction::Defence,
         AdminAction::Overview,
         AdminAction::KillSwitchOn,
         AdminAction::KillSwitchOff,
@@ -54,6 +56,7 @@ impl AdminAction {
             AdminAction::Request => "request",
             AdminAction::Requests => "requests",
             AdminAction::Conversion => "conversion",
+            AdminAction::Defence => "defence",
             AdminAction::Overview => "overview",
             AdminAction::KillSwitchOn => "kill_switch_on",
             AdminAction::KillSwitchOff => "kill_switch_off",

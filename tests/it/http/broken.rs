@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::conversion::{Bucket, ConversionBatch, Dimension, StoredCounts};
+use otpost::domain::defence::{DefenceBatch, Scope};
+use otpost::domain::defence_list::{DefenceList, DefenceState, NewOverride, OverrideTarget};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -15,6 +17,7 @@ use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::defence::{DefenceStore, OverrideChange};
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
@@ -42,6 +45,32 @@ impl Broken {
             Fails::ByPanicking => panic!("hunter2 at 10.9.8.7"),
             Fails::ByNeverAnswering => std::future::pending().await,
         }
+    }
+}
+
+#[async_trait]
+impl DefenceStore for Broken {
+    async fn add_defence(&self, _: &DefenceBatch) -> Result<DefenceList, StoreError> {
+        self.fail().await
+    }
+    async fn defence(&self, _: &[(u64, Scope)]) -> Result<DefenceState, StoreError> {
+        self.fail().await
+    }
+    async fn set_defence_override(
+        &self,
+        _: &OverrideTarget,
+        _: Option<&NewOverride<'_>>,
+    ) -> Result<OverrideChange, StoreError> {
+        self.fail().await
+    }
+    async fn note_verified(&self, _: &[Digest16]) -> Result<(), StoreError> {
+        self.fail().await
+    }
+    async fn has_verified(&self, _: Digest16) -> Result<bool, StoreError> {
+        self.fail().await
+    }
+    async fn forget_verified(&self, _: Digest16) -> Result<(), StoreError> {
+        self.fail().await
     }
 }
 

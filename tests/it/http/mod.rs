@@ -6,6 +6,7 @@ mod connections;
 mod conversion;
 mod crowds;
 mod damaged;
+mod defence;
 mod email;
 mod many_connections;
 mod paths;
@@ -34,6 +35,7 @@ use otpost::config::{Jwt, JwtKey};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeScope, Kid};
+use otpost::domain::defence::DefenceMode;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
@@ -43,6 +45,7 @@ use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::flow::conversion::ConversionCounter;
+use otpost::flow::defence::Defence;
 use otpost::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
@@ -121,6 +124,7 @@ impl TestServer {
                 limits: limits(),
                 provider_verifier: None,
                 conversion: Arc::new(ConversionCounter::new(store.clone(), Clock::System)),
+                defence: Arc::new(Defence::new(DefenceMode::default(), 100, store.clone(), Clock::System)),
                 in_flight: TaskTracker::new(),
                 clock: Clock::System,
             },
@@ -142,6 +146,7 @@ impl TestServer {
             limits: limits(),
             code_length: 6,
             code_life: Duration::from_secs(600),
+            defence_mode: DefenceMode::default(),
             trusted_proxies: Vec::new(),
             clock: Clock::System,
             inspector: Inspector {

@@ -28,6 +28,7 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../src/store/redis/log_filter.lua"),
     include_str!("../../../../src/store/redis/key_checks.lua"),
     include_str!("../../../../src/store/redis/conversion.lua"),
+    include_str!("../../../../src/store/redis/defence.lua"),
     include_str!("../../../../src/store/redis/old_layout.lua"),
     include_str!("../../../../src/store/redis/move_old.lua"),
 ];
