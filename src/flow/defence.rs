@@ -122,7 +122,7 @@ impl Defence {
         }
     }
 
-    /// Text messages are, and e-mails earn nobody money.
+    /// E-mails earn no money.
     pub(super) fn counts(&self, to: &Address) -> bool {
         self.mode != DefenceMode::Off && to.phone().is_some()
     }

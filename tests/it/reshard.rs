@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::clock::Clock;
 use otpost::domain::conversion::{Bucket, BucketWidth, CodeCounts, ConversionBatch, Dimension};
+use otpost::domain::defence_list::{NewOverride, OverrideAction, OverrideTarget};
 use otpost::domain::key_check::{KeyCheck, KeyFingerprint, KeyUse};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
@@ -20,7 +21,7 @@ use otpost::domain::suppression::{ManualSuppression, NewSuppression, Suppression
 use otpost::domain::time::UnixMillis;
 use otpost::store::redis::RedisStore;
 use otpost::store::resharding::{ReshardAnswer, Resharding};
-use otpost::store::{CompletionInput, NewReceipt, Refund, Store, StoreError};
+use otpost::store::{CompletionInput, DefenceStore as _, NewReceipt, Refund, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 
 use crate::contract::store::conversion::entry;
@@ -66,6 +67,13 @@ fn refused(answer: Result<impl Sized, StoreError>) -> String {
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it is not refused"),
     }
+}
+
+async fn deny(store: &RedisStore) {
+    let target = OverrideTarget::parse("+37120").expect("digits");
+    let duration = Duration::from_secs(3_600);
+    let new = NewOverride { action: OverrideAction::Deny, duration, shown: "+37120", reason: "test" };
+    store.set_defence_override(&target, Some(&new)).await.expect("answers");
 }
 
 #[tokio::test]
@@ -136,6 +144,7 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     let entries = vec![entry(at, Dimension::Channel, "sms", 3, 2)];
     store.add_conversion(&ConversionBatch { writer: 1, sequence: 1, entries }).await.expect("answers");
     store.check_keys(&[key()]).await.expect("answers");
+    deny(&store).await;
     let before = suppressions(&store).await;
     assert_eq!(before.len(), 7);
 
@@ -158,6 +167,7 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     let counts = after.conversion(Dimension::Channel, &hour).await.expect("answers");
     assert_eq!(counts[0].counts, CodeCounts { sent: 3, verified: 2 }, "counts stay");
     assert_eq!(after.recorded_keys().await.expect("answers"), [key()], "a wrong key is still noticed");
+    assert_eq!(after.defence(&[]).await.expect("answers").list.overrides.len(), 1, "overrides stay");
     let country =
         rows(&otpost(&redis, &["store", "show", "--json", &format!("{{{}}}:cCO", redis.prefix)]), 0);
     assert_eq!(country[0]["fields"]["provider_code"], 30_007);

@@ -3,9 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use async_trait::async_trait;
-
-use super::MemoryStore;
 use crate::domain::defence::{
     BLOCK_PARTS, DefenceBatch, HOLDS_MAX, PrefixChanges, RECORDS_DROPPED, RECORDS_MAX, RELIEF_EIGHTHS, Scope,
     ScopeChanges, ScopeKind, UnverifiedRecord, minute_of,
@@ -16,8 +13,7 @@ use crate::domain::defence_list::{
 };
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::time::{UnixMillis, millis};
-use crate::store::StoreError;
-use crate::store::defence::{DefenceStore, OverrideChange};
+use crate::store::defence::OverrideChange;
 use crate::store::retention::{CONVERSION_WRITER_KEPT, DEFENCE_KEPT, VERIFIED_DROPPED, VERIFIED_MAX};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,7 +45,7 @@ impl Touched {
 }
 
 impl Defence {
-    fn add(&mut self, batch: &DefenceBatch, now: UnixMillis) -> DefenceList {
+    pub(super) fn add(&mut self, batch: &DefenceBatch, now: UnixMillis) -> DefenceList {
         self.holds.retain(|_, (until, _)| *until > now);
         if batch.sequence > 0 && self.is_new(batch, now) {
             let mut touched = Touched::default();
@@ -234,7 +230,7 @@ impl Defence {
         DefenceList { holds, overrides: overrides.collect() }
     }
 
-    fn state(&self, scopes: &[(u64, Scope)], now: UnixMillis) -> DefenceState {
+    pub(super) fn state(&self, scopes: &[(u64, Scope)], now: UnixMillis) -> DefenceState {
         let record = |(prefix, scope): &(u64, Scope)| {
             let mut record = self.record((scope.kind, scope.part(*prefix)), scope.id, now)?;
             record.advance(minute_of(now));
@@ -243,7 +239,7 @@ impl Defence {
         DefenceState { list: self.list(now), records: scopes.iter().map(record).collect() }
     }
 
-    fn set_override(
+    pub(super) fn set_override(
         &mut self,
         target: &OverrideTarget,
         new: Option<&NewOverride<'_>>,
@@ -274,7 +270,7 @@ impl Defence {
         OverrideChange::Done { before }
     }
 
-    fn note_verified(&mut self, digests: &[Digest16], now: UnixMillis) {
+    pub(super) fn note_verified(&mut self, digests: &[Digest16], now: UnixMillis) {
         let today = now.0 / DAY_MILLIS;
         let mut new: BTreeMap<u16, Vec<u64>> = BTreeMap::new();
         for digest in digests {
@@ -292,13 +288,13 @@ impl Defence {
         }
     }
 
-    fn has_verified(&self, digest: Digest16, now: UnixMillis) -> bool {
+    pub(super) fn has_verified(&self, digest: Digest16, now: UnixMillis) -> bool {
         let (part, name) = verified_name(digest);
         let day = self.verified.get(&part).and_then(|part| part.get(&name));
         day.is_some_and(|day| is_recent(*day, now.0 / DAY_MILLIS))
     }
 
-    fn forget_verified(&mut self, digest: Digest16) {
+    pub(super) fn forget_verified(&mut self, digest: Digest16) {
         let (part, name) = verified_name(digest);
         if let Some(part) = self.verified.get_mut(&part) {
             part.remove(&name);
@@ -351,37 +347,4 @@ fn verified_name(digest: Digest16) -> (u16, u64) {
     let bytes = digest.bytes();
     let part = u16::from_be_bytes([bytes[0], bytes[1]]);
     (part, u64::from_be_bytes(*bytes[2..].first_chunk().expect("a digest has 16 bytes")))
-}
-
-#[async_trait]
-impl DefenceStore for MemoryStore {
-    async fn add_defence(&self, batch: &DefenceBatch) -> Result<DefenceList, StoreError> {
-        Ok(self.step(|state, now| state.defence.add(batch, now)))
-    }
-
-    async fn defence(&self, scopes: &[(u64, Scope)]) -> Result<DefenceState, StoreError> {
-        Ok(self.step(|state, now| state.defence.state(scopes, now)))
-    }
-
-    async fn set_defence_override(
-        &self,
-        target: &OverrideTarget,
-        new: Option<&NewOverride<'_>>,
-    ) -> Result<OverrideChange, StoreError> {
-        Ok(self.step(|state, now| state.defence.set_override(target, new, now)))
-    }
-
-    async fn note_verified(&self, digests: &[Digest16]) -> Result<(), StoreError> {
-        self.step(|state, now| state.defence.note_verified(digests, now));
-        Ok(())
-    }
-
-    async fn has_verified(&self, digest: Digest16) -> Result<bool, StoreError> {
-        Ok(self.step(|state, now| state.defence.has_verified(digest, now)))
-    }
-
-    async fn forget_verified(&self, digest: Digest16) -> Result<(), StoreError> {
-        self.step(|state, _| state.defence.forget_verified(digest));
-        Ok(())
-    }
 }

@@ -7,6 +7,7 @@ mod claim;
 mod complete;
 mod conversion;
 mod defence;
+mod defence_store;
 mod key_check;
 mod log;
 mod opt_status;

@@ -8,9 +8,8 @@ use async_trait::async_trait;
 use super::RedisStore;
 use super::library::Step;
 use super::pack::{NO_END, Packer, Unpacker};
-use crate::domain::defence::{
-    Budget, Change, DefenceBatch, PENDING_MINUTES, Scope, ScopeChanges, ScopeKind, UnverifiedRecord,
-};
+use super::unverified::read_record;
+use crate::domain::defence::{Change, DefenceBatch, Scope, ScopeChanges, ScopeKind};
 use crate::domain::defence_list::{
     DefenceList, DefenceOverride, DefenceState, Hold, NewOverride, OverrideAction, OverrideTarget,
 };
@@ -149,16 +148,6 @@ fn read_state(answer: &[u8], records: usize) -> Option<DefenceState> {
         state.records.push(if has_record { Some(read_record(&mut words)?) } else { None });
     }
     words.is_empty().then_some(state)
-}
-
-pub(super) fn read_record(words: &mut Unpacker<'_>) -> Option<UnverifiedRecord> {
-    let mut record = UnverifiedRecord::new(words.u32()?);
-    for pending in 0..PENDING_MINUTES {
-        record.pending[pending] = words.u16()?;
-    }
-    (record.hour, record.day) = (words.u32()?, words.u32()?);
-    record.budget = Budget { hour: words.u24()?, day: words.u24()? };
-    Some(record)
 }
 
 fn read_change(answer: &[u8]) -> Option<OverrideChange> {

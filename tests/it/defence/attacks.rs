@@ -25,7 +25,8 @@ use crate::real::Redis;
 
 const SEED: u64 = 20_261_201;
 const PEOPLE: u64 = 5_000;
-const PREFIXES: u64 = 10;
+/// Of mobile numbers in Colombia.
+const PREFIXES: [u64; 10] = [300, 301, 302, 303, 304, 305, 310, 311, 312, 313];
 const ATTACK_BLOCKS: u64 = 40;
 const ATTACK_SENDS: u64 = 20_000;
 const HOUR: u64 = 3_600;
@@ -103,9 +104,10 @@ struct Outcome {
 }
 
 fn number_of_person(person: u64) -> u64 {
-    let (prefix, place) = (person % PREFIXES, person / PREFIXES);
+    let (nth, place) = (person % 10, person / 10);
+    let prefix = PREFIXES[usize::try_from(nth).expect("small")];
     // Ten people in a block of a thousand numbers.
-    (57_300 + prefix) * 10_000_000 + (2_000 + 7 * (place / 10)) * 1_000 + 37 * (place % 10)
+    (57_000 + prefix) * 10_000_000 + (2_000 + 7 * (place / 10)) * 1_000 + 37 * (place % 10)
 }
 
 fn people(random: &mut Random, asks: &mut HashMap<u64, Vec<Ask>>, seconds: u64) {

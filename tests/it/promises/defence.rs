@@ -63,6 +63,7 @@ async fn a_number_that_has_verified_a_code_is_exempt_and_its_neighbours_are_not(
     gateway.request("first", &pumped(5)).await.expect_sent();
     let code = gateway.posted()[0].code.clone();
     assert_eq!(gateway.verify(&pumped(5), &code).await, Verdict::Verified);
+    gateway.result().await.expect("verified", None);
     pump(&mut gateway).await;
     gateway.request("again", &pumped(5)).await.expect_sent();
     gateway.request("other", &pumped(6)).await.expect("rejected", Some("blocked"));
@@ -76,6 +77,7 @@ async fn a_user_that_has_verified_is_exempt_while_its_own_sends_are_few() {
     gateway.result().await.expect_sent();
     let code = gateway.posted()[0].code.clone();
     assert_eq!(gateway.verify(BOB, &code).await, Verdict::Verified);
+    gateway.result().await.expect("verified", None);
     pump(&mut gateway).await;
     for nth in 0..5 {
         gateway.publish(&of_user(&format!("of user {nth}").replace(' ', "-"), &pumped(900 + nth)));

@@ -6,8 +6,8 @@ use super::stored::{Fields, Stored};
 use super::times::time;
 use crate::domain::defence::{Scope, ScopeKind};
 use crate::domain::time::UnixMillis;
-use crate::store::redis::defence::read_record;
 use crate::store::redis::pack::Unpacker;
+use crate::store::redis::unverified::read_record;
 
 const DAY_MILLIS: u64 = 86_400_000;
 

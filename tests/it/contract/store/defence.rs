@@ -337,9 +337,9 @@ async fn redis_counts_and_holds_as_the_store_in_memory_does() {
 
 #[tokio::test]
 async fn shards_change_nothing_about_what_is_held() {
-    let redis = Redis::fresh();
-    agrees(&redis.sharded(16), 10).await;
-    keeps_its_promises(&redis.sharded(16)).await;
+    let [one, other] = [Redis::fresh(), Redis::fresh()];
+    agrees(&one.sharded(16), 10).await;
+    keeps_its_promises(&other.sharded(16)).await;
 }
 
 async fn is_bounded(store: &dyn TimedStore) {
