@@ -108,10 +108,12 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     // After that line: a fault of the store is then logged once, in the order that operators know.
     let key_watch = process.wiring.key_watch();
     background.spawn(async move { key_watch.run().await });
-    let conversion = process.wiring.conversion.clone();
+    let (conversion, defence) = (process.wiring.conversion.clone(), process.wiring.defence.clone());
     background.spawn({
-        let conversion = conversion.clone();
-        async move { conversion.run().await }
+        let (conversion, defence) = (conversion.clone(), defence.clone());
+        async move {
+            tokio::join!(conversion.run(), defence.run());
+        }
     });
     process.publish_audit(&mut background);
     let drain = HTTP_DRAIN.min(process.settings.shutdown_grace);
@@ -122,7 +124,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
             if let Some(watch) = watch {
                 watch.end().await;
             }
-            conversion.end().await;
+            tokio::join!(conversion.end(), defence.end());
             process.wiring.close().await;
             events::stopped(worked?);
             answered

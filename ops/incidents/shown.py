@@ -66,6 +66,16 @@ class Incidents:
             again = stage.request(to)
             return until(lambda: stage.run("why", again), words)
 
+    def pumping(self, words):
+        with self.stage(DEFENCE="enforce") as stage:
+            stage.start("worker")
+            for nth in range(90):
+                stage.request(f"+573007654{nth:03}")
+            wait_until(lambda: "+573007654" in stage.run("defence", "status"), 20, "the block is held")
+            time.sleep(2)
+            refused = stage.request("+573007654900")
+            return until(lambda: stage.run("why", refused) + stage.run("defence", "status"), words)
+
     def a_landline(self, words):
         with self.stage() as stage:
             return until(lambda: stage.run("check-number", LANDLINE), words)

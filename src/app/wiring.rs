@@ -24,6 +24,7 @@ use crate::domain::limit::Limit;
 use crate::domain::worker_state::ProcessRole;
 use crate::flow::audit::AuditPublisher;
 use crate::flow::conversion::ConversionCounter;
+use crate::flow::defence::Defence;
 use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::key_watch::KeyWatch;
@@ -57,6 +58,7 @@ pub(super) struct Wiring {
     limit_counter: Arc<LimitCounter>,
     keys: Vec<KeyCheck>,
     pub(super) conversion: Arc<ConversionCounter>,
+    pub(super) defence: Arc<Defence>,
     pub(super) clock: Clock,
     pub(super) broker_in_memory: bool,
     pub(super) store_in_memory: bool,
@@ -68,9 +70,11 @@ impl Wiring {
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Wiring> {
         let broker = Broker::new(settings)?;
         let (store, clock) = (store(settings)?, Clock::System);
+        let defence = Defence::new(settings.defence, settings.defence_budget_percent, store.clone(), clock);
         Ok(Wiring {
             names: Names::new(&settings.amqp_prefix),
             conversion: Arc::new(ConversionCounter::new(store.clone(), clock)),
+            defence: Arc::new(defence),
             store,
             broker_in_memory: broker.is_in_memory(),
             store_in_memory: settings.redis_url.is_none(),
@@ -116,6 +120,7 @@ impl Wiring {
             publisher: self.publisher(),
             conversion: self.conversion.clone(),
             samples: PriceSamples::default(),
+            defence: self.defence.clone(),
             replies: Replies::new(replies),
             texts: texts(settings, channel)?,
             code_keyring: settings.code_keyring.clone().context("OTP_SECRET_KEYS must be set")?,
@@ -188,6 +193,7 @@ impl Wiring {
                 limits: settings.limits,
                 provider_verifier: code_verifier(settings).await?,
                 conversion: self.conversion.clone(),
+                defence: self.defence.clone(),
                 in_flight: self.checks.clone(),
                 clock: self.clock,
             },
@@ -202,6 +208,7 @@ impl Wiring {
             code_length: settings.code_length.get(),
             code_life: settings.code_life,
             spend: spend_view(settings),
+            defence_mode: settings.defence,
             trusted_proxies: settings.trusted_proxies.clone(),
             clock: self.clock,
             inspector,

@@ -10,6 +10,7 @@ mod config;
 mod conversion;
 mod dead_letters;
 mod forget;
+mod defence;
 mod health;
 mod keys;
 mod kill_switch;
@@ -88,6 +89,11 @@ enum Command {
     Conversion(conversion::ConversionArguments),
     /// Show the budgets, and how much was spent on messages.
     Spend(spend::SpendArguments),
+    /// Show the pumping defence, or overrule it for a country, a prefix or a number.
+    Defence {
+        #[command(subcommand)]
+        action: defence::DefenceAction,
+    },
     /// List, show, replay or drop dead letters.
     DeadLetters {
         #[command(subcommand)]
@@ -257,6 +263,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::RateLimit { to } => rate_limit::run(&settings, &to, json).await,
         Command::Conversion(arguments) => conversion::run(&settings, &arguments, json).await,
         Command::Spend(arguments) => spend::run(&settings, &arguments, json).await,
+        Command::Defence { action } => defence::run(&settings, &action, json).await,
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
         Command::Why { request_id: None, to: None, user: Some(user) } => {
             why::list_of_user(&settings, &user, json).await
@@ -302,6 +309,7 @@ fn role(command: &Command) -> Role {
         | Command::Conversion(_)
         | Command::Forget(_)
         | Command::Spend(_)
+        | Command::Defence { .. }
         | Command::LogLevel { .. } => Role::Store,
         // The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } | Command::Audit { .. } => Role::Topology,

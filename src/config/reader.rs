@@ -15,6 +15,7 @@ use super::settings::{ConfigError, Environment, Role, Settings, Shown};
 use super::templates::{TemplateText, read_directory};
 use super::validators::{hours, is_loopback, key_bytes, minutes, parts, seconds};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
+use crate::domain::defence::DefenceMode;
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::limit::{COOLDOWN_SECONDS, Limit, Limits, NumberSetting, WRONG_PER_CHALLENGE};
 use crate::domain::phone::Region;
@@ -88,6 +89,8 @@ impl<'a> Reader<'a> {
             test_numbers: Arc::default(),
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
             limits: self.limits(),
+            defence: self.defence(),
+            defence_budget_percent: self.number("DEFENCE_BUDGET_PERCENT", 100, 10, 10_000),
             sms_enabled: self.boolean("SMS_ENABLED", true),
             email_enabled: email.enabled,
             allowed_countries,
@@ -177,6 +180,12 @@ impl<'a> Reader<'a> {
 
     fn reply_to_allowed(&mut self) -> Vec<String> {
         self.list("REPLY_TO_ALLOWED", "amq.rabbitmq.reply-to.*,amq.gen-*,reply.*", "must be a list")
+    }
+
+    fn defence(&mut self) -> DefenceMode {
+        let words = DefenceMode::ALL.map(DefenceMode::as_str);
+        let chosen = self.choice("DEFENCE", DefenceMode::default().as_str(), &words);
+        DefenceMode::ALL.into_iter().find(|mode| mode.as_str() == chosen).unwrap_or_default()
     }
 
     fn code_length(&mut self) -> CodeLength {

@@ -16,6 +16,7 @@ use super::templates::TemplateText;
 use crate::domain::amount::Currency;
 use crate::domain::budget::Budgets;
 use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::defence::DefenceMode;
 use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
@@ -144,6 +145,9 @@ pub struct Settings {
     pub test_numbers: Arc<TestNumbers>,
     pub code_life: Duration,
     pub limits: Limits,
+    pub defence: DefenceMode,
+    /// The budgets of the defence, in percent of the floors.
+    pub defence_budget_percent: u32,
     pub sms_enabled: bool,
     pub email_enabled: bool,
     /// `None`: all countries.

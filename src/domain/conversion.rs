@@ -272,14 +272,16 @@ pub struct CountedCode {
 
 /// No `Debug`: a block and a masked number together show a number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct NumberGroups {
-    country: Option<[u8; 2]>,
-    prefix: u64,
-    block: u64,
+pub struct NumberGroups {
+    pub country: Option<[u8; 2]>,
+    /// The digits of the country code and three more.
+    pub prefix: u64,
+    /// All digits but the last three.
+    pub block: u64,
 }
 
 impl NumberGroups {
-    fn of(number: &PhoneNumber) -> NumberGroups {
+    pub fn of(number: &PhoneNumber) -> NumberGroups {
         let digits = &number.e164()[1..];
         let code = number.calling_code().len() - 1;
         let block = &digits[..digits.len().saturating_sub(DIGITS_HIDDEN)];

@@ -25,6 +25,9 @@ pub struct RequestHistory {
     /// The caller's user: operators search by it.
     #[serde(skip)]
     pub user: Option<Digest16>,
+    /// The network of the client, where the pumping defence counts.
+    #[serde(skip)]
+    pub network: Option<Digest16>,
     /// The caller chose the code, so the caller knows it without a message.
     #[serde(skip)]
     pub callers_code: bool,

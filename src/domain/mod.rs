@@ -17,6 +17,8 @@ pub mod conversion_batch;
 pub mod conversion_report;
 pub mod dead_letter;
 pub mod decimal_digit;
+pub mod defence;
+pub mod defence_list;
 pub mod delivery_event;
 pub mod email;
 pub mod email_sender;

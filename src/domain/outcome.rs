@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::defence::DefenceRule;
 use super::history::RequestHistory;
 use super::reached_limit::ReachedLimit;
 use super::time::{UnixMillis, seconds_rounded_up};
@@ -55,7 +56,7 @@ pub enum ErrorCode {
     Cooldown,
     /// The recipient has opted out, the provider does not reach it, or an operator suppressed it.
     Suppressed,
-    /// The provider refuses the recipient's country for now.
+    /// The provider refuses the recipient's country for now, or the pumping defence refuses the request.
     Blocked,
     /// Too little time is left for a message to be of use.
     Expired,
@@ -152,6 +153,9 @@ pub struct OutcomeError {
     /// The limit that refused the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<ReachedLimit>,
+    /// The rule of the pumping defence that refused the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<DefenceRule>,
 }
 
 /// The outcome of a request. Stored for repeated requests.
@@ -209,12 +213,22 @@ impl Outcome {
 impl OutcomeError {
     /// An error that its code tells whole.
     pub fn of(code: ErrorCode) -> OutcomeError {
-        OutcomeError { code, detail: None, provider_code: None, retry_after: None, limit: None }
+        OutcomeError { code, detail: None, provider_code: None, retry_after: None, limit: None, rule: None }
     }
 
     /// With a sentence in place of the code's own.
     pub fn detailed(code: ErrorCode, detail: impl ToString) -> OutcomeError {
         OutcomeError { detail: Some(detail.to_string()), ..OutcomeError::of(code) }
+    }
+
+    /// The sentence for people, where nothing more is known.
+    pub fn message(&self) -> &'static str {
+        self.rule.map_or(self.code.message(), DefenceRule::message)
+    }
+
+    pub fn refused(rule: DefenceRule, wait: Duration) -> OutcomeError {
+        let retry_after = Some(seconds_rounded_up(wait));
+        OutcomeError { retry_after, rule: Some(rule), ..OutcomeError::of(ErrorCode::Blocked) }
     }
 
     /// With the time to wait, rounded up to seconds.

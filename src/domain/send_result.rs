@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::channel::Channel;
+use super::defence::DefenceRule;
 use super::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use super::reached_limit::ReachedLimit;
 use super::time::{UnixMillis, optional_rfc3339, serialize_rfc3339};
@@ -72,16 +73,20 @@ pub struct ResultError<'a> {
     /// The limit that refused the request, of `rate_limited` and `cooldown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<ReachedLimit>,
+    /// The rule of the pumping defence that refused the request, of `blocked`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<DefenceRule>,
 }
 
 impl<'a> From<&'a OutcomeError> for ResultError<'a> {
     fn from(error: &'a OutcomeError) -> ResultError<'a> {
         ResultError {
             code: error.code,
-            message: error.detail.as_deref().unwrap_or(error.code.message()),
+            message: error.detail.as_deref().unwrap_or(error.message()),
             provider_code: error.provider_code,
             retry_after: error.retry_after,
             limit: error.limit,
+            rule: error.rule,
         }
     }
 }

@@ -68,6 +68,7 @@ impl ChannelGateway {
     ) -> Result<AfterAdmission, StopReason> {
         let (request, proposed) = (valid.request, self.propose_code(valid));
         let history = self.new_history(handler, valid);
+        let refusal = self.defence.refusal(handler, valid).await?;
         let country = valid.to.country();
         let mut input = AdmissionInput {
             lease: valid.lease(handler),
@@ -88,7 +89,7 @@ impl ChannelGateway {
                 self.code_keyring.kids()
             },
             limits: &self.policy.limits,
-            reject_if_new: valid.reject_if_new.as_ref(),
+            reject_if_new: valid.reject_if_new.as_ref().or(refusal.as_ref()),
             gate_closed: false,
             crash_suspect_leases_min: UNFINISHED_LEASES_SUSPECT,
             country: country.as_deref(),
@@ -140,6 +141,7 @@ impl ChannelGateway {
             correlation_id,
             trace,
             user: valid.user,
+            network: valid.network.filter(|_| self.defence.counts(&valid.to)),
             callers_code,
             ..RequestHistory::default()
         };

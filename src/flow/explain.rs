@@ -390,6 +390,9 @@ fn error_in_words(error: &OutcomeError) -> String {
     if let Some(limit) = error.limit.filter(|_| error.code == ErrorCode::RateLimited) {
         words += &format!(" (limit: {})", limit.as_str());
     }
+    if let Some(rule) = error.rule {
+        words += &format!(" (rule: {})", rule.as_str());
+    }
     if let Some(seconds) = error.retry_after {
         words += &format!("; a new request may succeed after {seconds} s");
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::conversion::ConversionCounter;
+use super::defence::Defence;
 use super::price_samples::PriceSamples;
 use super::reply::Replies;
 use super::send_gate::SendGate;
@@ -34,6 +35,7 @@ pub struct ChannelGateway {
     pub activity: Arc<WorkerActivity>,
     pub conversion: Arc<ConversionCounter>,
     pub samples: PriceSamples,
+    pub defence: Arc<Defence>,
     pub replies: Replies,
     pub texts: Texts,
     pub code_keyring: Arc<CodeKeyring>,

@@ -96,6 +96,7 @@ impl ChannelGateway {
                         let (to, grant) = (&ctx.valid.to, &ctx.state.grant);
                         self.conversion.completed(to, grant, self.policy.code_life, &recorded.outcome);
                         self.count_cost(ctx.valid, &recorded.outcome);
+                        self.defence.completed(ctx.valid, &recorded.outcome);
                     }
                     return Ok(recorded);
                 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::conversion::ConversionCounter;
+use super::defence::Defence;
 use super::random::random_id;
 use super::retry_once::retry_once;
 use super::verified_event::publish_verified;
@@ -36,6 +37,7 @@ pub struct Verifier {
     pub limits: Limits,
     pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
     pub conversion: Arc<ConversionCounter>,
+    pub defence: Arc<Defence>,
     /// Shutdown waits for these checks.
     pub in_flight: TaskTracker,
     pub clock: Clock,
@@ -122,6 +124,7 @@ impl Verifier {
         let at = self.clock.now();
         let Err(error) = publish_verified(&*self.publisher, request, check.purpose, to, at).await else {
             self.conversion.verified(to, request.first_send);
+            self.defence.code_verified(to, check.recipient, request);
             return Ok(Verdict::Verified);
         };
         events::publish_failed(&error, error.is_blocked(), None);

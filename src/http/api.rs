@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::proof::ProofSigner;
 use crate::broker::RpcClient;
 use crate::clock::Clock;
+use crate::domain::defence::DefenceMode;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::recipient_keyring::RecipientKeyring;
@@ -50,6 +51,7 @@ pub struct Api {
     /// A code that is not verified within it counts as unverified.
     pub code_life: Duration,
     pub spend: SpendView,
+    pub defence_mode: DefenceMode,
     /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub clock: Clock,

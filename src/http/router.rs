@@ -60,6 +60,7 @@ fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
         .route("/api/v1/sms/status", get(operator::status::status))
         .route("/api/v1/sms/conversion", get(operator::conversion::conversion))
         .route("/api/v1/sms/spend", get(operator::spend::spend))
+        .route("/api/v1/sms/defence", get(operator::defence::defence))
         .route("/api/v1/sms/rate-limit", post(operator::rate_limit::rate_limit))
         .route("/api/v1/sms/validate", post(operator::validate::validate))
         .route("/api/v1/sms/requests", post(operator::requests::recent_requests))

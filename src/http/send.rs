@@ -260,6 +260,6 @@ enum PreCheck {
 
 /// `to` names the recipient's field to this caller.
 pub(super) fn rejected(error: &OutcomeError, to: &str) -> Problem {
-    let detail = error.detail.as_deref().unwrap_or(error.code.message()).replace("`to`", to);
+    let detail = error.detail.as_deref().unwrap_or(error.message()).replace("`to`", to);
     Problem::new(http_status(error.code), error.code.as_str()).detail(detail)
 }

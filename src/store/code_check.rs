@@ -38,6 +38,9 @@ pub struct CodeRequest {
     pub id: RequestId,
     pub correlation_id: Option<String>,
     pub trace: Option<TraceContext>,
+    pub user: Option<Digest16>,
+    /// The network of the client that asked for the code, where the pumping defence counts.
+    pub network: Option<Digest16>,
     /// The send by the oldest request that has the code, which began its life; `None` if that one sent nothing.
     pub first_send: Option<CodeSend>,
     /// One of the requests that have the code is to a test number, whose code is known without a message: nothing was proven.
@@ -73,12 +76,12 @@ impl CodeRequest {
             first_send = send;
             test |= history.is_test();
             callers_code |= history.callers_code;
-            let RequestHistory { correlation_id, trace, .. } = history;
+            let RequestHistory { correlation_id, trace, user, network, .. } = history;
             let chosen = if send.is_some() { &mut sent } else { &mut unsent };
-            chosen.get_or_insert((id, correlation_id, trace));
+            chosen.get_or_insert((id, correlation_id, trace, user, network));
         }
-        let (id, correlation_id, trace) = sent.or(unsent)?;
-        Some(CodeRequest { id, correlation_id, trace, first_send, test, callers_code })
+        let (id, correlation_id, trace, user, network) = sent.or(unsent)?;
+        Some(CodeRequest { id, correlation_id, trace, user, network, first_send, test, callers_code })
     }
 }
 

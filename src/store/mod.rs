@@ -12,6 +12,7 @@ pub mod audit;
 pub mod claim;
 pub mod code_check;
 pub mod completion;
+pub mod defence;
 pub mod error;
 pub mod fault;
 pub mod forget;
@@ -40,6 +41,7 @@ pub use self::audit::{AuditOutbox, AuditStore};
 pub use self::claim::{ClaimAnswer, ClaimInput};
 use self::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
+pub use self::defence::DefenceStore;
 pub use self::error::{Damaged, StoreError};
 pub use self::fault::StoreFault;
 use self::forget::ForgetStore;
@@ -68,7 +70,7 @@ use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::worker_state::{ReportedWorker, WorkerState};
 
 #[async_trait]
-pub trait Store: Send + Sync + AuditStore + ForgetStore + SpendStore {
+pub trait Store: Send + Sync + AuditStore + DefenceStore + ForgetStore + SpendStore {
     /// Decides whether a request may be sent, and with which challenge. A new request that may be sent is charged; for
     /// one that has a record the answer follows from the record.
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError>;

@@ -30,6 +30,13 @@ pub const WORKERS_MAX: usize = 1_000;
 pub(crate) const CONVERSION_WRITER_KEPT: Duration = Duration::from_secs(86_400);
 /// Writers that are remembered. Of more, as of a process that starts again and again, the oldest are forgotten.
 pub(crate) const CONVERSION_WRITERS_MAX: usize = 2_000;
+/// A part of the records of unverified sends is kept this long after its last write.
+pub(crate) const DEFENCE_KEPT: Duration = Duration::from_secs(2 * 86_400);
+/// Recently verified numbers and users in one of 65,536 parts. A full part drops those of past days, or else so many of the oldest.
+pub(crate) const VERIFIED_MAX: usize = 100;
+pub(crate) const VERIFIED_DROPPED: usize = 10;
+/// Digests in one call of `note_verified`.
+pub const VERIFIED_NOTED_MAX: usize = 100;
 /// Buckets that the store reads at once. A bucket of blocks has thousands of names.
 pub const BUCKETS_READ_MAX: usize = 24;
 /// The shortest time between two polls for an overdue receipt.

@@ -7,6 +7,7 @@ mod audit;
 mod broker;
 mod certificates;
 mod counted;
+mod defence;
 mod http;
 mod keys;
 mod operators;
@@ -39,6 +40,7 @@ pub use self::counted::{
     handler_started, hourly_cap_configured, http_route_served, kill_switch_read, limit_refused, prefetch_set,
     provider_configured, queue_read, request_taken_up, store_operation_ended,
 };
+pub use self::defence::{defence_list_read, defence_not_counted, defence_refused, defence_would_refuse};
 pub use self::http::{forwarded_hop_unreadable, http_answered, http_bound_reached, http_connection_closed};
 pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch, keys_not_compared};
 pub use self::operators::{
@@ -95,6 +97,9 @@ pub fn request_completed(
         }
         if let Some(limit) = outcome.error.as_ref().and_then(|error| error.limit) {
             limit_refused(of, limit);
+        }
+        if let Some(rule) = outcome.error.as_ref().and_then(|error| error.rule) {
+            defence_refused(rule, to);
         }
     }
     let elapsed_ms = millis(elapsed);

@@ -31,7 +31,7 @@ pub(super) use self::labels::{
     ActionLabel, BlockedLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason,
     ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel,
     OperationLabel, PeriodLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels,
-    RequestLabels, ResultLabel, RoleLabel, RouteLabel, StatusLabel, VerdictLabel,
+    RequestLabels, ResultLabel, RoleLabel, RouteLabel, StatusLabel, VerdictLabel, RuleResult, ScopeLabel,
 };
 pub use self::text_format::Format;
 
@@ -98,6 +98,8 @@ pub(super) struct Metrics {
     pub(super) opt_messages: Family<ReportLabels, Counter>,
     pub(super) test_requests: Family<StatusLabel, Counter>,
     pub(super) limit_refusals: Family<ChannelLimit, Counter>,
+    pub(super) defence_refusals: Family<RuleResult, Counter>,
+    pub(super) defence_holds: Family<ScopeLabel, Gauge>,
     pub(super) sends_per_hour_max: Family<ChannelLabel, Gauge>,
     pub(super) verifications: Family<VerdictLabel, Counter>,
     pub(super) store_operation_duration: Family<OperationLabel, Histogram, Buckets>,
@@ -168,6 +170,8 @@ impl Metrics {
             opt_messages: Family::default(),
             test_requests: Family::default(),
             limit_refusals: Family::default(),
+            defence_refusals: Family::default(),
+            defence_holds: Family::default(),
             sends_per_hour_max: Family::default(),
             verifications: Family::default(),
             store_operation_duration: Family::new_with_constructor(Buckets(&STORE_BUCKETS)),
@@ -239,6 +243,8 @@ impl Metrics {
             test_requests "Requests to test numbers ended";
             opt_messages "Messages by which people opt in or out, by status and result";
             limit_refusals "Requests refused by a limit";
+            defence_refusals "Requests that the pumping defence refused, or would refuse, by rule";
+            defence_holds "Scopes that the pumping defence holds, in all processes";
             sends_per_hour_max "The cap over all sends of an hour; 0: none";
             verifications "Code checks, by verdict";
             store_operation_duration "Time of an answer of the store, by operation" in Seconds;

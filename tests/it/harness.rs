@@ -15,6 +15,8 @@ use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::conversion::{Bucket, Dimension, StoredCounts};
 use otpost::domain::conversion_batch::ConversionBatch;
+use otpost::domain::defence::{DefenceBatch, DefenceMode, Scope};
+use otpost::domain::defence_list::{DefenceList, DefenceState, NewOverride, OverrideTarget};
 use otpost::domain::email::EmailAddress;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
@@ -37,6 +39,7 @@ use otpost::domain::verdict::Verdict;
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::flow::consumer_loop::ConsumerLoop;
 use otpost::flow::conversion::ConversionCounter;
+use otpost::flow::defence::Defence;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::price_samples::PriceSamples;
@@ -47,6 +50,7 @@ use otpost::flow::spend_policy::SpendPolicy;
 use otpost::flow::verify::Verifier;
 use otpost::provider::{CodeVerifier, Provider};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::defence::{DefenceStore, OverrideChange};
 use otpost::store::forget::{
     ForgetAnswer, ForgetStore, Listing, Redaction, RedactionEnd, RedactionJob, RedactionsAdded,
 };
@@ -227,6 +231,32 @@ impl SpendStore for FlakyStore {
     }
     async fn spend(&self, group: SpendGroup, buckets: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
         self.reach()?.spend(group, buckets).await
+    }
+}
+
+#[async_trait]
+impl DefenceStore for FlakyStore {
+    async fn add_defence(&self, batch: &DefenceBatch) -> Result<DefenceList, StoreError> {
+        self.reach()?.add_defence(batch).await
+    }
+    async fn defence(&self, scopes: &[(u64, Scope)]) -> Result<DefenceState, StoreError> {
+        self.reach()?.defence(scopes).await
+    }
+    async fn set_defence_override(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+    ) -> Result<OverrideChange, StoreError> {
+        self.reach()?.set_defence_override(target, new).await
+    }
+    async fn note_verified(&self, digests: &[Digest16]) -> Result<(), StoreError> {
+        self.reach()?.note_verified(digests).await
+    }
+    async fn has_verified(&self, digest: Digest16) -> Result<bool, StoreError> {
+        self.reach()?.has_verified(digest).await
+    }
+    async fn forget_verified(&self, digest: Digest16) -> Result<(), StoreError> {
+        self.reach()?.forget_verified(digest).await
     }
 }
 
@@ -432,6 +462,7 @@ pub struct Options {
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
     pub maintained: bool,
+    pub defence: DefenceMode,
     /// Messages a second of one sender.
     pub sender_rate: Option<f64>,
     pub spend: SpendPolicy,
@@ -471,6 +502,7 @@ impl Default for Options {
             test_numbers: Arc::default(),
             doubt_report_wait: Duration::ZERO,
             maintained: false,
+            defence: DefenceMode::default(),
             sender_rate: None,
             spend: SpendPolicy::default(),
             templates: Vec::new(),
@@ -538,6 +570,7 @@ pub struct Embedded {
     results: mpsc::Receiver<OwnedMessage>,
     pub verifier: Verifier,
     pub conversion: Arc<ConversionCounter>,
+    pub defence: Arc<Defence>,
     pub tracker: Arc<ReceiptProcessor>,
     shutdown: CancellationToken,
     maintenance: DropGuard,
@@ -563,6 +596,7 @@ impl Embedded {
             (Box::new(consumer), Arc::new(world.broker.publisher()))
         });
         let conversion = Arc::new(ConversionCounter::new(store.clone(), world.clock));
+        let defence = Arc::new(Defence::new(options.defence, 100, store.clone(), world.clock));
         let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
@@ -570,6 +604,7 @@ impl Embedded {
             publisher,
             conversion: conversion.clone(),
             samples: PriceSamples::default(),
+            defence: defence.clone(),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             activity: Arc::default(),
             gate: SendGate::new(
@@ -627,10 +662,12 @@ impl Embedded {
                 limits: options.limits,
                 provider_verifier: options.code_verifier,
                 conversion: conversion.clone(),
+                defence: defence.clone(),
                 in_flight: TaskTracker::new(),
                 clock: world.clock,
             },
             conversion,
+            defence,
             worker: tokio::spawn(worker.run(consumer)),
             maintenance: maintenance.drop_guard(),
             tracker,

@@ -13,6 +13,7 @@ mod console;
 mod conversion;
 mod corpora;
 mod damaged;
+mod defence;
 mod documents;
 mod fake_http;
 mod fake_sendgrid;

@@ -294,6 +294,7 @@ impl Copy {
         RequestHistory {
             trace: None,
             user: (self.user > 0).then(|| named(200 + self.user)),
+            network: (self.challenge > 1).then(|| named(230 + self.challenge)),
             callers_code: self.callers_code,
             to: format!("+5{}", self.recipient),
             correlation_id: (self.user == 0).then(|| format!("\"challenge\":\"{}\" ", self.request)),

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::clock::Clock;
 use otpost::domain::conversion::{Bucket, BucketWidth, CodeCounts, Dimension};
 use otpost::domain::conversion_batch::ConversionBatch;
+use otpost::domain::defence_list::{NewOverride, OverrideAction, OverrideTarget};
 use otpost::domain::key_check::{KeyCheck, KeyFingerprint, KeyUse};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
@@ -22,7 +23,7 @@ use otpost::domain::time::UnixMillis;
 use otpost::store::forget::{ForgetStore as _, Listing};
 use otpost::store::redis::RedisStore;
 use otpost::store::resharding::{ReshardAnswer, Resharding};
-use otpost::store::{CompletionInput, NewReceipt, Refund, Store, StoreError};
+use otpost::store::{CompletionInput, DefenceStore as _, NewReceipt, Refund, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 
 use crate::contract::store::conversion::entry;
@@ -68,6 +69,13 @@ fn refused(answer: Result<impl Sized, StoreError>) -> String {
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it is not refused"),
     }
+}
+
+async fn deny(store: &RedisStore) {
+    let target = OverrideTarget::parse("+37120").expect("digits");
+    let duration = Duration::from_secs(3_600);
+    let new = NewOverride { action: OverrideAction::Deny, duration, shown: "+37120", reason: "test" };
+    store.set_defence_override(&target, Some(&new)).await.expect("answers");
 }
 
 #[tokio::test]
@@ -142,6 +150,7 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
         .expect("answers");
     store.check_keys(&[key()]).await.expect("answers");
     store.add_redactions(named(9), &["SM1".to_owned()], Listing::Complete).await.expect("answers");
+    deny(&store).await;
     let before = suppressions(&store).await;
     assert_eq!(before.len(), 7);
 
@@ -165,6 +174,7 @@ async fn suppressions_and_the_kill_switch_move_and_nothing_else_stays() {
     assert_eq!(counts[0].counts, CodeCounts { sent: 3, verified: 2 }, "counts stay");
     assert_eq!(after.redaction_jobs().await.expect("answers")[0].left(), 1, "texts are still to be deleted");
     assert_eq!(after.recorded_keys().await.expect("answers"), [key()], "a wrong key is still noticed");
+    assert_eq!(after.defence(&[]).await.expect("answers").list.overrides.len(), 1, "overrides stay");
     let country =
         rows(&otpost(&redis, &["store", "show", "--json", &format!("{{{}}}:cCO", redis.prefix)]), 0);
     assert_eq!(country[0]["fields"]["provider_code"], 30_007);

@@ -57,6 +57,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "claim",
         "counts of codes",
         "format",
+        "holds of the pumping defence",
         "idempotency key",
         "jobs that redact messages",
         "key check values",
@@ -67,8 +68,10 @@ async fn every_key_that_the_steps_write_is_shown() {
         "messages to redact",
         "minutes in which receipts are due",
         "note of a suppression",
+        "overrides of the pumping defence",
         "panics of a request",
         "receipts due in a minute",
+        "recently verified",
         "recipient",
         "request",
         "sends of a network",
@@ -77,6 +80,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "suppressed recipients",
         "suppression of a country",
         "text of a request id",
+        "unverified sends",
     ];
     assert_eq!(kinds, BTreeSet::from(expected));
 }

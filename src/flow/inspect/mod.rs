@@ -4,6 +4,7 @@
 //! hold the full number that an operator asked about.
 
 pub mod conversion;
+pub mod defence;
 pub mod limits;
 pub mod numbers;
 pub mod problems;

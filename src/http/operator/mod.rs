@@ -6,6 +6,7 @@ mod audit;
 mod caller;
 pub(super) mod conversion;
 pub(super) mod dead_letters;
+pub(super) mod defence;
 pub(super) mod forget;
 pub(super) mod kill_switch;
 pub(super) mod overview;

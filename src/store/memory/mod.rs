@@ -8,6 +8,8 @@ mod book;
 mod claim;
 mod complete;
 mod conversion;
+mod defence;
+mod defence_store;
 mod forget;
 mod key_check;
 mod log;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::book::Book;
 use super::conversion::Conversion;
+use super::defence::Defence;
 use super::log::{Logs, Source};
 use super::outbox::Outbox;
 use super::record::{Challenge, Record};
@@ -60,6 +61,7 @@ pub(super) struct State {
     pub(super) outbox: Outbox,
     pub(super) redactions: Redactions,
     pub(super) book: Book,
+    pub(super) defence: Defence,
 }
 
 pub(super) type RecordKey = (Digest16, RequestId);
@@ -233,6 +235,7 @@ impl State {
         self.idempotency_keys.retain(|_, (_, until)| *until > now);
         self.expected_receipts.retain(|expected| expected.due.plus(KEPT) > now);
         self.conversion.sweep(now);
+        self.defence.sweep(now);
     }
 }
 

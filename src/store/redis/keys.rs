@@ -106,7 +106,8 @@ pub(super) fn damaged(name: &str) -> Damaged {
         "p" => "panics",
         "outbox" | "outbox-dropped" => "outbox",
         name if name.starts_with('x') => "conversion",
-        name if name.starts_with('y') => "redactions",
+        name if name.starts_with('j') => "redactions",
+        name if name.starts_with(['y', 'z']) => "defence",
         "q" | "" => return Damaged::Request,
         shared => return Damaged::Shared(shared.to_owned()),
     })
@@ -235,7 +236,24 @@ impl Keys {
 
     /// The jobs that delete texts at the provider, and the messages that they wait for.
     pub(super) fn redactions(&self) -> [Key; 2] {
-        [self.name(b"y", b"j"), self.name(b"y", b"q")]
+        [self.name(b"j", b"j"), self.name(b"j", b"q")]
+    }
+
+    /// The holds of the pumping defence. The keys of its records follow from its name.
+    pub(super) fn defence_holds(&self) -> Key {
+        self.name(b"z", b"h")
+    }
+
+    pub(super) fn defence_overrides(&self) -> Key {
+        self.name(b"z", b"o")
+    }
+
+    /// Recipients, or users, that have verified a code: the part by the first two bytes of the digest, and the name by the next eight.
+    pub(super) fn verified(&self, digest: &Digest16) -> (Key, [u8; 8]) {
+        let bytes = digest.bytes();
+        let part = u16::from_be_bytes([bytes[0], bytes[1]]).to_string();
+        let name = *bytes[2..].first_chunk().expect("a digest has 16 bytes");
+        (self.of_shard(self.shard_of(digest), b"y", part.as_bytes()), name)
     }
 
     pub(super) fn kill_switch(&self) -> Key {
@@ -372,6 +390,7 @@ mod tests {
             ("A", Damaged::Shared("A".to_owned())),
             ("cCO", Damaged::Shared("cCO".to_owned())),
             ("xh491234b7", Damaged::Subject("conversion")),
+            ("zb4095", Damaged::Subject("defence")),
             ("suppressed", Damaged::Shared("suppressed".to_owned())),
         ] {
             assert_eq!(damaged(name), damage, "{name}");

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define. Lua allows 200 local names for all of them together.
-const SOURCES: [&str; 26] = [
+const SOURCES: [&str; 27] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("charges.lua"),
@@ -31,6 +31,7 @@ const SOURCES: [&str; 26] = [
     include_str!("forget.lua"),
     include_str!("redactions.lua"),
     include_str!("spend.lua"),
+    include_str!("defence.lua"),
     include_str!("places.lua"),
     include_str!("shards.lua"),
     include_str!("reshard.lua"),
@@ -135,9 +136,15 @@ pub(super) enum Step {
     EndRedaction,
     RedactionJobs,
     SpendBook,
+    AddDefence,
+    Defence,
+    SetDefenceOverride,
+    NoteVerified,
+    HasVerified,
+    ForgetVerified,
 }
 
-const STEPS: [Step; 65] = [
+const STEPS: [Step; 71] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::CountPanic,
@@ -203,6 +210,12 @@ const STEPS: [Step; 65] = [
     Step::EndRedaction,
     Step::RedactionJobs,
     Step::SpendBook,
+    Step::AddDefence,
+    Step::Defence,
+    Step::SetDefenceOverride,
+    Step::NoteVerified,
+    Step::HasVerified,
+    Step::ForgetVerified,
 ];
 
 impl Step {
@@ -257,6 +270,12 @@ impl Step {
                 | Step::EndRedaction
                 | Step::RedactionJobs
                 | Step::SpendBook
+                | Step::AddDefence
+                | Step::Defence
+                | Step::SetDefenceOverride
+                | Step::NoteVerified
+                | Step::HasVerified
+                | Step::ForgetVerified
         )
     }
 
@@ -286,6 +305,8 @@ impl Step {
                 | Step::ForgettableRecords
                 | Step::RedactionJobs
                 | Step::SpendBook
+                | Step::Defence
+                | Step::HasVerified
         )
     }
 
@@ -357,6 +378,12 @@ impl Step {
             Step::EndRedaction => "reports.redactions.finish",
             Step::RedactionJobs => "reports.redactions.jobs",
             Step::SpendBook => "reports.spend.book",
+            Step::AddDefence => "reports.defence.add",
+            Step::Defence => "reports.defence.read",
+            Step::SetDefenceOverride => "reports.defence.override",
+            Step::NoteVerified => "reports.defence.note_verified",
+            Step::HasVerified => "reports.defence.has_verified",
+            Step::ForgetVerified => "reports.defence.forget_verified",
         }
     }
 }

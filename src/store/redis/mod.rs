@@ -11,6 +11,7 @@ mod connection;
 mod conversion;
 mod countries;
 mod counts;
+mod defence;
 mod failure;
 mod fault_log;
 mod forget;
@@ -44,6 +45,7 @@ mod show;
 mod spend;
 mod step_call;
 mod tls;
+mod unverified;
 mod user_requests;
 mod values;
 mod warning_log;
@@ -186,8 +188,8 @@ impl Store for RedisStore {
         let [recipient, request] = self.keys.of_lease(lease);
         let mut keys = vec![recipient, request, self.keys.country(input.country)];
         keys.extend(self.keys.counted_logs(subject, input.limits));
-        let settings = CallSettings { limits: Some((Some(subject), input.limits)), ..self.settings() };
-        let call = self.admission_call(input, &keys, settings);
+        let limits = Some((Some(subject), input.limits));
+        let call = self.admission_call(input, &keys, CallSettings { limits, ..self.settings() });
         self.run("admit", &call, |answer| replies::admission(answer, input)).await
     }
 
@@ -315,10 +317,9 @@ impl Store for RedisStore {
         if self.keys.are_sharded() {
             return self.usage_in_shards(subject, request_id, limits).await;
         }
-        let recipient = self.keys.recipient(&subject.recipient);
-        let request =
-            request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id, &subject.recipient));
-        let mut keys = vec![recipient, request, self.keys.country(None)];
+        let to = &subject.recipient;
+        let request = request_id.map_or_else(|| self.keys.recipient(to), |id| self.keys.request(id, to));
+        let mut keys = vec![self.keys.recipient(to), request, self.keys.country(None)];
         keys.extend(self.keys.counted_logs(subject, limits));
         let settings = CallSettings { limits: Some((Some(subject), limits)), ..self.settings() };
         let call = self.usage_call(&keys, settings, request_id, limits);

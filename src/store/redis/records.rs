@@ -1,7 +1,7 @@
 //! Packs the parts of a record that the scripts do not read: the history, and the outcome.
 //!
 //! The first byte is the form: 1 an outcome or a history, 2 a rejection that `admit.lua` wrote. JSON, which begins with `{`, is
-//! of an older version. A trace, the user and the mark of a caller's code may follow the history, or the
+//! of an older version. A trace, the user, the mark of a caller's code and the network may follow the history, or the
 //! outcome: versions that do not know them leave them unread.
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::pack::Unpacker;
+use crate::domain::defence::DefenceRule;
 use crate::domain::history::{Attempt, HistoryEntry, HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
@@ -25,6 +26,7 @@ const TRACE: u8 = 1;
 const USER: u8 = 2;
 /// A mark without a payload.
 const CALLERS_CODE: u8 = 3;
+const NETWORK: u8 = 4;
 
 const STATUSES: [Status; 4] = [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown];
 
@@ -132,7 +134,7 @@ fn packed<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![PACKED]).expect("it is plain data")
 }
 
-/// Trace, user and the mark of a caller's code, behind everything else: many records have none.
+/// Trace, user, the mark of a caller's code and network, behind everything else: many records have none.
 fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
     if let Some(trace) = &history.trace {
         packed.push(TRACE);
@@ -150,6 +152,10 @@ fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
     }
     if history.callers_code {
         packed.push(CALLERS_CODE);
+    }
+    if let Some(network) = &history.network {
+        packed.push(NETWORK);
+        packed.extend(network.bytes());
     }
     packed
 }
@@ -169,14 +175,23 @@ fn read_parts(history: RequestHistory, bytes: &[u8]) -> RequestHistory {
         sampled,
         state: state.map(Arc::from),
     });
-    let (user, rest) = match rest.split_first() {
-        Some((&USER, rest)) => match rest.split_first_chunk() {
-            Some((digest, rest)) => (Some(Digest16::from_bytes(*digest)), rest),
-            None => (None, &[][..]),
-        },
-        _ => (None, rest),
+    let (user, rest) = read_digest(USER, rest);
+    let (callers_code, rest) = match rest.split_first() {
+        Some((&CALLERS_CODE, rest)) => (true, rest),
+        _ => (false, rest),
     };
-    RequestHistory { trace, user, callers_code: rest.first() == Some(&CALLERS_CODE), ..history }
+    let (network, _) = read_digest(NETWORK, rest);
+    RequestHistory { trace, user, callers_code, network, ..history }
+}
+
+fn read_digest(part: u8, bytes: &[u8]) -> (Option<Digest16>, &[u8]) {
+    match bytes.split_first() {
+        Some((first, rest)) if *first == part => match rest.split_first_chunk() {
+            Some((digest, rest)) => (Some(Digest16::from_bytes(*digest)), rest),
+            None => (None, &[]),
+        },
+        _ => (None, bytes),
+    }
 }
 
 /// The bytes by which a script finds the records of a user.
@@ -210,8 +225,17 @@ pub(super) fn pack_outcome(outcome: &Outcome) -> Vec<u8> {
     with_parts(packed, &outcome.history)
 }
 
+/// The number of the defence's rule may follow: versions that do not know it leave it unread.
 pub(super) fn pack_error(error: &OutcomeError) -> Vec<u8> {
-    packed(&PackedError::of(error))
+    let mut packed = packed(&PackedError::of(error));
+    packed.extend(error.rule.map(DefenceRule::stored));
+    packed
+}
+
+fn read_error(bytes: &[u8]) -> Option<OutcomeError> {
+    let (error, rest) = postcard::take_from_bytes::<PackedError<'_>>(bytes).ok()?;
+    let rule = rest.first().copied().and_then(DefenceRule::from_stored);
+    Some(OutcomeError { rule, ..error.read() })
 }
 
 pub(super) fn read_history(bytes: &[u8]) -> Option<RequestHistory> {
@@ -283,7 +307,7 @@ fn read_rejection(bytes: &[u8]) -> Option<Outcome> {
     let (purpose, error) = (words.short_text()?, words.long()?);
     let error = match usize::from(reason).checked_sub(1) {
         None => match error.split_first()? {
-            (&PACKED, rest) => postcard::from_bytes::<PackedError<'_>>(rest).ok()?.read(),
+            (&PACKED, rest) => read_error(rest)?,
             _ => return None,
         },
         Some(place) => {
@@ -333,6 +357,7 @@ impl<'a> PackedHistory<'a> {
             correlation_id: self.correlation_id.map(str::to_owned),
             trace: None,
             user: None,
+            network: None,
             callers_code: false,
             challenge: match self.challenge {
                 PackedDigest::None => None,
@@ -432,6 +457,7 @@ impl<'a> PackedError<'a> {
             provider_code: self.provider_code,
             retry_after: self.retry_after,
             limit: None,
+            rule: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 -- Texts that the provider is still to delete.
 --
--- {P}:yj, a hash: recipient → a job: I6 begun, I6 changed, I4 total, I4 done, I4 failed, B listing; the empty field: I6 when messages may be
--- taken again. {P}:yq, a sorted set: recipient and message id → when the message is due.
+-- {P}:jj, a hash: recipient → a job: I6 begun, I6 changed, I4 total, I4 done, I4 failed, B listing; the empty field: I6 when messages may be
+-- taken again. {P}:jq, a sorted set: recipient and message id → when the message is due.
 reports.redactions = {JOB = '>I6I6I4I4I4B', JOB_BYTES = 25}
 
 function reports.redactions.job(key, recipient)

@@ -4,9 +4,9 @@
 --
 -- With one shard the keys of recipients stand beside those that all requests share.
 local reshard = {
-  -- Keys that belong to no shard. Those of countries and of conversion stay as well.
+  -- Keys that belong to no shard. Those of countries, of conversion and of the pumping defence stay as well.
   SHARED = {kill = true, workers = true, primary = true, format = true, countries = true, states = true, b = true,
-    g = true, keys = true, ['log-level'] = true, outbox = true, ['outbox-dropped'] = true, yj = true, yq = true},
+    g = true, keys = true, ['log-level'] = true, outbox = true, ['outbox-dropped'] = true, jj = true, jq = true},
   BATCH = 500,
 }
 
@@ -36,7 +36,7 @@ function reshard.scan(prefix, cursor)
   local keys = {}
   for _, key in ipairs(found) do
     local name = sub(key, #prefix + 1)
-    if not reshard.SHARED[name] and not find(name, '^c%u%u$') and sub(name, 1, 1) ~= 'x' then keys[#keys + 1] = key end
+    if not reshard.SHARED[name] and not find(name, '^c%u%u$') and not find(name, '^[xz]') then keys[#keys + 1] = key end
   end
   return next_cursor, keys
 end

@@ -1,6 +1,7 @@
 //! One key for people: its kind and every field by its name, for `otpost store show`.
 
 mod conversion;
+mod defence;
 mod redactions;
 mod shared;
 mod stored;
@@ -9,6 +10,7 @@ mod times;
 use serde_json::{Value, json};
 
 use self::conversion::{counts, writers};
+use self::defence::{holds, overrides, unverified, verified};
 use self::redactions::{redaction_jobs, redactions_due};
 use self::shared::{book, dropped, key_checks, kill_switch, log_filter, outbox};
 use self::stored::{Fields, Stored, bytes};
@@ -83,10 +85,12 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"workers" => Some(("active workers", workers)),
         b"states" => Some(("states of workers", worker_states)),
         b"keys" => Some(("key check values", key_checks)),
-        b"yj" => Some(("jobs that redact messages", redaction_jobs)),
-        b"yq" => Some(("messages to redact", redactions_due)),
+        b"jj" => Some(("jobs that redact messages", redaction_jobs)),
+        b"jq" => Some(("messages to redact", redactions_due)),
         b"e" => Some(("book under the budgets", book)),
-        b"xw" => Some(("last batches of counts", writers)),
+        b"xw" | b"zw" => Some(("last batches of counts", writers)),
+        b"zh" => Some(("holds of the pumping defence", holds)),
+        b"zo" => Some(("overrides of the pumping defence", overrides)),
         b"primary" => Some(("last server", server)),
         b"format" => Some(("format", format)),
         b"kill" => Some(("kill switch", kill_switch)),
@@ -117,6 +121,8 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         (b'c', 1..=8) => ("suppression of a country", country),
         (b'n', 16) => ("note of a suppression", note),
         (b'x', 4..=16) => ("counts of codes", counts),
+        (b'z', 2..=5) => ("unverified sends", unverified),
+        (b'y', 1..=5) => ("recently verified", verified),
         (b'o', 16) => ("last opt-in or opt-out", last_opt),
         (b'r', 1..=12) => ("receipts due in a minute", due_receipts),
         _ => return None,

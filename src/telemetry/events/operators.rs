@@ -18,6 +18,7 @@ pub enum AdminAction {
     Requests,
     Conversion,
     Spend,
+    Defence,
     Overview,
     KillSwitchOn,
     KillSwitchOff,
@@ -32,7 +33,7 @@ pub enum AdminAction {
 }
 
 impl AdminAction {
-    pub const ALL: [AdminAction; 18] = [
+    pub const ALL: [AdminAction; 19] = [
         AdminAction::Status,
         AdminAction::RateLimit,
         AdminAction::Validate,
@@ -40,6 +41,7 @@ impl AdminAction {
         AdminAction::Requests,
         AdminAction::Conversion,
         AdminAction::Spend,
+        AdminAction::Defence,
         AdminAction::Overview,
         AdminAction::KillSwitchOn,
         AdminAction::KillSwitchOff,
@@ -62,6 +64,7 @@ impl AdminAction {
             AdminAction::Requests => "requests",
             AdminAction::Conversion => "conversion",
             AdminAction::Spend => "spend",
+            AdminAction::Defence => "defence",
             AdminAction::Overview => "overview",
             AdminAction::KillSwitchOn => "kill_switch_on",
             AdminAction::KillSwitchOff => "kill_switch_off",

@@ -4,10 +4,11 @@ use super::countries::Country;
 use super::labels::{
     ActionLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
     CodeLabel, HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel,
-    ReportLabels, RequestLabels, ResultLabel, StatusLabel, VerdictLabel,
+    ReportLabels, RequestLabels, ResultLabel, RuleResult, ScopeLabel, StatusLabel, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
+use crate::domain::defence::{DefenceRule, ScopeKind};
 use crate::domain::opt_status::OptStatus;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::receipt::DeliveryStatus;
@@ -57,6 +58,14 @@ impl Metrics {
         }
         for reason in TokenRefusal::ALL.map(TokenRefusal::as_str) {
             create(&self.tokens_refused, &ReasonLabel { reason });
+        }
+        for rule in DefenceRule::ALL.map(DefenceRule::as_str) {
+            for result in words::DEFENCE_RESULTS {
+                create(&self.defence_refusals, &RuleResult { rule, result });
+            }
+        }
+        for scope in ScopeKind::ALL.map(ScopeKind::as_str) {
+            create(&self.defence_holds, &ScopeLabel { scope });
         }
         for action in words::OPERATOR_ACTIONS {
             create(&self.operator_requests, &ActionLabel { action });

@@ -36,6 +36,8 @@ label_sets! {
     ReportLabels { status, result }
     ChannelReason { channel, reason }
     ChannelResult { channel, result }
+    RuleResult { rule, result }
+    ScopeLabel { scope }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

@@ -58,6 +58,8 @@ pub const LAPSED: &str = "lapsed";
 /// The results of a message by which a person opts in or out.
 pub const OPT_RESULTS: [&str; 4] =
     [OptAnswer::Recorded.as_str(), OptAnswer::Outdated.as_str(), "unknown", "failed"];
+/// A request that the pumping defence refuses; one that it would refuse is sent in `monitor`.
+pub const DEFENCE_RESULTS: [&str; 2] = ["refused", "monitored"];
 pub const CALLBACKS_REFUSED: [&str; 3] = ["forged", "unreadable", "ignored"];
 pub const DEAD_LETTERED: [&str; 4] =
     ["unattributable", "record", PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str()];
@@ -67,7 +69,7 @@ pub const CONSTANT_ROUTES: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/
 pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
 pub const JWKS_IGNORED: [&str; 6] =
     ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];
-pub const OPERATOR_ACTIONS: [&str; 18] = [
+pub const OPERATOR_ACTIONS: [&str; 19] = [
     "status",
     "rate_limit",
     "validate",
@@ -75,6 +77,7 @@ pub const OPERATOR_ACTIONS: [&str; 18] = [
     "requests",
     "conversion",
     "spend",
+    "defence",
     "overview",
     "kill_switch_on",
     "kill_switch_off",
@@ -125,8 +128,9 @@ fn http_class(status: u16) -> &'static str {
 }
 
 /// The operations of the store.
-pub const OPERATIONS: [&str; 46] = [
+pub const OPERATIONS: [&str; 52] = [
     "add_conversion",
+    "add_defence",
     "admit",
     "begin_provider_check",
     "charge",
@@ -139,16 +143,20 @@ pub const OPERATIONS: [&str; 46] = [
     "conversion",
     "correct_charge",
     "count_panic",
+    "defence",
     "end_receipt_wait",
     "finish_provider_check",
     "forget",
+    "forget_verified",
     "free_places",
+    "has_verified",
     "heartbeat",
     "idempotency_key",
     "kill_switch",
     "lease_places",
     "link_verification",
     "log_filter",
+    "note_verified",
     "overdue_receipts",
     "read_outbox",
     "recent_requests",
@@ -163,6 +171,7 @@ pub const OPERATIONS: [&str; 46] = [
     "reported_workers",
     "request_record",
     "requests_of_user",
+    "set_defence_override",
     "spend",
     "spend_book",
     "suppress",

@@ -6,9 +6,10 @@ mod checks;
 mod claims;
 mod code_request;
 pub mod conversion;
-mod cost;
+pub mod cost;
 mod damaged;
 mod damaged_shared;
+pub mod defence;
 mod failover;
 mod forget;
 mod forget_redactions;
@@ -302,6 +303,8 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     forget_redactions::keeps_its_promises(store).await;
     // Its times are far later than those of the others.
     spend::keeps_its_promises(store).await;
+    // Its time is years later.
+    defence::keeps_its_promises(store).await;
 }
 
 async fn a_repeated_admission_gets_the_same_answer_and_one_charge(store: &dyn TimedStore) {

@@ -11,6 +11,7 @@ use otpost::broker::{Names, Outgoing, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
+use otpost::domain::defence::DefenceMode;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::recipient_keyring::RecipientKeyring;
@@ -19,6 +20,7 @@ use otpost::domain::retry::RetryPolicy;
 use otpost::domain::time::UnixMillis;
 use otpost::flow::consumer_loop;
 use otpost::flow::conversion::ConversionCounter;
+use otpost::flow::defence::Defence;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::price_samples::PriceSamples;
@@ -174,6 +176,7 @@ impl World {
             activity: Arc::default(),
             conversion: Arc::new(ConversionCounter::new(store.clone(), clock)),
             samples: PriceSamples::default(),
+            defence: Arc::new(Defence::new(DefenceMode::default(), 100, store.clone(), clock)),
             replies: Replies::new(publisher()),
             texts: texts(),
             code_keyring: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),

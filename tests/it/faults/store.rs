@@ -10,6 +10,8 @@ use otpost::domain::budget::{SpendBook, UtcOffset};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::conversion::{Bucket, Dimension, StoredCounts};
 use otpost::domain::conversion_batch::ConversionBatch;
+use otpost::domain::defence::{DefenceBatch, Scope};
+use otpost::domain::defence_list::{DefenceList, DefenceState, NewOverride, OverrideTarget};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -21,6 +23,7 @@ use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::defence::{DefenceStore, OverrideChange};
 use otpost::store::forget::{
     ForgetAnswer, ForgetStore, Listing, Redaction, RedactionEnd, RedactionJob, RedactionsAdded,
 };
@@ -189,6 +192,33 @@ impl SpendStore for SeamStore {
     }
     async fn spend(&self, group: SpendGroup, buckets: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
         self.step(self.server.store().spend(group, buckets)).await
+    }
+}
+
+/// Beside the weather: the defence concerns no request, as long as nothing is held.
+#[async_trait]
+impl DefenceStore for SeamStore {
+    async fn add_defence(&self, batch: &DefenceBatch) -> Result<DefenceList, StoreError> {
+        self.server.run(self.server.store().add_defence(batch)).await
+    }
+    async fn defence(&self, scopes: &[(u64, Scope)]) -> Result<DefenceState, StoreError> {
+        self.server.run(self.server.store().defence(scopes)).await
+    }
+    async fn set_defence_override(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+    ) -> Result<OverrideChange, StoreError> {
+        self.server.run(self.server.store().set_defence_override(target, new)).await
+    }
+    async fn note_verified(&self, digests: &[Digest16]) -> Result<(), StoreError> {
+        self.server.run(self.server.store().note_verified(digests)).await
+    }
+    async fn has_verified(&self, digest: Digest16) -> Result<bool, StoreError> {
+        self.server.run(self.server.store().has_verified(digest)).await
+    }
+    async fn forget_verified(&self, digest: Digest16) -> Result<(), StoreError> {
+        self.server.run(self.server.store().forget_verified(digest)).await
     }
 }
 

@@ -8,6 +8,8 @@ use otpost::domain::budget::{SpendBook, UtcOffset};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::conversion::{Bucket, Dimension, StoredCounts};
 use otpost::domain::conversion_batch::ConversionBatch;
+use otpost::domain::defence::{DefenceBatch, Scope};
+use otpost::domain::defence_list::{DefenceList, DefenceState, NewOverride, OverrideTarget};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::key_check::KeyCheck;
 use otpost::domain::keyed_digest::Digest16;
@@ -19,6 +21,7 @@ use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
 use otpost::store::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
+use otpost::store::defence::{DefenceStore, OverrideChange};
 use otpost::store::forget::{
     ForgetAnswer, ForgetStore, Listing, Redaction, RedactionEnd, RedactionJob, RedactionsAdded,
 };
@@ -132,6 +135,32 @@ impl SpendStore for Broken {
     }
 
     async fn spend(&self, _: SpendGroup, _: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
+        self.fail().await
+    }
+}
+
+#[async_trait]
+impl DefenceStore for Broken {
+    async fn add_defence(&self, _: &DefenceBatch) -> Result<DefenceList, StoreError> {
+        self.fail().await
+    }
+    async fn defence(&self, _: &[(u64, Scope)]) -> Result<DefenceState, StoreError> {
+        self.fail().await
+    }
+    async fn set_defence_override(
+        &self,
+        _: &OverrideTarget,
+        _: Option<&NewOverride<'_>>,
+    ) -> Result<OverrideChange, StoreError> {
+        self.fail().await
+    }
+    async fn note_verified(&self, _: &[Digest16]) -> Result<(), StoreError> {
+        self.fail().await
+    }
+    async fn has_verified(&self, _: Digest16) -> Result<bool, StoreError> {
+        self.fail().await
+    }
+    async fn forget_verified(&self, _: Digest16) -> Result<(), StoreError> {
         self.fail().await
     }
 }

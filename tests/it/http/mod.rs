@@ -6,6 +6,7 @@ mod connections;
 mod conversion;
 mod crowds;
 mod damaged;
+mod defence;
 mod email;
 mod many_connections;
 mod paths;
@@ -37,6 +38,7 @@ use otpost::domain::budget::Budgets;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeScope, Kid};
+use otpost::domain::defence::DefenceMode;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
@@ -48,6 +50,7 @@ use otpost::domain::time::UnixMillis;
 use otpost::domain::time_zone::Zone;
 use otpost::flow::conversion::ConversionCounter;
 use otpost::flow::inspect::spend::SpendView;
+use otpost::flow::defence::Defence;
 use otpost::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
@@ -126,6 +129,7 @@ impl TestServer {
                 limits: limits(),
                 provider_verifier: None,
                 conversion: Arc::new(ConversionCounter::new(store.clone(), Clock::System)),
+                defence: Arc::new(Defence::new(DefenceMode::default(), 100, store.clone(), Clock::System)),
                 in_flight: TaskTracker::new(),
                 clock: Clock::System,
             },
@@ -153,6 +157,7 @@ impl TestServer {
                 budgets: Budgets::default(),
                 zone: Zone::parse("America/Bogota").expect("a zone"),
             },
+            defence_mode: DefenceMode::default(),
             trusted_proxies: Vec::new(),
             clock: Clock::System,
             inspector: Inspector {

@@ -2,6 +2,7 @@
 
 mod codes;
 mod conversion;
+mod defence;
 mod delivery;
 mod email;
 mod gate;

@@ -41,14 +41,14 @@ const CLIENTS_OF_NETWORK: u32 = 64;
 const MESSAGES: u32 = 2_000;
 
 /// A server without persistence; killed when dropped.
-pub(super) struct Server {
+pub struct Server {
     process: Child,
-    pub(super) url: String,
+    pub url: String,
 }
 
 impl Server {
     /// `None` if the program is not there.
-    pub(super) fn start() -> Option<Server> {
+    pub fn start() -> Option<Server> {
         real::install_crypto();
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port().to_string();
@@ -68,7 +68,7 @@ impl Server {
         Some(server)
     }
 
-    pub(super) fn connection(&self) -> redis::Connection {
+    pub fn connection(&self) -> redis::Connection {
         redis::Client::open(&*self.url).expect("a URL").get_connection().expect("Redis answers")
     }
 }

@@ -154,7 +154,7 @@ async fn the_list_is_of_the_whole_prefix_and_ends_by_itself() {
     add(&store, ANA, 0..2, Listing::Pending).await;
     redis.expect_only_these_without_a_ttl(&["format"]);
     let names: Vec<String> = redis.dump().into_iter().map(|(key, ..)| key).collect();
-    for name in ["yj", "yq"] {
+    for name in ["jj", "jq"] {
         assert!(names.contains(&format!("{{{}}}:{name}", redis.prefix)), "{names:?}");
     }
 }

@@ -231,6 +231,7 @@ fn history_of(word: &str) -> RequestHistory {
     RequestHistory {
         trace: None,
         user: None,
+        network: None,
         callers_code: false,
         to: "+57******4567".to_owned(),
         correlation_id: Some(word.to_owned()),

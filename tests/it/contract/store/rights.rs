@@ -31,6 +31,7 @@ const SOURCES: &[&str] = &[
     include_str!("../../../../src/store/redis/conversion.lua"),
     include_str!("../../../../src/store/redis/forget.lua"),
     include_str!("../../../../src/store/redis/redactions.lua"),
+    include_str!("../../../../src/store/redis/defence.lua"),
     include_str!("../../../../src/store/redis/old_layout.lua"),
     include_str!("../../../../src/store/redis/move_old.lua"),
 ];

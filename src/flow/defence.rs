@@ -1,0 +1,441 @@
+//! Pumping defence: counts sends and verifications in memory, adds them to the store once a second, and refuses requests by its answer.
+//!
+//! A request takes no call of the store, unless it would be refused. The answer lists everything that is held in any process, so a hold
+//! comes one or two seconds late. While the store does not answer, the last list holds, until its holds end.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+
+use super::context::{CancelOn, DeliveryContext, StopReason, ValidRequest};
+use super::defence_budgets::Budgets;
+use super::random::random_id;
+use crate::clock::Clock;
+use crate::domain::address::Address;
+use crate::domain::conversion::{CodeCounts, CodeSend, NumberGroups};
+use crate::domain::defence::{
+    Change, DefenceBatch, DefenceMode, DefenceRule, PrefixChanges, Scope, ScopeChanges, ScopeKind, minute_of,
+};
+use crate::domain::defence_list::{DefenceDecision, DefenceList, DefenceSubject};
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::outcome::{Outcome, OutcomeError};
+use crate::domain::time::UnixMillis;
+use crate::store::code_check::CodeRequest;
+use crate::store::retention::VERIFIED_NOTED_MAX;
+use crate::store::{Store, StoreError, StoreFault};
+use crate::telemetry::events;
+
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// A later answer of the store counts as none.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+/// The store knows a repeated batch for a day.
+const REPEATED_FOR: Duration = Duration::from_secs(12 * 3_600);
+/// Changes that wait for the store: of more, those of blocks count to their prefix alone, and those of users and networks do not count.
+const KINDS_MAX: usize = 20_000;
+/// Changes in one batch. Redis answers nothing else for milliseconds while it adds them.
+const KINDS_IN_BATCH: usize = 250;
+/// Batches in a second: more than one only while each of them is full.
+const BATCHES_MAX: usize = 4;
+/// Scopes whose first send of a day is remembered. Of more, all are forgotten.
+const SEEN_MAX: usize = 100_000;
+const SEEN_MINUTES: u32 = 1_440;
+/// So many batches in a row that fail are logged, once.
+const FAILURES_LOGGED: u32 = 3;
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// A user that has verified a code is exempt with so many unverified sends.
+const KNOWN_USER_UNVERIFIED_MAX: u32 = 2;
+
+pub struct Defence {
+    mode: DefenceMode,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    writer: u64,
+    budgets: Budgets,
+    counts: Mutex<Counts>,
+    outbox: Mutex<Outbox>,
+    /// And when the store was asked for it.
+    list: Mutex<(Arc<DefenceList>, Instant)>,
+}
+
+/// The parts of a request that the defence counts by.
+#[derive(Clone, Copy)]
+pub struct DefendedRequest<'a> {
+    pub to: &'a Address,
+    pub recipient: Digest16,
+    pub user: Option<Digest16>,
+    pub network: Option<Digest16>,
+}
+
+impl<'a> From<&'a ValidRequest<'_>> for DefendedRequest<'a> {
+    fn from(valid: &'a ValidRequest<'_>) -> DefendedRequest<'a> {
+        DefendedRequest {
+            to: &valid.to,
+            recipient: valid.recipient,
+            user: valid.user,
+            network: valid.network,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    kinds: HashMap<Kind, CodeCounts>,
+    /// The minute of the first send of a day.
+    seen: HashMap<Scope, u32>,
+    /// Recipients and users that have verified a code.
+    verified: HashSet<Digest16>,
+}
+
+/// Sends and verifications of one scope, to numbers of one prefix, of one minute.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Kind {
+    /// 0 for users and networks.
+    prefix: u64,
+    scope: Scope,
+    country: Option<[u8; 2]>,
+    minute: u32,
+}
+
+#[derive(Default)]
+struct Outbox {
+    sequence: u32,
+    /// Not answered yet, and since when it is tried.
+    batch: Option<(Arc<DefenceBatch>, Instant)>,
+    /// In a row.
+    failures: u32,
+}
+
+impl Defence {
+    /// `budget_percent` is that of the floors.
+    pub fn new(mode: DefenceMode, budget_percent: u32, store: Arc<dyn Store>, clock: Clock) -> Defence {
+        Defence {
+            mode,
+            store,
+            clock,
+            writer: random_id(),
+            budgets: Budgets::new(budget_percent),
+            counts: Mutex::default(),
+            outbox: Mutex::default(),
+            list: Mutex::new((Arc::default(), Instant::now())),
+        }
+    }
+
+    /// E-mails earn no money.
+    pub(super) fn counts(&self, to: &Address) -> bool {
+        self.mode != DefenceMode::Off && to.phone().is_some()
+    }
+
+    /// The error of a new request that is refused. A request that would be refused is counted.
+    pub(super) async fn refusal(
+        &self,
+        handler: &DeliveryContext<'_>,
+        valid: &ValidRequest<'_>,
+    ) -> Result<Option<OutcomeError>, StopReason> {
+        let DefenceDecision::Refused { rule, retry_after } = self.would_refuse(valid) else {
+            return Ok(None);
+        };
+        let request = DefendedRequest::from(valid);
+        let is_exempt = || self.is_exempt(rule, &request);
+        if rule.has_exemption() && handler.retry_store("has_verified", CancelOn::AnyCause, is_exempt).await? {
+            return Ok(None);
+        }
+        // The word of an operator counts in both modes.
+        if rule == DefenceRule::Denied || self.mode == DefenceMode::Enforce {
+            return Ok(Some(OutcomeError::refused(rule, retry_after)));
+        }
+        if !handler.delivery.properties.redelivered {
+            events::defence_would_refuse(rule, &valid.to);
+        }
+        Ok(None)
+    }
+
+    fn would_refuse(&self, valid: &ValidRequest<'_>) -> DefenceDecision {
+        if valid.test_code.is_some() {
+            DefenceDecision::Free
+        } else {
+            self.decide(&DefendedRequest::from(valid))
+        }
+    }
+
+    /// By the list in memory.
+    pub fn decide(&self, request: &DefendedRequest<'_>) -> DefenceDecision {
+        let number = request.to.phone().filter(|_| self.counts(request.to));
+        let Some(number) = number else { return DefenceDecision::Free };
+        let (list, asked_at) = self.list().clone();
+        let country = request.to.country();
+        let subject = DefenceSubject {
+            digits: &number.e164()[1..],
+            country: country.as_ref(),
+            recipient: request.recipient,
+            scopes: &scopes_of(&NumberGroups::of(number), request.user, request.network),
+        };
+        list.decide(&subject, asked_at.elapsed())
+    }
+
+    /// A recipient that has verified a code; or a user that has, with few unverified sends. A user is not exempt from its own budget.
+    pub async fn is_exempt(
+        &self,
+        rule: DefenceRule,
+        request: &DefendedRequest<'_>,
+    ) -> Result<bool, StoreError> {
+        if self.store.has_verified(request.recipient).await? {
+            return Ok(true);
+        }
+        let Some(user) = request.user.filter(|_| rule != DefenceRule::UnverifiedUser) else {
+            return Ok(false);
+        };
+        if !self.store.has_verified(user).await? {
+            return Ok(false);
+        }
+        let state = self.store.defence(&[(0, Scope::of_digest(ScopeKind::User, user))]).await?;
+        let record = state.records.first().copied().flatten().unwrap_or_default();
+        Ok(record.unverified().hour + record.pending_sends() <= KNOWN_USER_UNVERIFIED_MAX)
+    }
+
+    /// Counts the message of a request that this process has completed.
+    pub(super) fn completed(&self, valid: &ValidRequest<'_>, outcome: &Outcome) {
+        if let Some(send) = CodeSend::of_outcome(outcome) {
+            self.sent(&DefendedRequest::from(valid), send.at.unwrap_or_else(|| self.clock.now()));
+        }
+    }
+
+    /// The first message of a day to a block, of a user or of a network counts to its prefix alone: most have no second one.
+    pub fn sent(&self, request: &DefendedRequest<'_>, at: UnixMillis) {
+        let Some(number) = request.to.phone().filter(|_| self.counts(request.to)) else { return };
+        let (groups, minute) = (NumberGroups::of(number), minute_of(at));
+        let mut counts = self.lock();
+        let mut is_in_block = false;
+        for scope in scopes_of(&groups, request.user, request.network) {
+            if scope.kind != ScopeKind::Prefix && counts.is_second(scope, minute) {
+                let is_counted = counts.add(kind_of(&groups, scope, minute), CodeCounts::SENT);
+                is_in_block |= is_counted && scope.kind == ScopeKind::Block;
+            }
+        }
+        if !is_in_block {
+            let prefix = Scope { kind: ScopeKind::Prefix, id: groups.prefix };
+            counts.add(kind_of(&groups, prefix, minute), CodeCounts::SENT);
+        }
+    }
+
+    pub(super) fn code_verified(&self, to: &Address, recipient: Digest16, of: &CodeRequest) {
+        let Some(send) = of.first_send else { return };
+        let request = DefendedRequest { to, recipient, user: of.user, network: of.network };
+        let is_proof = !of.test && !of.callers_code;
+        self.verified(&request, send.at.unwrap_or_else(|| self.clock.now()), is_proof);
+    }
+
+    /// Counts a verified code in the minute of its send. A code that its caller knew proves nothing.
+    pub fn verified(&self, request: &DefendedRequest<'_>, sent_at: UnixMillis, is_proof: bool) {
+        let Some(number) = request.to.phone().filter(|_| self.counts(request.to)) else { return };
+        let (groups, minute) = (NumberGroups::of(number), minute_of(sent_at));
+        let mut counts = self.lock();
+        for scope in scopes_of(&groups, request.user, request.network) {
+            if scope.kind != ScopeKind::Prefix {
+                counts.add(kind_of(&groups, scope, minute), CodeCounts::VERIFIED);
+            }
+        }
+        if is_proof && counts.verified.len() < KINDS_MAX {
+            counts.verified.extend([Some(request.recipient), request.user].into_iter().flatten());
+        }
+    }
+
+    /// Until it is dropped.
+    pub async fn run(&self) {
+        let mut ticks = tokio::time::interval(FLUSH_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if self.mode == DefenceMode::Off {
+            return std::future::pending().await;
+        }
+        loop {
+            ticks.tick().await;
+            self.tick().await;
+        }
+    }
+
+    async fn tick(&self) {
+        for _ in 0..BATCHES_MAX {
+            if !self.flush().await || self.lock().kinds.len() < KINDS_IN_BATCH {
+                break;
+            }
+        }
+        self.budgets.refresh(&*self.store, self.clock.now()).await;
+    }
+
+    /// At shutdown, when nothing more is counted.
+    pub async fn end(&self) {
+        let all = async {
+            while !self.lock().kinds.is_empty() || !self.lock().verified.is_empty() {
+                if !self.flush().await {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(END_TIMEOUT, all).await;
+    }
+
+    /// Adds one batch to the store, and reads the list. True if the store answered.
+    pub async fn flush(&self) -> bool {
+        let (batch, tried_since) = self.next_batch();
+        let asked_at = Instant::now();
+        match answered(self.store.add_defence(&batch)).await {
+            Ok(list) => {
+                {
+                    let mut outbox = self.outbox();
+                    (outbox.batch, outbox.failures) = (None, 0);
+                }
+                events::defence_list_read(&list);
+                *self.list() = (Arc::new(list), asked_at);
+                self.note_verified().await;
+                true
+            }
+            Err(error) => {
+                let is_lost = error.is_permanent() || tried_since.elapsed() >= REPEATED_FOR;
+                let mut outbox = self.outbox();
+                outbox.failures = outbox.failures.saturating_add(1);
+                if is_lost {
+                    outbox.batch = None;
+                }
+                if is_lost || outbox.failures == FAILURES_LOGGED {
+                    events::defence_not_counted(&error, is_lost);
+                }
+                false
+            }
+        }
+    }
+
+    async fn note_verified(&self) {
+        let digests: Vec<Digest16> = self.lock().verified.iter().take(VERIFIED_NOTED_MAX).copied().collect();
+        if digests.is_empty() {
+            return;
+        }
+        let noted = answered(self.store.note_verified(&digests)).await;
+        let is_lost = noted.as_ref().is_err_and(StoreError::is_permanent);
+        if let Err(error) = &noted {
+            events::defence_not_counted(error, is_lost);
+        }
+        if noted.is_ok() || is_lost {
+            let mut counts = self.lock();
+            for digest in &digests {
+                counts.verified.remove(digest);
+            }
+        }
+    }
+
+    /// The batch that was not answered, or a new one. One without changes only reads the list.
+    fn next_batch(&self) -> (Arc<DefenceBatch>, Instant) {
+        let mut outbox = self.outbox();
+        if let Some(batch) = outbox.batch.clone() {
+            return batch;
+        }
+        let kinds = self.lock().take();
+        if kinds.is_empty() {
+            return (Arc::default(), Instant::now());
+        }
+        outbox.sequence += 1;
+        let batch = self.batch_of(&kinds, outbox.sequence);
+        outbox.batch.insert((Arc::new(batch), Instant::now())).clone()
+    }
+
+    fn batch_of(&self, kinds: &BTreeMap<Kind, CodeCounts>, sequence: u32) -> DefenceBatch {
+        let changes_of = |scope: Scope, country| ScopeChanges {
+            scope,
+            budget: self.budgets.budget(scope),
+            weight: self.budgets.weight(country),
+            changes: Vec::new(),
+        };
+        let mut scopes: BTreeMap<(u64, Scope), ScopeChanges> = BTreeMap::new();
+        for (kind, counts) in kinds {
+            let entry = scopes.entry((kind.prefix, kind.scope));
+            let changes = &mut entry.or_insert_with(|| changes_of(kind.scope, kind.country)).changes;
+            let count = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+            let (sent, verified) = (count(counts.sent), count(counts.verified));
+            changes.push(Change { minute: kind.minute, sent, verified });
+        }
+        let countries: HashMap<u64, _> = kinds.keys().map(|kind| (kind.prefix, kind.country)).collect();
+        let mut prefixes: BTreeMap<u64, PrefixChanges> = BTreeMap::new();
+        let mut batch = DefenceBatch { writer: self.writer, sequence, ..DefenceBatch::default() };
+        for ((prefix, scope), changes) in scopes {
+            if matches!(scope.kind, ScopeKind::User | ScopeKind::Network) {
+                batch.subjects.push(changes);
+                continue;
+            }
+            let own = Scope { kind: ScopeKind::Prefix, id: prefix };
+            let country = countries.get(&prefix).copied().flatten();
+            let of_prefix = prefixes
+                .entry(prefix)
+                .or_insert_with(|| PrefixChanges { own: changes_of(own, country), blocks: Vec::new() });
+            if scope == own { of_prefix.own = changes } else { of_prefix.blocks.push(changes) }
+        }
+        batch.prefixes = prefixes.into_values().collect();
+        batch
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().expect("nothing panics while it holds the lock")
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().expect("nothing panics while it holds the lock")
+    }
+
+    fn list(&self) -> MutexGuard<'_, (Arc<DefenceList>, Instant)> {
+        self.list.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+impl Counts {
+    /// True from the second send of a day on.
+    fn is_second(&mut self, scope: Scope, minute: u32) -> bool {
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.clear();
+        }
+        match self.seen.get(&scope) {
+            Some(first) if minute.saturating_sub(*first) < SEEN_MINUTES => true,
+            _ => {
+                self.seen.insert(scope, minute);
+                false
+            }
+        }
+    }
+
+    /// False if there is no room.
+    fn add(&mut self, kind: Kind, one: CodeCounts) -> bool {
+        let kinds_max = if kind.scope.kind == ScopeKind::Prefix { 2 * KINDS_MAX } else { KINDS_MAX };
+        let has_room = self.kinds.len() < kinds_max || self.kinds.contains_key(&kind);
+        if has_room {
+            self.kinds.entry(kind).or_default().add(one);
+        }
+        has_room
+    }
+
+    fn take(&mut self) -> BTreeMap<Kind, CodeCounts> {
+        if self.kinds.len() <= KINDS_IN_BATCH {
+            return self.kinds.drain().collect();
+        }
+        let kinds: Vec<Kind> = self.kinds.keys().copied().take(KINDS_IN_BATCH).collect();
+        kinds.into_iter().filter_map(|kind| Some((kind, self.kinds.remove(&kind)?))).collect()
+    }
+}
+
+async fn answered<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(FLUSH_TIMEOUT, call).await.unwrap_or(Err(StoreError::Unavailable(StoreFault::NoAnswer)))
+}
+
+fn kind_of(groups: &NumberGroups, scope: Scope, minute: u32) -> Kind {
+    let prefix = match scope.kind {
+        ScopeKind::Block | ScopeKind::Prefix => groups.prefix,
+        ScopeKind::User | ScopeKind::Network => 0,
+    };
+    Kind { prefix, scope, country: groups.country, minute }
+}
+
+/// Block, prefix, and the user and network if they are known.
+pub fn scopes_of(groups: &NumberGroups, user: Option<Digest16>, network: Option<Digest16>) -> Vec<Scope> {
+    let block = Scope { kind: ScopeKind::Block, id: groups.block };
+    let prefix = Scope { kind: ScopeKind::Prefix, id: groups.prefix };
+    let user = user.map(|user| Scope::of_digest(ScopeKind::User, user));
+    let network = network.map(|network| Scope::of_digest(ScopeKind::Network, network));
+    [Some(block), Some(prefix), user, network].into_iter().flatten().collect()
+}
