@@ -78,7 +78,8 @@ async fn a_code_is_sent_by_a_vendor_of_a_file_and_its_receipt_is_published() {
             .spawn();
         let _otpost = Otpost(child.expect("the binary starts"));
         let body = json!({"request_id": "r1", "to": NUMBER}).to_string();
-        let sent = world.open_channel().await.basic_publish(
+        let channel = world.open_channel().await;
+        let sent = channel.basic_publish(
             world.names.requests().into(),
             "send-sms".into(),
             BasicPublishOptions::default(),
