@@ -124,7 +124,7 @@ fn one(item: Item<'_>, settings: &FileSettings<'_>, faults: &mut Faults<'_>) -> 
     let name: &'static str = name?.leak();
     let timeout = settings.timeout;
     let client = http_client::client(&send.base, timeout).map_err(|problem| problem.to_string());
-    let client = faults.ok(table_start(item), client)?;
+    let client = faults.ok(item.at, client)?;
     let key = settings.reference_key.cloned();
     let receipts = match receipts {
         None => None,
@@ -135,16 +135,9 @@ fn one(item: Item<'_>, settings: &FileSettings<'_>, faults: &mut Faults<'_>) -> 
     let provider =
         HttpApi { name, senders, client, send, check, authentication, answers: answers?, url, key };
     if provider.cannot_be_filled() {
-        faults.add(
-            table_start(item),
-            "a template of `send` cannot be filled: are its filters and types right?",
-        );
+        faults.add(item.at, "a template of `send` cannot be filled: are its filters and types right?");
     }
     Some(Described { provider, callbacks })
-}
-
-fn table_start(item: Item<'_>) -> usize {
-    item.at
 }
 
 fn request(

@@ -85,7 +85,6 @@ impl RequestTemplate {
             Some((faults.ok(table.at, named)?, template))
         });
         let headers: Vec<_> = headers.collect();
-        let at = table.at;
         let (form, json) = (table.take("form"), table.take("json"));
         let is_get = method == Some(Method::GET);
         let body = match (form, json) {
@@ -102,7 +101,6 @@ impl RequestTemplate {
             }
         };
         let (method, (base, url)) = (method?, url?);
-        let _ = at;
         Some(RequestTemplate { method, base, url, query, headers, body })
     }
 
