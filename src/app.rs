@@ -10,6 +10,7 @@ mod dev_banner;
 mod listen;
 pub(crate) mod policy;
 pub(crate) mod provider_adapters;
+pub(crate) mod provider_file;
 mod provider_selection;
 mod signals;
 pub(crate) mod status;

@@ -1,11 +1,11 @@
-//! Builds the adapters of the providers in the settings. No other file of the wiring names them.
+//! Builds the adapters of the providers in the settings. Beside [`provider_file`], no other file of the wiring names them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::certificates;
+use super::{certificates, provider_file};
 use crate::clock::Clock;
 use crate::config::{
     ConfigError, EmailProvider, EmailWebhook, SendGrid, Settings, SmsProvider, Smtp, Twilio, TwilioSender,
@@ -22,9 +22,6 @@ use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use crate::provider::twilio::{self, Authentication, Retention, Sender, TwilioSettings};
 use crate::provider::{Callbacks, CodeVerifier, InboundMessages, Provider, http_client};
 use crate::telemetry::events;
-
-/// The provider without an account in the settings: `status` shows it where the worker's account is not known.
-pub(super) const SMS_PROVIDER_DEFAULT: &str = "twilio";
 
 /// The first poll for a receipt if the provider sends status callbacks.
 const RECEIPT_DUE_WITH_CALLBACK: Duration = Duration::from_secs(300);
@@ -62,6 +59,9 @@ pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
     {
         error("SENDGRID_WEBHOOK_PUBLIC_KEY", problem.to_string());
     }
+    if let Some(SmsProvider::File(file)) = &settings.sms_provider {
+        errors.extend(provider_file::config_errors(file, settings));
+    }
     if let Some(EmailProvider::Smtp(smtp)) = &settings.email_provider {
         errors.extend(smtp_provider(smtp, settings.provider_timeout).err().into_iter().flatten());
     }
@@ -72,13 +72,28 @@ pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
 pub(crate) fn sms_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
     match &settings.sms_provider {
         Some(SmsProvider::Twilio(twilio)) if twilio.sender.is_none() && twilio.verify.is_none() => Ok(None),
-        Some(provider) => sms_adapter(provider, settings.provider_timeout).map(Some),
+        Some(SmsProvider::File(file)) if !file.sends => Ok(None),
+        Some(provider) => sms_adapter(provider, settings).map(Some),
         None => Ok(None),
     }
 }
 
-pub(super) fn sms_adapter(provider: &SmsProvider, timeout: Duration) -> anyhow::Result<Arc<dyn Provider>> {
-    let SmsProvider::Twilio(twilio) = provider;
+/// The name without an account in the settings: `status` shows it where the worker's account is not known.
+pub(super) fn sms_provider_name(settings: &Settings) -> &'static str {
+    match &settings.sms_provider {
+        Some(SmsProvider::File(file)) => {
+            provider_file::provider(file, settings).map_or("file", |known| known.name())
+        }
+        _ => "twilio",
+    }
+}
+
+pub(super) fn sms_adapter(provider: &SmsProvider, settings: &Settings) -> anyhow::Result<Arc<dyn Provider>> {
+    let timeout = settings.provider_timeout;
+    let twilio = match provider {
+        SmsProvider::Twilio(twilio) => twilio,
+        SmsProvider::File(file) => return provider_file::provider(file, settings),
+    };
     Ok(match &twilio.verify {
         Some(service) => Arc::new(TwilioVerify::new(&verify_settings(twilio, service, timeout))?),
         None => Arc::new(TwilioMessages::new(twilio_settings(twilio, timeout)?)?),
@@ -108,6 +123,7 @@ pub(super) fn credential_settings(settings: &Settings, channel: Channel) -> &'st
         (Channel::Sms, Some(provider), _) if provider.makes_codes() => {
             "TWILIO_VERIFY_SERVICE_SID, TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
         }
+        (Channel::Sms, Some(SmsProvider::File(_)), _) => "the secrets that PROVIDERS_FILE names",
         (Channel::Sms, ..) => {
             "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
         }
@@ -141,6 +157,9 @@ pub(super) fn callbacks(settings: &Settings) -> anyhow::Result<Vec<Arc<dyn Callb
         let reader = TwilioCallbacks::new(url, &twilio.account_sid, twilio.tokens.clone());
         callbacks.push(Arc::new(reader.context("TWILIO_STATUS_CALLBACK_URL")?));
     }
+    if let Some(SmsProvider::File(file)) = &settings.sms_provider {
+        callbacks.extend(provider_file::callbacks(file, settings)?);
+    }
     if let Some(EmailWebhook::SendGrid { public_key }) = &settings.email_webhook {
         let reader = SendGridEvents::new(public_key, Clock::System);
         callbacks.push(Arc::new(reader.context("SENDGRID_WEBHOOK_PUBLIC_KEY")?));
@@ -167,6 +186,11 @@ pub(super) fn inbound_messages(settings: &Settings) -> anyhow::Result<Option<Arc
 
 /// The wait for a receipt of an attempt in doubt, where the provider cannot look messages up but reports them.
 pub(super) fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Duration {
+    if let (Channel::Sms, Some(SmsProvider::File(file))) = (channel, &settings.sms_provider) {
+        let has_receipts =
+            provider_file::callbacks(file, settings).is_ok_and(|callbacks| callbacks.is_some());
+        return if has_receipts { provider_file::RECEIPT_WAIT } else { Duration::ZERO };
+    }
     match (channel, &settings.email_provider, &settings.email_webhook) {
         (Channel::Email, Some(EmailProvider::SendGrid(_)), Some(EmailWebhook::SendGrid { .. })) => {
             SENDGRID_EVENT_WAIT
@@ -178,6 +202,7 @@ pub(super) fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Du
 /// The time of the first poll for a receipt; `None` for a provider that reports no single message.
 pub(super) fn poll_receipt_after(settings: &Settings) -> Option<Duration> {
     match &settings.sms_provider {
+        Some(SmsProvider::File(_)) => None,
         Some(SmsProvider::Twilio(twilio)) if twilio.verify.is_some() => None,
         Some(SmsProvider::Twilio(twilio)) if twilio.status_callback.is_some() => {
             Some(RECEIPT_DUE_WITH_CALLBACK)

@@ -30,11 +30,11 @@ pub(super) async fn sms_provider(
 ) -> anyhow::Result<Arc<dyn Provider>> {
     match (&settings.sms_provider, dev_provider) {
         (Some(provider), DevProvider::Configured) => {
-            let provider = provider_adapters::sms_adapter(provider, settings.provider_timeout)?;
+            let provider = provider_adapters::sms_adapter(provider, settings)?;
             checked(provider, Channel::Sms, settings, receipts).await
         }
         (None, DevProvider::Configured) if !settings.is_development() => {
-            bail!("TWILIO_ACCOUNT_SID must be set")
+            bail!("TWILIO_ACCOUNT_SID or PROVIDERS_FILE must be set")
         }
         (None, DevProvider::Configured) => {
             events::notice("no provider of text messages is set: text messages are simulated");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::brokers::required_rabbit;
-use super::provider_adapters::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
+use super::provider_adapters::{email_account, sms_account, sms_provider_name};
 use super::stores::read_only_store;
 use crate::broker::Names;
 use crate::broker::rabbit::health_check::RabbitHealthCheck;
@@ -49,7 +49,7 @@ pub(super) fn process_info(settings: &Settings, role: &'static str, started: Opt
         version: env!("CARGO_PKG_VERSION"),
         role,
         production: !settings.is_development(),
-        sms_provider_default: SMS_PROVIDER_DEFAULT,
+        sms_provider_default: sms_provider_name(settings),
         sms_enabled: settings.sms_enabled,
         email_enabled: settings.email_enabled,
         configured,

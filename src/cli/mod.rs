@@ -17,6 +17,7 @@ mod kill_switch;
 mod log_level;
 mod output;
 mod panics;
+mod providers;
 mod rate_limit;
 mod recipient;
 mod reshard;
@@ -160,6 +161,11 @@ enum Command {
         #[command(subcommand)]
         action: keys::KeyAction,
     },
+    /// Check the file that describes the provider of text messages.
+    Providers {
+        #[command(subcommand)]
+        action: providers::ProviderAction,
+    },
     /// Check message templates and the cost of texts.
     Templates {
         #[command(subcommand)]
@@ -279,6 +285,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::LogLevel { action, duration } => log_level::run(&settings, action, duration, json).await,
         Command::Keys { action } => keys::run(&settings, &action, json).await,
         Command::Templates { action } => templates::run(&settings, &action, json),
+        Command::Providers { action } => providers::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
         Command::Token { phone, email, scope, minutes } => {
@@ -315,6 +322,7 @@ fn role(command: &Command) -> Role {
         Command::Topology | Command::DeadLetters { .. } | Command::Audit { .. } => Role::Topology,
         Command::Status => Role::Status,
         Command::Templates { .. } => Role::Texts,
+        Command::Providers { .. } => Role::Providers,
         Command::Token { .. } => Role::Token,
         Command::CheckNumber { .. } | Command::Health => Role::Offline,
         Command::Config => Role::Show,

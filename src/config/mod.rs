@@ -10,6 +10,7 @@ mod key_patterns;
 mod key_rules;
 mod proofs;
 mod providers;
+mod providers_file;
 mod published_keys;
 mod raw;
 mod reader;
@@ -30,8 +31,9 @@ use std::path::Path;
 
 pub use self::collector::Traces;
 pub use self::providers::{
-    EmailProvider, EmailWebhook, Retention, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender, VerifyService,
+    EmailProvider, EmailWebhook, Retention, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender, VerifyService, ProvidersFile,
 };
+pub use self::providers_file::secret_file;
 use self::reader::Reader;
 pub use self::settings::{
     ClientFiles, ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, ProofSettings, Role,
@@ -80,7 +82,7 @@ impl Settings {
             reader.notices.push(".env sets ENVIRONMENT to another value, which has no effect".to_owned());
         }
         reader.notice_unknown(&variables);
-        let mut settings = reader.settings();
+        let mut settings = reader.settings(&variables);
         let mut errors = reader.errors;
         for error in check(&settings) {
             // One error per variable: a second one would often repeat the first in other words.

@@ -1,5 +1,6 @@
 //! The settings of providers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
@@ -8,6 +9,16 @@ use crate::domain::email_sender::Mailbox;
 
 pub enum SmsProvider {
     Twilio(Twilio),
+    File(ProvidersFile),
+}
+
+/// The file that describes the provider. Its rules are those of the adapter.
+pub struct ProvidersFile {
+    pub text: String,
+    /// The variables that the text names with `env:`.
+    pub variables: BTreeMap<String, SecretString>,
+    /// False in a process that only receives: it needs no secret of requests.
+    pub sends: bool,
 }
 
 pub enum EmailProvider {
@@ -84,6 +95,7 @@ impl SmsProvider {
     pub fn makes_codes(&self) -> bool {
         match self {
             SmsProvider::Twilio(twilio) => twilio.verify.is_some(),
+            SmsProvider::File(_) => false,
         }
     }
 }

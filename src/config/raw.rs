@@ -104,6 +104,7 @@ raw_settings! {
     content_retention "CONTENT_RETENTION" Plain,
     address_retention "ADDRESS_RETENTION" Plain,
     sms_provider "SMS_PROVIDER" Plain,
+    providers_file "PROVIDERS_FILE" Plain,
     twilio_verify_service_sid "TWILIO_VERIFY_SERVICE_SID" Plain,
     twilio_verify_base_url "TWILIO_VERIFY_BASE_URL" Plain,
     email_provider "EMAIL_PROVIDER" Plain,
@@ -301,7 +302,7 @@ fn is_of_kubernetes(name: &str, variables: &Variables) -> bool {
     })
 }
 
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     RawSettings::KINDS.iter().any(|(ours, _)| *ours == name)
 }
 

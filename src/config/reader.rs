@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn settings(&mut self) -> Settings {
+    pub(super) fn settings(&mut self, variables: &Variables) -> Settings {
         let environment = self.environment();
         let development = environment == Environment::Development;
         let amqp_prefix = self.prefix("AMQP_PREFIX", "otpost");
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
             default_zone: self.default_zone(),
             spend: self.spend(),
             templates: self.templates(),
-            sms_provider: self.sms_provider(development),
+            sms_provider: self.sms_provider(development, variables),
             sms_provider_makes_codes: self.sms_provider_makes_codes(),
             email_provider: email.provider,
             email_webhook: email.webhook,
@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
 
     /// True if this process needs the setting or the group of settings.
     pub(super) fn needs(&self, name: &str) -> bool {
-        use Role::{Dev, Http, Serve, Status, Store, Texts, Token, Topology, Worker};
+        use Role::{Dev, Http, Providers, Serve, Status, Store, Texts, Token, Topology, Worker};
         if self.role == Role::Show {
             return true;
         }
@@ -235,6 +235,8 @@ impl<'a> Reader<'a> {
             "JWT" => matches!(self.role, Http | Serve | Token),
             "TWILIO" | "SMS_BRAND" => matches!(self.role, Worker | Serve),
             "TEMPLATES_DIR" => matches!(self.role, Worker | Serve | Dev | Texts),
+            "PROVIDERS_FILE" => matches!(self.role, Worker | Http | Serve | Dev | Status | Providers),
+            "PROVIDERS" => self.role == Providers,
             "SENDER" | "EMAIL" => matches!(self.role, Worker | Serve | Dev),
             _ => false,
         }

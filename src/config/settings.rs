@@ -43,6 +43,8 @@ pub enum Role {
     /// Checks the store, the broker and the providers.
     Status,
     Texts,
+    /// Checks the file of providers.
+    Providers,
     /// Needs no outside system.
     Offline,
     Show,

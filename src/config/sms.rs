@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::providers::SmsProvider;
+use super::raw::Variables;
 use super::reader::Reader;
 use super::validators::parts;
 use crate::domain::message_match::InDoubtPolicy;
@@ -10,8 +11,9 @@ use crate::domain::phone::{Region, is_code_of_no_country};
 
 impl Reader<'_> {
     /// The chosen provider; `None` without its settings.
-    pub(super) fn sms_provider(&mut self, development: bool) -> Option<SmsProvider> {
-        self.twilio(development).map(SmsProvider::Twilio)
+    pub(super) fn sms_provider(&mut self, development: bool, variables: &Variables) -> Option<SmsProvider> {
+        let file = self.providers_file(variables).map(SmsProvider::File);
+        file.or(self.twilio(development).map(SmsProvider::Twilio))
     }
 
     /// Twilio Verify makes the codes and writes the texts.

@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 
 use super::providers::{Retention, Twilio, TwilioSender, VerifyService};
+use super::providers_file::PROVIDERS_FILE;
 use super::reader::Reader;
 use super::validators::{is_sender, is_sid, parts};
 
@@ -46,6 +47,9 @@ impl Reader<'_> {
         let verify = self.verify_service(by_verify);
         let callback = self.text(CALLBACK_URL, "");
         let inbound = self.text(INBOUND_URL, "");
+        if self.is_given(PROVIDERS_FILE) {
+            return None;
+        }
         // A process that checks codes asks Verify.
         let needed = self.needs("TWILIO") || (verify.is_some() && self.needs("CODE_CHECKS"));
         let is_given = match !needed && !development {

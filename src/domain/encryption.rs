@@ -1,10 +1,11 @@
-//! Encryption of dead letters' bodies, with a key derived from `OTP_RECIPIENT_KEY`. A replay needs the same key.
+//! Encryption with keys derived from `OTP_RECIPIENT_KEY`: of dead letters' bodies, whose replay needs the same key, and of
+//! the references by which vendors name messages.
 //!
-//! XChaCha20-Poly1305: its nonce is long enough to be random. The message id of the dead letter is authenticated, so that
-//! a body cannot be moved to another dead letter.
+//! XChaCha20-Poly1305: its nonce is long enough to be random, or a digest of the text. The message id of a dead letter is
+//! authenticated, so that a body cannot be moved to another dead letter.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
@@ -43,6 +44,40 @@ impl DeadLetterKey {
     }
 }
 
+/// Seals references of messages. The same text has the same reference, so that a repeated attempt shows nothing new.
+#[derive(Clone)]
+pub struct ReferenceKey {
+    cipher: XChaCha20Poly1305,
+    nonces: MacKey,
+}
+
+impl ReferenceKey {
+    /// Derives the key from the secret of the keyring.
+    pub(super) fn derived(secret: &[u8; 32]) -> ReferenceKey {
+        let key = MacKey::new(secret).digest(&[b"otpost message reference"]);
+        ReferenceKey {
+            cipher: XChaCha20Poly1305::new(&key.into()),
+            nonces: MacKey::derived(secret, "otpost nonces of message references"),
+        }
+    }
+
+    /// Letters, digits, `-` and `_`.
+    pub fn seal(&self, text: &str) -> String {
+        let digest = self.nonces.digest(&[text.as_bytes()]);
+        let nonce: &[u8; NONCE_BYTES] = digest.first_chunk().expect("a digest of 32 bytes");
+        let sealed = self.cipher.encrypt(&XNonce::from(*nonce), text.as_bytes());
+        let sealed = sealed.expect("a reference is far shorter than the cipher's limit of 256 GiB");
+        URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// `None` if this key did not seal the reference.
+    pub fn open(&self, reference: &str) -> Option<String> {
+        let sealed = URL_SAFE_NO_PAD.decode(reference).ok()?;
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+        String::from_utf8(self.cipher.decrypt(&XNonce::from(*nonce), sealed).ok()?).ok()
+    }
+}
+
 /// The associated data.
 fn bound_to(message_id: &str) -> Vec<u8> {
     [b"otpost sealed body 1\0", message_id.as_bytes()].concat()
@@ -60,6 +95,19 @@ mod tests {
         assert_eq!(other.open("dead:1", &sealed), None);
         assert_eq!(key.open("dead:2", &sealed), None);
         assert_ne!(sealed, key.seal("dead:1", b"body", [8; NONCE_BYTES]));
+    }
+
+    #[test]
+    fn a_reference_opens_whole_and_with_its_key_only() {
+        let (key, other) = (ReferenceKey::derived(&[1; 32]), ReferenceKey::derived(&[2; 32]));
+        let reference = key.seal("+573001234567 r1");
+        assert_eq!(key.open(&reference).as_deref(), Some("+573001234567 r1"));
+        assert_eq!(reference, key.seal("+573001234567 r1"));
+        assert_ne!(reference, key.seal("+573001234567 r2"));
+        assert_eq!(other.open(&reference), None);
+        for at in 0..reference.len() {
+            assert_eq!(key.open(&reference[..at]), None);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::channel::Channel;
-use super::encryption::DeadLetterKey;
+use super::encryption::{DeadLetterKey, ReferenceKey};
 use super::key_check::{KeyCheck, KeyFingerprint, KeyUse};
 use super::keyed_digest::{Digest16, MacKey};
 
@@ -20,6 +20,7 @@ pub struct RecipientKeyring {
     service_key: MacKey,
     service_request: MacKey,
     dead_letters: DeadLetterKey,
+    references: ReferenceKey,
     fingerprint: KeyFingerprint,
 }
 
@@ -37,6 +38,7 @@ impl RecipientKeyring {
             service_key: MacKey::derived(secret, "otpost service's idempotency"),
             service_request: MacKey::derived(secret, "otpost service's request"),
             dead_letters: DeadLetterKey::derived(secret),
+            references: ReferenceKey::derived(secret),
             fingerprint: KeyFingerprint::of(secret, "otpost recipient key check"),
         }
     }
@@ -47,6 +49,10 @@ impl RecipientKeyring {
 
     pub fn dead_letter_key(&self) -> &DeadLetterKey {
         &self.dead_letters
+    }
+
+    pub fn reference_key(&self) -> &ReferenceKey {
+        &self.references
     }
 
     pub fn address(&self, channel: Channel, address: &str) -> Digest16 {

@@ -1,7 +1,7 @@
 //! Webhooks: the callbacks by which providers report the status of messages. `inbound.rs` has those for messages of people.
 //!
 //! A call whose headers cannot be valid is refused before its body is read, and its signature is verified before
-//! anything else. A provider repeats a call after an answer other than 2xx, so 204 means that every receipt was recorded
+//! anything else. A provider repeats a call after an answer other than 2xx, so 204, or the reply that it expects, means that every receipt was recorded
 //! or is of no use to us. A repeated call changes nothing.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use futures_util::{StreamExt as _, stream};
 
 use super::body_limit::bounded;
@@ -43,10 +43,11 @@ pub(super) fn routes(webhooks: Webhooks) -> Router {
         let (receipts, reader) = (receipts.clone(), callbacks.clone());
         let handler = async move |RawQuery(query): RawQuery, headers: HeaderMap, body: Bytes| {
             let call = callback(endpoint, query.as_deref(), &headers, &body);
-            let Some(call) = call else { return refused(CallbackError::Forged) };
+            let Some(call) = call else { return refused(endpoint, CallbackError::Forged) };
             answer(endpoint, &*reader, &receipts, &call).await
         };
-        let route = bounded(Router::new().route(endpoint.path, post(handler)), endpoint.body_bytes_max);
+        let methods = if endpoint.by_get { get(handler.clone()).post(handler) } else { post(handler) };
+        let route = bounded(Router::new().route(endpoint.path, methods), endpoint.body_bytes_max);
         routes.merge(route.layer(middleware::from_fn_with_state((endpoint, callbacks), check_headers)))
     })
 }
@@ -57,8 +58,9 @@ async fn check_headers(
     next: Next,
 ) -> Response {
     let call = callback(endpoint, request.uri().query(), request.headers(), &[]);
-    if request.method() == Method::POST && !call.is_some_and(|call| callbacks.may_be_signed(&call)) {
-        return refused(CallbackError::Forged);
+    let is_call = request.method() == Method::POST || (endpoint.by_get && request.method() == Method::GET);
+    if is_call && !call.is_some_and(|call| callbacks.may_be_signed(&call)) {
+        return refused(endpoint, CallbackError::Forged);
     }
     next.run(request).await
 }
@@ -71,7 +73,7 @@ async fn answer(
 ) -> Response {
     let receipts = match callbacks.read(call) {
         Ok(receipts) => receipts,
-        Err(error) => return refused(error),
+        Err(error) => return refused(endpoint, error),
     };
     let record = async |receipt: DeliveryReceipt| match processor.process(endpoint.provider, &receipt).await {
         Ok(()) => true,
@@ -83,11 +85,18 @@ async fn answer(
     let recorded = stream::iter(receipts).map(record).buffer_unordered(RECEIPTS_AT_ONCE);
     // A receipt that fails does not prevent the others.
     match recorded.fold(true, async |all, recorded| all && recorded).await {
-        true => StatusCode::NO_CONTENT.into_response(),
+        true => done(endpoint),
         false => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded").into_response(),
     }
 }
 
-fn refused(error: CallbackError) -> Response {
-    signed_call::refused(error, StatusCode::NO_CONTENT.into_response())
+fn refused(endpoint: CallbackEndpoint, error: CallbackError) -> Response {
+    signed_call::refused(error, done(endpoint))
+}
+
+fn done(endpoint: CallbackEndpoint) -> Response {
+    match endpoint.reply {
+        Some(reply) => reply.into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
 }

@@ -6,6 +6,7 @@
 //! addresses of another before anything leaves: wrong wiring must not show a phone number to a provider of e-mails.
 //! Errors of providers hold no address, no credential and no text of a message.
 
+pub mod http_api;
 pub mod http_client;
 pub mod sendgrid;
 pub mod simulated;
@@ -311,6 +312,10 @@ pub struct CallbackEndpoint {
     /// The header with the time of the signature, where the provider signs it.
     pub timestamp_header: Option<&'static str>,
     pub body_bytes_max: usize,
+    /// The provider may also call by GET.
+    pub by_get: bool,
+    /// The body of a 200 that the provider expects; `None`: a 204.
+    pub reply: Option<&'static str>,
 }
 
 pub struct Callback<'a> {

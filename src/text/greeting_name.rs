@@ -11,6 +11,7 @@ use unicode_normalization::char::is_combining_mark;
 
 use super::gsm7;
 use super::settings::SmsEncoding;
+use crate::domain::gsm7_alphabet::is_gsm7;
 
 /// The longest name, in UTF-16 units: one per character in every living script.
 pub(super) const NAME_UNITS_MAX: usize = 20;
@@ -26,7 +27,7 @@ pub(super) fn greeting_name(name: &str, encoding: SmsEncoding) -> Option<String>
         SmsEncoding::Gsm7 => gsm7::fold(&composed),
         SmsEncoding::Unicode => Cow::Borrowed(composed.as_str()),
     };
-    if encoding == SmsEncoding::Gsm7 && !gsm7::is_gsm7(&plain) {
+    if encoding == SmsEncoding::Gsm7 && !is_gsm7(&plain) {
         return None;
     }
     let fitting = words_that_fit(&plain);
@@ -242,7 +243,7 @@ mod tests {
                 if let Some(greeting) = greeting_name(&name, encoding) {
                     prop_assert!(greeting.encode_utf16().count() <= NAME_UNITS_MAX);
                     prop_assert!(!greeting.chars().any(|c| c.is_control() || c.is_numeric() || c == '.'));
-                    prop_assert!(encoding == SmsEncoding::Unicode || gsm7::is_gsm7(&greeting));
+                    prop_assert!(encoding == SmsEncoding::Unicode || is_gsm7(&greeting));
                 }
             }
         }

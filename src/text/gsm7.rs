@@ -13,6 +13,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
 use super::grapheme::clusters;
+use crate::domain::gsm7_alphabet::{is_gsm7, septets};
 
 /// Septets, or UTF-16 units, in a message of its own.
 const SINGLE_SEPTETS: u32 = 160;
@@ -77,10 +78,6 @@ pub fn fold(text: &str) -> Cow<'_, str> {
     Cow::Owned(folded)
 }
 
-pub fn is_gsm7(text: &str) -> bool {
-    text.chars().all(|character| septets(character).is_some())
-}
-
 /// The UTF-16 units of a cluster, split if one segment cannot hold it.
 fn widths(cluster: &str) -> impl Iterator<Item = Option<u32>> {
     let units: u32 = cluster.chars().map(|character| character.len_utf16() as u32).sum();
@@ -103,20 +100,6 @@ fn pack(widths: impl Iterator<Item = Option<u32>>, single_max: u32, part_max: u3
         }
     }
     Some((units, if units <= single_max { 1 } else { parts }))
-}
-
-/// Septets that a character takes, if the alphabet has it (3GPP TS 23.038 §6.2.1 and §6.2.1.1).
-fn septets(character: char) -> Option<u32> {
-    match character {
-        '^' | '{' | '}' | '\\' | '[' | '~' | ']' | '|' | '€' | '\u{c}' => Some(2),
-        '`' => None,
-        ' '..='~' | '\n' | '\r' => Some(1),
-        '£' | '¥' | 'è' | 'é' | 'ù' | 'ì' | 'ò' | 'Ç' | 'Ø' | 'ø' | 'Å' | 'å' => Some(1),
-        'Δ' | 'Φ' | 'Γ' | 'Λ' | 'Ω' | 'Π' | 'Ψ' | 'Σ' | 'Θ' | 'Ξ' => Some(1),
-        'Æ' | 'æ' | 'ß' | 'É' | '¤' | '¡' | 'Ä' | 'Ö' | 'Ñ' | 'Ü' | '§' => Some(1),
-        '¿' | 'ä' | 'ö' | 'ñ' | 'ü' | 'à' => Some(1),
-        _ => None,
-    }
 }
 
 /// Plain replacements that Unicode's decompositions lack.

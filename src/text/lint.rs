@@ -10,6 +10,7 @@ use super::gsm7::{self, Encoding, Segments};
 use super::prepare::{PLACEHOLDERS, Prepared, Source, VALUES, Values};
 use super::settings::{MINUTES_MAX, SmsEncoding, TextSettings};
 use crate::domain::channel::Channel;
+use crate::domain::gsm7_alphabet::is_gsm7;
 use crate::domain::time_zone::ClockTime;
 
 /// Providers refuse longer bodies.
@@ -88,7 +89,7 @@ pub(super) fn checked_brand(settings: &TextSettings, errors: &mut Vec<TextError>
         "contains groups of digits, which look like a code"
     } else if brand.contains(PLACEHOLDERS) {
         "contains private-use characters"
-    } else if settings.sms_encoding == SmsEncoding::Gsm7 && !gsm7::is_gsm7(&folded) {
+    } else if settings.sms_encoding == SmsEncoding::Gsm7 && !is_gsm7(&folded) {
         "cannot be written in GSM-7; set SMS_ENCODING=unicode, or write it in Latin letters"
     } else {
         return brand.to_owned();
@@ -215,7 +216,7 @@ fn problems_of(body: &str, code: &str, encoding: SmsEncoding, chars_max: usize) 
         problems.push(format!("is longer than {chars_max} characters at its longest values"));
     }
     if encoding == SmsEncoding::Gsm7 && gsm7::measure(body).encoding != Encoding::Gsm7 {
-        let foreign = body.chars().find(|&character| !gsm7::is_gsm7(character.encode_utf8(&mut [0; 4])));
+        let foreign = body.chars().find(|&character| !is_gsm7(character.encode_utf8(&mut [0; 4])));
         let foreign = foreign.map_or(0, u32::from);
         problems.push(format!(
             "U+{foreign:04X} cannot be written in GSM-7; replace it, or set SMS_ENCODING=unicode"

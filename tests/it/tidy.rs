@@ -38,6 +38,7 @@ fn an_adapter_does_not_know_its_neighbour() {
     for (seam, adapter) in [
         ("broker", "memory"),
         ("broker", "rabbit"),
+        ("provider", "http_api"),
         ("provider", "sendgrid"),
         ("provider", "simulated"),
         ("provider", "smtp"),

@@ -49,6 +49,8 @@ impl Callbacks for SendGridEvents {
             signature_header: "x-twilio-email-event-webhook-signature",
             timestamp_header: Some("x-twilio-email-event-webhook-timestamp"),
             body_bytes_max: BODY_BYTES_MAX,
+            by_get: false,
+            reply: None,
         }
     }
 

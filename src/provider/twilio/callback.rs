@@ -60,6 +60,8 @@ impl Callbacks for TwilioCallbacks {
             signature_header: "x-twilio-signature",
             timestamp_header: None,
             body_bytes_max: BODY_BYTES_MAX,
+            by_get: false,
+            reply: None,
         }
     }
 

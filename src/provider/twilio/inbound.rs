@@ -87,6 +87,8 @@ impl InboundMessages for TwilioInbound {
             signature_header: "x-twilio-signature",
             timestamp_header: None,
             body_bytes_max: BODY_BYTES_MAX,
+            by_get: false,
+            reply: None,
         }
     }
 

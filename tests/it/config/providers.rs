@@ -5,7 +5,7 @@ use otpost::config::{SmsProvider, Twilio};
 use super::*;
 
 fn twilio_of(provider: Option<SmsProvider>) -> Twilio {
-    let SmsProvider::Twilio(twilio) = provider.expect("an account");
+    let Some(SmsProvider::Twilio(twilio)) = provider else { panic!("no account at Twilio") };
     twilio
 }
 

@@ -26,10 +26,13 @@ use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN};
 use crate::harness::{Embedded, RECIPIENT_KEY};
 use crate::http::{Answer, TestServer};
 use crate::opt_statuses;
+use crate::vendors::{NO_ONES_KEY, Vendor};
 
 const HTTP: &str = "src/http";
 /// The page of `otpost dev`, which is not part of the contract.
 const PAGE: &str = "page";
+/// The webhook of a provider in `PROVIDERS_FILE`.
+const OF_A_FILE: &str = "/webhooks/{provider}";
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 fn read(path: &Path) -> String {
@@ -68,12 +71,15 @@ fn callbacks() -> Vec<Arc<dyn Callbacks>> {
     let url = "https://otp.example.co/webhooks/twilio/status";
     let twilio = TwilioCallbacks::new(url, ACCOUNT_SID, vec![AUTH_TOKEN.to_owned().into()]).expect("valid");
     let sendgrid = SendGridEvents::new(&EventKey::fresh().public(), Clock::System).expect("a key");
-    vec![Arc::new(twilio), Arc::new(sendgrid)]
+    let vendor = Vendor::named("webhook");
+    let described = vendor.described(&vendor.fake(), NO_ONES_KEY);
+    vec![Arc::new(twilio), Arc::new(sendgrid), Arc::new(described.callbacks.expect("receipts"))]
 }
 
 /// The paths that providers call.
 fn paths_of_calls() -> Vec<String> {
-    let callbacks = callbacks().into_iter().map(|reader| reader.endpoint().path.to_owned());
+    let documented = |path: &str| path.replace("/webhooks/webhook", OF_A_FILE);
+    let callbacks = callbacks().into_iter().map(|reader| documented(reader.endpoint().path));
     callbacks.chain([inbound().endpoint().path.to_owned()]).collect()
 }
 
@@ -96,7 +102,9 @@ fn with_all_webhooks(gateway: &Embedded) -> TestServer {
 }
 
 async fn ask(server: &TestServer, method: &str, path: &str) -> Answer {
-    let request = Request::builder().method(method).uri(path.replace("{request_id}", "r1"));
+    let request = Request::builder()
+        .method(method)
+        .uri(path.replace("{request_id}", "r1").replace("{provider}", "webhook"));
     server.ask(request.body(Body::empty()).expect("a request")).await
 }
 

@@ -1,0 +1,110 @@
+//! Faults in a file: all at once, by line, without a secret.
+
+use super::{Vendor, read};
+use crate::fake_vendor::FakeVendor;
+
+const GOOD: &str = r#"[[providers]]
+name = "acme"
+kind = "http"
+senders = ["MeStore"]
+[providers.authentication]
+kind = "bearer"
+secret = "env:ACME_KEY"
+[providers.send]
+url = "https://api.acme.example/v1/{{ to_digits }}"
+json = { text = "{{ text }}", from = "{{ sender }}", ref = "{{ ref }}" }
+[providers.answers]
+rules = [{ status = 200, class = "accepted" }]
+[providers.receipts]
+reference = "json:/ref"
+id = "json:/id"
+status = "json:/status"
+statuses = { done = "delivered" }
+proof = { kind = "basic", user = "u", secret = "env:ACME_PASSWORD" }
+"#;
+
+fn faults(text: &str) -> Vec<(usize, String)> {
+    let found = read(text).err().unwrap_or_default();
+    found.into_iter().map(|fault| (fault.line, fault.problem)).collect()
+}
+
+#[track_caller]
+fn check(from: &str, to: &str, line: usize, problem: &str) {
+    assert!(GOOD.contains(from), "{from}");
+    let found = faults(&GOOD.replace(from, to));
+    let is_found = found.iter().any(|(at, said)| *at == line && said.contains(problem));
+    assert!(is_found, "{to}: expected {problem:?} in line {line}, found {found:?}");
+}
+
+#[test]
+fn a_good_file_has_no_fault() {
+    assert_eq!(faults(GOOD), []);
+}
+
+#[test]
+fn a_fault_is_named_with_its_line_and_its_rule() {
+    check("kind = \"http\"", "kind = \"smpp\"", 3, "must be one of http");
+    check("name = \"acme\"", "name = \"Acme-1\"", 2, "lower-case letters");
+    check("name = \"acme\"", "name = \"twilio\"", 2, "must be none of");
+    check("name = \"acme\"", "names = \"acme\"", 2, "`names` is not known here");
+    check("senders = [\"MeStore\"]", "senders = []", 4, "1 to 100");
+    check("\"env:ACME_KEY\"", "\"hunter2\"", 7, "must name a secret");
+    check("\"env:ACME_KEY\"", "\"env:UNSET_KEY\"", 7, "no variable");
+    check("\"env:ACME_KEY\"", "\"file:/nowhere\"", 7, "does not exist");
+    check("https://", "http://", 9, "must begin with https://");
+    check("https://api.acme.example", "https://{{ to }}", 9, "a fixed host");
+    check("/{{ to_digits }}", "/?a=1", 9, "without query");
+    check("/{{ to_digits }}", "/{{ code }}", 9, "names `code`");
+    check("{{ text }}", "{% for x in text %}", 10, "no statement");
+    check("{{ text }}", "{{ text * 9 }}", 10, "no *");
+    check("{{ sender }}", "{{ sender | nothing }}", 1, "cannot be filled");
+    check("class = \"accepted\"", "class = \"fine\"", 12, "must be one of accepted");
+    check("status = 200, ", "", 12, "hides doubt");
+    check("status = 200, ", "status = 99, ", 12, "such as 429");
+    check("status = 200, ", "value = \"json:/a\", matches = \"(\", ", 12, "regular expression");
+    check("status = 200, ", "value = \"json:/a\", ", 12, "`is` or `matches`");
+    check("\"json:/ref\"", "\"json:ref\"", 14, "JSON pointer");
+    check("done = \"delivered\"", "done = \"arrived\"", 17, "must be one of accepted");
+    check("kind = \"basic\"", "kind = \"jwt\"", 18, "must be one of reference");
+    check(", ref = \"{{ ref }}\"", "", 13, "needs {{ ref }}");
+    check("[[providers]]", "[[providers]]\nname = \"x\"\n[[providers]]", 3, "must name one provider");
+    assert_eq!(faults(""), [(1, "must name one provider: [[providers]]".to_owned())]);
+    assert!(faults("[[providers]")[0].1.starts_with("is not TOML"));
+}
+
+#[test]
+fn all_faults_are_listed_at_once_and_no_secret_is() {
+    let text = GOOD
+        .replace("name = \"acme\"", "name = \"hunter2 hunter2\"")
+        .replace("\"env:ACME_KEY\"", "\"hunter2\"")
+        .replace("class = \"accepted\"", "class = \"hunter2\"")
+        .replace("{{ text }}", "{{ hunter }}");
+    let found = faults(&text);
+    let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+    assert!([2, 7, 10, 12].iter().all(|line| lines.contains(line)), "{found:?}");
+    assert!(lines.is_sorted());
+    assert!(found.iter().all(|(_, problem)| !problem.contains("hunter2")), "{found:?}");
+}
+
+#[test]
+fn plain_http_needs_a_word() {
+    let plain = GOOD
+        .replace("https://api", "http://api")
+        .replace("[providers.send]", "[providers.send]\nplain_http = true");
+    assert_eq!(faults(&plain), []);
+}
+
+#[test]
+fn a_broken_file_never_panics() {
+    let vendor = Vendor::named("infobip");
+    let fake: FakeVendor = vendor.fake();
+    let text = vendor.text(&fake);
+    for end in (0..text.len()).step_by(37).filter(|end| text.is_char_boundary(*end)) {
+        drop(read(&text[..end]));
+    }
+    for (line, _) in text.lines().enumerate() {
+        let without: Vec<&str> =
+            text.lines().enumerate().filter(|(at, _)| *at != line).map(|(_, l)| l).collect();
+        drop(read(&without.join("\n")));
+    }
+}
