@@ -31,7 +31,8 @@ use std::path::Path;
 
 pub use self::collector::Traces;
 pub use self::providers::{
-    EmailProvider, EmailWebhook, Retention, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender, VerifyService, ProvidersFile,
+    EmailProvider, EmailWebhook, ProvidersFile, Retention, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender,
+    VerifyService,
 };
 pub use self::providers_file::secret_file;
 use self::reader::Reader;

@@ -5,8 +5,8 @@
 
 pub mod address;
 pub mod amount;
-pub mod budget;
 pub mod audit;
+pub mod budget;
 pub mod challenge;
 pub mod channel;
 pub mod circuit_breaker;

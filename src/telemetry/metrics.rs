@@ -31,7 +31,7 @@ pub(super) use self::labels::{
     ActionLabel, BlockedLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason,
     ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel,
     OperationLabel, PeriodLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels,
-    RequestLabels, ResultLabel, RoleLabel, RouteLabel, StatusLabel, VerdictLabel, RuleResult, ScopeLabel,
+    RequestLabels, ResultLabel, RoleLabel, RouteLabel, RuleResult, ScopeLabel, StatusLabel, VerdictLabel,
 };
 pub use self::text_format::Format;
 

@@ -59,7 +59,7 @@ use otpost::store::{
     Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
     CompletionInput, Damaged, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount,
     PanicInput, Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, StoreFault, Usage, SpendStore,
+    SharedState, SpendStore, Store, StoreError, StoreFault, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};

@@ -33,7 +33,7 @@ use otpost::store::{
     Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
     CompletionInput, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput,
     Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, StoreFault, Usage, SpendStore,
+    SpendStore, Store, StoreError, StoreFault, Usage,
 };
 use tokio::runtime::Runtime;
 

@@ -29,7 +29,7 @@ use otpost::store::{
     Admission, AdmissionInput, AuditOutbox, AuditStore, ClaimAnswer, ClaimInput, CompletionAnswer,
     CompletionInput, KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput,
     Progress, ProgressAnswer, ReceiptAnswer, RequestOfUser, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, StoreFault, Usage, SpendStore,
+    SpendStore, Store, StoreError, StoreFault, Usage,
 };
 
 /// A store whose every method fails in the same way.
