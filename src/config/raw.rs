@@ -260,7 +260,7 @@ fn trimmed(value: &str) -> &str {
 
 /// Variables that look like our settings and are not: probably misspelt.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    const OURS: [&str; 14] = [
+    const OURS: [&str; 15] = [
         "OTP_",
         "SMS_",
         "SPEND_",
