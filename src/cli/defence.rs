@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::acting::{acting, say_done};
 use super::output::{Exit, complain, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::recipient::read_recipient;
 use super::table::table;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::audit::AuditAct;
 use crate::domain::defence_list::{
     NewOverride, OVERRIDE_TIME_RULE, OVERRIDES_MAX, OverrideAction, OverrideTarget, parse_override_time,
 };
@@ -152,7 +154,12 @@ async fn set(
     let Some((target, shown)) = target_of(settings, &arguments.target) else { return Ok(Exit::Unusable) };
     let NewOverrideArguments { duration, reason, .. } = arguments;
     let new = NewOverride { action, duration: *duration, shown: &shown, reason };
-    if store.set_defence_override(&target, Some(&new)).await? == OverrideChange::Full {
+    let act = match action {
+        OverrideAction::Allow => AuditAct::DefenceAllow,
+        OverrideAction::Deny => AuditAct::DefenceDeny,
+    };
+    let record = acting().record(act).about(&shown).because(Some(reason));
+    if store.set_defence_override_recorded(&target, Some(&new), &record).await? == OverrideChange::Full {
         complain(&format!("there are {OVERRIDES_MAX} overrides: remove one first"));
         return Ok(Exit::Failed);
     }
@@ -160,6 +167,9 @@ async fn set(
     let (since, until) = (now, now.plus(*duration));
     let row = OverrideRow { target: shown, action: action.as_str(), since, until, reason: reason.clone() };
     print_overrides(&[row], json);
+    if action == OverrideAction::Allow {
+        say_done(store, json).await;
+    }
     Ok(Exit::Done)
 }
 
@@ -170,8 +180,9 @@ async fn remove(
     json: bool,
 ) -> Result<Exit, StoreError> {
     let Some((target, shown)) = target_of(settings, arguments) else { return Ok(Exit::Unusable) };
-    let OverrideChange::Done { before: Some(before) } = store.set_defence_override(&target, None).await?
-    else {
+    let record = acting().record(AuditAct::DefenceRemove).about(&shown);
+    let removed = store.set_defence_override_recorded(&target, None, &record).await?;
+    let OverrideChange::Done { before: Some(before) } = removed else {
         if json {
             print_json::<OverrideRow>(&[]);
         }
@@ -182,6 +193,7 @@ async fn remove(
         say("removed:");
     }
     print_overrides(&[OverrideRow::of(&before)], json);
+    say_done(store, json).await;
     Ok(Exit::Done)
 }
 

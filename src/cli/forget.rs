@@ -1,5 +1,6 @@
 //! `otpost forget`: forgets a person, and shows the jobs by which the provider's texts go.
 
+use super::acting::{acting, say_done};
 use super::output::{Exit, complain, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::recipient::read_recipient;
 use super::table::table;
@@ -39,7 +40,16 @@ pub(super) async fn run(settings: &Settings, arguments: &ForgetArguments, json: 
             let recipients = settings.recipients.as_ref().expect("the settings of this command have the key");
             let person = Forgettable::new(recipients, to);
             match app::provider_adapters::sms_account(settings) {
-                Ok(account) => forget_person(&store, account.as_deref(), &person, json).await,
+                Ok(account) => {
+                    forget_person(
+                        &store,
+                        account.as_deref(),
+                        &person,
+                        arguments.reason.as_deref().unwrap_or_default(),
+                        json,
+                    )
+                    .await
+                }
                 Err(error) => {
                     complain(&format!("{error:#}"));
                     return Exit::Unusable;
@@ -62,13 +72,14 @@ async fn show_jobs(store: &dyn Store, json: bool) -> Result<Exit, StoreError> {
 }
 
 async fn forget_person(
-    store: &dyn Store,
+    store: &impl Store,
     account: Option<&dyn Provider>,
     person: &Forgettable,
+    reason: &str,
     json: bool,
 ) -> Result<Exit, StoreError> {
     let account = account.filter(|account| forget::can_list(Some(*account), person));
-    let report = match forget::forget(store, person, account.is_some()).await? {
+    let report = match forget::forget(store, person, account.is_some(), reason, &acting()).await? {
         ForgetEnd::Forgotten(report) => report,
         ForgetEnd::InProgress(left) => {
             let seconds = seconds_rounded_up(left);
@@ -84,12 +95,16 @@ async fn forget_person(
     } else {
         print_report(&report);
     }
-    let Some(account) = account.filter(|_| report.takes_older_messages()) else { return Ok(Exit::Done) };
+    let Some(account) = account.filter(|_| report.takes_older_messages()) else {
+        say_done(store, json).await;
+        return Ok(Exit::Done);
+    };
     match forget::list_older_messages(store, account, person).await? {
         Ok(count) => {
             if !json {
                 say(&format!("{count} texts found at {}: workers have them deleted", account.name()));
             }
+            say_done(store, json).await;
             Ok(Exit::Done)
         }
         Err(error) => {

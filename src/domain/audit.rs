@@ -24,10 +24,12 @@ pub enum AuditAct {
     Suppress,
     /// The suppression of a recipient was removed.
     EndSuppression,
-    /// A prefix of numbers was denied.
+    /// Numbers were denied, whatever the pumping defence holds.
     DefenceDeny,
-    /// A prefix of numbers was allowed.
+    /// Numbers were allowed, whatever the pumping defence holds.
     DefenceAllow,
+    /// An override of the pumping defence was removed.
+    DefenceRemove,
     /// The data of a person is deleted.
     Forget,
     /// Dead letters are replayed.
@@ -57,13 +59,14 @@ pub enum AuditResult {
 }
 
 impl AuditAct {
-    pub const ALL: [AuditAct; 14] = [
+    pub const ALL: [AuditAct; 15] = [
         AuditAct::KillSwitchOn,
         AuditAct::KillSwitchOff,
         AuditAct::Suppress,
         AuditAct::EndSuppression,
         AuditAct::DefenceDeny,
         AuditAct::DefenceAllow,
+        AuditAct::DefenceRemove,
         AuditAct::Forget,
         AuditAct::ReplayDeadLetters,
         AuditAct::DropDeadLetters,
@@ -82,6 +85,7 @@ impl AuditAct {
             AuditAct::EndSuppression => "end_suppression",
             AuditAct::DefenceDeny => "defence_deny",
             AuditAct::DefenceAllow => "defence_allow",
+            AuditAct::DefenceRemove => "defence_remove",
             AuditAct::Forget => "forget",
             AuditAct::ReplayDeadLetters => "replay_dead_letters",
             AuditAct::DropDeadLetters => "drop_dead_letters",
@@ -108,6 +112,7 @@ impl AuditAct {
                 | AuditAct::EndSuppression
                 | AuditAct::DefenceDeny
                 | AuditAct::DefenceAllow
+                | AuditAct::DefenceRemove
                 | AuditAct::LogLevel
         )
     }

@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 
+use super::defence::OverrideChange;
 use super::error::StoreError;
 use super::shared_state::KillSwitch;
 use crate::domain::audit::AuditRecord;
+use crate::domain::defence_list::{NewOverride, OverrideTarget};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
@@ -58,6 +60,14 @@ pub trait AuditStore: Send + Sync {
         recipient: Digest16,
         record: &AuditRecord,
     ) -> Result<Option<SuppressionEntry>, StoreError>;
+
+    /// As [`set_defence_override`](super::defence::DefenceStore::set_defence_override), recorded.
+    async fn set_defence_override_recorded(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+        record: &AuditRecord,
+    ) -> Result<OverrideChange, StoreError>;
 
     /// The number of outboxes. The first one gets almost all records.
     fn outboxes(&self) -> usize;

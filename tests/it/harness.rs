@@ -189,6 +189,14 @@ impl AuditStore for FlakyStore {
     ) -> Result<Option<SuppressionEntry>, StoreError> {
         self.reach()?.remove_suppression_recorded(recipient, record).await
     }
+    async fn set_defence_override_recorded(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+        record: &AuditRecord,
+    ) -> Result<OverrideChange, StoreError> {
+        self.reach()?.set_defence_override_recorded(target, new, record).await
+    }
     fn outboxes(&self) -> usize {
         1
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::acting::Acting;
 use crate::domain::address::Address;
+use crate::domain::audit::AuditAct;
 use crate::domain::channel::Channel;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::recipient_keyring::RecipientKeyring;
@@ -104,11 +106,15 @@ pub async fn forget(
     store: &dyn Store,
     person: &Forgettable,
     can_list: bool,
+    reason: &str,
+    by: &Acting,
 ) -> Result<ForgetEnd, StoreError> {
+    store.record_act(&by.record(AuditAct::Forget).about(&person.masked).because(Some(reason))).await?;
     let forgotten = match store.forget(person.digest).await? {
         ForgetAnswer::Forgotten(forgotten) => forgotten,
         ForgetAnswer::InProgress(left) => return Ok(ForgetEnd::InProgress(left)),
     };
+    store.forget_verified(person.digest).await?;
     let redaction = start_redaction(store, person, &forgotten.messages, can_list).await?;
     let Forgotten { histories, codes, note, messages: _, kept } = forgotten;
     Ok(ForgetEnd::Forgotten(Box::new(ForgetReport {

@@ -55,7 +55,8 @@ pub(crate) async fn forget(
     let person = Forgettable::new(&api.recipient_keyring, to);
     let account = api.inspector.provider.clone();
     let account = account.filter(|account| forget::can_list(Some(account.as_ref()), &person));
-    let end = forget::forget(api.store.as_ref(), &person, account.is_some()).await;
+    let end =
+        forget::forget(api.store.as_ref(), &person, account.is_some(), &reason, &api.acting(&operator)).await;
     match end.map_err(|error| store_problem("forget", &error))? {
         ForgetEnd::InProgress(left) => Err(in_progress(left)),
         ForgetEnd::Forgotten(report) => {

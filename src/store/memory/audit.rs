@@ -5,10 +5,12 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use super::state::State;
 use crate::domain::audit::AuditRecord;
+use crate::domain::defence_list::{NewOverride, OverrideTarget};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::time::UnixMillis;
+use crate::store::defence::OverrideChange;
 use crate::store::{AuditOutbox, AuditStore, KillSwitch, StoreError};
 
 impl MemoryStore {
@@ -61,6 +63,15 @@ impl AuditStore for MemoryStore {
         record: &AuditRecord,
     ) -> Result<Option<SuppressionEntry>, StoreError> {
         self.act(record, |state, now| state.remove_suppression(recipient, now))
+    }
+
+    async fn set_defence_override_recorded(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+        record: &AuditRecord,
+    ) -> Result<OverrideChange, StoreError> {
+        self.act(record, |state, now| state.defence.set_override(target, new, now))
     }
 
     fn outboxes(&self) -> usize {

@@ -36,6 +36,7 @@ end
 reports.audit.kill_switch = reports.audit.recorded(kill_switch)
 reports.audit.set_log_filter = reports.audit.recorded(reports.set_log_filter)
 reports.audit.suppress = reports.audit.recorded(suppress)
+reports.audit.override = reports.audit.recorded(reports.defence.override)
 -- One that the store has no step for.
 -- Answers  r: recorded
 reports.audit.record = reports.audit.recorded(function() return 'r' end)

@@ -11,13 +11,15 @@ use super::library::Step;
 use super::pack::{Packer, Unpacker};
 use super::step_call::Call;
 use crate::domain::audit::AuditRecord;
+use crate::domain::defence_list::{NewOverride, OverrideTarget};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::log_filter::{NewLogFilter, TemporaryLogFilter};
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
+use crate::store::defence::OverrideChange;
 use crate::store::{AuditOutbox, AuditStore, KillSwitch, StoreError, StoreFault};
 
 /// The outbox that all requests share.
-const SHARED: usize = 0;
+pub(super) const SHARED: usize = 0;
 const GATHERED_AT_ONCE: u16 = 100;
 /// The answer in place of the step's own, if there is no room for the record.
 const FULL: &[u8] = b"audit full";
@@ -149,6 +151,15 @@ impl AuditStore for RedisStore {
         record: &AuditRecord,
     ) -> Result<Option<SuppressionEntry>, StoreError> {
         self.change_suppression(false, &recipient, None, "", Some(record)).await
+    }
+
+    async fn set_defence_override_recorded(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+        record: &AuditRecord,
+    ) -> Result<OverrideChange, StoreError> {
+        self.change_override(target, new, Some(record)).await
     }
 
     fn outboxes(&self) -> usize {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::RedisStore;
 use super::library::Step;
 use super::pack::{NO_END, Packer, Unpacker};
 use super::unverified::read_record;
+use super::{RedisStore, audit};
+use crate::domain::audit::AuditRecord;
 use crate::domain::defence::{Change, DefenceBatch, Scope, ScopeChanges, ScopeKind};
 use crate::domain::defence_list::{
     DefenceList, DefenceOverride, DefenceState, Hold, NewOverride, OverrideAction, OverrideTarget,
@@ -21,6 +22,27 @@ use crate::store::defence::{DefenceStore, OverrideChange};
 const REMOVED: u8 = b'-';
 const FULL: &[u8] = b"f";
 const DONE: u8 = b'o';
+
+impl RedisStore {
+    pub(super) async fn change_override(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+        record: Option<&AuditRecord>,
+    ) -> Result<OverrideChange, StoreError> {
+        let packed = Packer::new()
+            .u8(new.map_or(REMOVED, |new| new.action.letter()))
+            .u48(new.map_or(0, |new| millis(new.duration).min(NO_END)))
+            .short(&target.name())
+            .short(new.map_or("", |new| new.shown).as_bytes())
+            .bytes(new.map_or("", |new| new.reason).as_bytes());
+        let call = self
+            .act_call(Step::SetDefenceOverride, self.keys.defence_overrides(), audit::SHARED, record)
+            .arg(self.settings().pack())
+            .arg(packed.done());
+        self.run_act("set_defence_override", call, record, read_change).await
+    }
+}
 
 #[async_trait]
 impl DefenceStore for RedisStore {
@@ -51,17 +73,7 @@ impl DefenceStore for RedisStore {
         target: &OverrideTarget,
         new: Option<&NewOverride<'_>>,
     ) -> Result<OverrideChange, StoreError> {
-        let packed = Packer::new()
-            .u8(new.map_or(REMOVED, |new| new.action.letter()))
-            .u48(new.map_or(0, |new| millis(new.duration).min(NO_END)))
-            .short(&target.name())
-            .short(new.map_or("", |new| new.shown).as_bytes())
-            .bytes(new.map_or("", |new| new.reason).as_bytes());
-        let call = self
-            .call(Step::SetDefenceOverride, &[self.keys.defence_overrides()])
-            .arg(self.settings().pack())
-            .arg(packed.done());
-        self.run("set_defence_override", &call, read_change).await
+        self.change_override(target, new, None).await
     }
 
     async fn note_verified(&self, digests: &[Digest16]) -> Result<(), StoreError> {

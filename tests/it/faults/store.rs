@@ -174,6 +174,14 @@ impl AuditStore for SeamStore {
     ) -> Result<Option<SuppressionEntry>, StoreError> {
         self.step(self.server.store().remove_suppression_recorded(recipient, record)).await
     }
+    async fn set_defence_override_recorded(
+        &self,
+        target: &OverrideTarget,
+        new: Option<&NewOverride<'_>>,
+        record: &AuditRecord,
+    ) -> Result<OverrideChange, StoreError> {
+        self.step(self.server.store().set_defence_override_recorded(target, new, record)).await
+    }
     fn outboxes(&self) -> usize {
         1
     }

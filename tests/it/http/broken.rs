@@ -89,6 +89,14 @@ impl AuditStore for Broken {
     ) -> Result<Option<SuppressionEntry>, StoreError> {
         self.fail().await
     }
+    async fn set_defence_override_recorded(
+        &self,
+        _: &OverrideTarget,
+        _: Option<&NewOverride<'_>>,
+        _: &AuditRecord,
+    ) -> Result<OverrideChange, StoreError> {
+        self.fail().await
+    }
     fn outboxes(&self) -> usize {
         1
     }
