@@ -109,7 +109,9 @@ pub async fn forget(
     reason: &str,
     by: &Acting,
 ) -> Result<ForgetEnd, StoreError> {
-    store.record_act(&by.record(AuditAct::Forget).about(&person.masked).because(Some(reason))).await?;
+    // The stream outlives what is forgotten: the record names the person as the job does.
+    let record = by.record(AuditAct::Forget).about(&forgotten_mark(&person.digest)).because(Some(reason));
+    store.record_act(&record).await?;
     let forgotten = match store.forget(person.digest).await? {
         ForgetAnswer::Forgotten(forgotten) => forgotten,
         ForgetAnswer::InProgress(left) => return Ok(ForgetEnd::InProgress(left)),

@@ -301,10 +301,9 @@ pub async fn keeps_its_promises(store: &dyn TimedStore) {
     user_requests::keeps_its_promises(store).await;
     forget::keeps_its_promises(store).await;
     forget_redactions::keeps_its_promises(store).await;
-    // Its times are far later than those of the others.
-    spend::keeps_its_promises(store).await;
-    // Its time is years later.
+    // Their times are years later, each after the one before.
     defence::keeps_its_promises(store).await;
+    spend::keeps_its_promises(store).await;
 }
 
 async fn a_repeated_admission_gets_the_same_answer_and_one_charge(store: &dyn TimedStore) {

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::audit::{AuditAct, AuditActor, AuditRecord};
+use otpost::domain::defence_list::{NewOverride, OverrideAction, OverrideTarget};
 use otpost::domain::log_filter::{LogFilter, NewLogFilter};
 use otpost::domain::shards::Shards;
 use otpost::domain::suppression::ManualSuppression;
 use otpost::store::audit::OUTBOX_MAX;
+use otpost::store::defence::OverrideChange;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::resharding::{ReshardAnswer, Resharding};
@@ -65,12 +67,25 @@ async fn an_act_and_its_record_are_one_step(store: &dyn TimedStore) {
     assert_eq!(store.set_log_filter_recorded(Some(&new), &level).await.expect("answers"), None);
     let reset = record(AuditAct::LogLevel, 6).about("reset");
     assert!(store.set_log_filter_recorded(None, &reset).await.expect("answers").is_some());
-    let look = record(AuditAct::LookUser, 7);
+    let latvia = OverrideTarget::parse("LV").expect("a target");
+    let new = NewOverride {
+        action: OverrideAction::Deny,
+        duration: Duration::from_secs(60),
+        shown: "LV",
+        reason: "a test",
+    };
+    let deny = record(AuditAct::DefenceDeny, 7).about("LV");
+    let denied = store.set_defence_override_recorded(&latvia, Some(&new), &deny).await.expect("answers");
+    assert!(matches!(denied, OverrideChange::Done { before: None }), "{denied:?}");
+    let remove = record(AuditAct::DefenceRemove, 8).about("LV");
+    let removed = store.set_defence_override_recorded(&latvia, None, &remove).await.expect("answers");
+    assert!(matches!(removed, OverrideChange::Done { before: Some(_) }), "{removed:?}");
+    let look = record(AuditAct::LookUser, 9);
     store.record_act(&look).await.expect("answers");
-    let all = [on, off, suppress, end, level, reset, look].map(|record| record.to_json());
+    let all = [on, off, suppress, end, level, reset, deny, remove, look].map(|record| record.to_json());
     let outbox = read(store, false, 100).await;
-    assert_eq!(outbox, AuditOutbox { records: all.to_vec(), length: 7, dropped: 0 }, "in the shared outbox");
-    assert_eq!(take(store).await.len(), 7, "and in no other");
+    assert_eq!(outbox, AuditOutbox { records: all.to_vec(), length: 9, dropped: 0 }, "in the shared outbox");
+    assert_eq!(take(store).await.len(), 9, "and in no other");
 }
 
 async fn records_leave_in_order_and_each_once(store: &dyn TimedStore) {
