@@ -1,5 +1,6 @@
 //! Shows the place of a panic, and never its message: that may hold the value at fault, such as a number or a secret.
 
+use std::io::Write as _;
 use std::panic::{Location, PanicHookInfo};
 
 use crate::telemetry::events;
@@ -10,7 +11,8 @@ pub(super) fn show_only_places() {
         let place = panic.location().map_or_else(|| "unknown".to_owned(), Location::to_string);
         match tracing::dispatcher::has_been_set() {
             true => events::panicked(&place),
-            false => eprintln!("otpost: panicked at {place}"),
+            // It may be closed.
+            false => drop(writeln!(std::io::stderr(), "otpost: panicked at {place}")),
         }
     }));
 }

@@ -59,21 +59,19 @@ impl<'a> Reader<'a> {
         let environment = self.environment();
         let development = environment == Environment::Development;
         let amqp_prefix = self.prefix("AMQP_PREFIX", "otpost");
-        let redis_prefix = self.prefix("REDIS_PREFIX", &amqp_prefix);
         let concurrency: u16 = self.number("WORKER_CONCURRENCY", 64, 1, 4_096);
         let email = self.email(development);
         let (amqp_url, redis_url) = (self.amqp_url(development), self.redis_url(development));
-        let (amqp_tls, redis_tls) = (self.amqp_tls(amqp_url.as_ref()), self.redis_tls(redis_url.as_ref()));
         let (allowed_countries, allowed_shared_codes) = self.countries();
         let mut settings = Settings {
             environment,
+            amqp_tls: self.amqp_tls(amqp_url.as_ref()),
             amqp_url,
-            amqp_tls,
+            redis_tls: self.redis_tls(redis_url.as_ref()),
             redis_url,
-            redis_tls,
+            redis_prefix: self.prefix("REDIS_PREFIX", &amqp_prefix),
             amqp_prefix,
             audit_keep: self.parsed("AUDIT_KEEP", "400D", StreamAge::RULE),
-            redis_prefix,
             redis_shards: self.parsed("REDIS_SHARDS", "1", Shards::RULE),
             http_addr: self.address("HTTP_ADDR", "127.0.0.1:8080"),
             ops_addr: self.address("OPS_ADDR", "127.0.0.1:9090"),

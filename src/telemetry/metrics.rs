@@ -139,7 +139,7 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 impl Metrics {
     fn new() -> Metrics {
-        let mut metrics = Metrics {
+        let metrics = Metrics {
             registry: Registry::with_prefix("otpost"),
             of_process: Registry::default(),
             requests: Family::default(),
@@ -206,9 +206,13 @@ impl Metrics {
             spend: spend::SpendMetrics::default(),
             traces: traces::TraceMetrics::default(),
         };
-        metrics.register();
-        metrics.create_series();
-        metrics
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Metrics {
+        self.register();
+        self.create_series();
+        self
     }
 
     fn register(&mut self) {

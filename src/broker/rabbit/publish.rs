@@ -425,6 +425,7 @@ impl Supervisor {
     }
 
     async fn declare(&self, connection: &Connection) -> Result<(), RabbitError> {
+        tokio::spawn(topology::declare_audit_stream(self.settings.clone()));
         topology::declare_for_publishing(connection, &self.settings, self.role).await
     }
 

@@ -153,8 +153,8 @@ pub(super) fn despite_bindings(
     }
 }
 
-/// Declares the objects that a publisher needs. A refused request queue or audit stream is logged and stops no other message; it is
-/// declared again when a message to it is returned.
+/// Declares the objects that a publisher needs. A refused request queue is logged and stops no other message; it is declared
+/// again when a message to it is returned.
 pub(super) async fn declare_for_publishing(
     connection: &Connection,
     settings: &RabbitSettings,
@@ -182,17 +182,26 @@ async fn declare_all_for_publishing(
             Err(error) => return Err(error),
         }
     }
-    if let Some(keep) = &settings.audit_keep {
-        match declare_audit(&channel, names, keep).await {
-            Err(error) if error.is_refusal() => {
-                events::audit_stream_refused(&error);
-                return Ok(());
-            }
-            declared => drop(declared?),
-        }
-    }
     close_channel(&channel).await;
     Ok(())
+}
+
+/// Declares the audit stream, over a connection of its own: a broker without streams may close that. A failure is logged, and stops no
+/// message; records wait in the store, and the stream is declared again when one of them is returned.
+pub(super) async fn declare_audit_stream(settings: RabbitSettings) {
+    let Some(keep) = &settings.audit_keep else { return };
+    let declared = async {
+        let connection = connect(&settings, &mut settings.hosts(), "audit").await?;
+        let declared = match open(&connection).await {
+            Ok(channel) => declare_audit(&channel, &settings.names, keep).await.map(drop),
+            Err(error) => Err(error),
+        };
+        close(&connection).await;
+        declared
+    };
+    if let Err(error) = declared.await {
+        events::audit_stream_refused(&error);
+    }
 }
 
 /// The declarations stay, even if the close fails.

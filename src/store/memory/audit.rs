@@ -71,7 +71,14 @@ impl AuditStore for MemoryStore {
         new: Option<&NewOverride<'_>>,
         record: &AuditRecord,
     ) -> Result<OverrideChange, StoreError> {
-        self.act(record, |state, now| state.defence.set_override(target, new, now))
+        self.step(|state, now| {
+            state.outbox.append(record)?;
+            let change = state.defence.set_override(target, new, now);
+            if change == OverrideChange::Full {
+                state.outbox.remove(&[record.to_json()]);
+            }
+            Ok(change)
+        })
     }
 
     fn outboxes(&self) -> usize {

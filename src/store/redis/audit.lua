@@ -17,17 +17,19 @@ function reports.audit.append(outbox, record)
 end
 
 -- A step that can also record an operator's act: then the outbox is one more key behind its own, and the record one more argument. The
--- record comes first: a step that fails takes it back. Without room the step is not run, and the answer is FULL.
-function reports.audit.recorded(step)
+-- record comes first: a step that fails takes it back, and one whose answer is `unchanged`. Without room the step is not run, and the
+-- answer is FULL.
+function reports.audit.recorded(step, unchanged)
   return function(keys, args)
     local outbox, record = keys[#keys], args[#args]
     if not find(outbox, '^{[^}]*}:outbox$') then return step(keys, args) end
     if not reports.audit.append(outbox, record) then return reports.audit.FULL end
     local is_done, answer = pcall(step, {unpack(keys, 1, #keys - 1)}, {unpack(args, 1, #args - 1)})
-    if is_done then return answer end
+    if is_done and answer ~= unchanged then return answer end
     local key_to_blame = last_key
     call('LREM', outbox, -1, sub(record, 2))
     last_key = key_to_blame
+    if is_done then return answer end
     error(answer, 0)
   end
 end
@@ -36,7 +38,7 @@ end
 reports.audit.kill_switch = reports.audit.recorded(kill_switch)
 reports.audit.set_log_filter = reports.audit.recorded(reports.set_log_filter)
 reports.audit.suppress = reports.audit.recorded(suppress)
-reports.audit.override = reports.audit.recorded(reports.defence.override)
+reports.audit.override = reports.audit.recorded(reports.defence.override, 'f')
 -- One that the store has no step for.
 -- Answers  r: recorded
 reports.audit.record = reports.audit.recorded(function() return 'r' end)

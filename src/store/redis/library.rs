@@ -68,155 +68,100 @@ local function guarded(step, keys, args)
 end
 ";
 
-/// A step of the store: one function, or one script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Admit,
-    UpdateProgress,
-    CountPanic,
-    ClaimMessage,
-    Complete,
-    Verify,
-    BeginProviderCheck,
-    FinishProviderCheck,
-    ReopenChallenge,
-    LinkVerification,
-    Usage,
-    IdempotencyKey,
-    RecordReceipt,
-    OverdueReceipts,
-    EndReceiptWait,
-    CheckSharedData,
-    Heartbeat,
-    CheckWritable,
-    ReadKillSwitch,
-    KillSwitch,
-    RequestRecord,
-    RecentRequests,
-    RequestsOfUser,
-    Suppress,
-    RecordOptStatus,
-    Suppressions,
-    ReadWhetherOpen,
-    OpenStore,
-    MoveOldData,
-    LeasePlaces,
-    RefundPlace,
-    FreePlaces,
-    Charge,
-    CorrectCharge,
-    ChargeWait,
-    SuppressCountry,
-    SuppressedCountries,
-    ReceiptSuppresses,
-    CheckServer,
-    CountDue,
-    CheckShardData,
-    BeginReshard,
-    SurveyShard,
-    ReadSuppressions,
-    WriteSuppression,
-    DeleteShard,
-    FinishReshard,
-    ReportWorker,
-    ReportedWorkers,
-    ReadLogFilter,
-    SetLogFilter,
-    CheckKeys,
-    RecordedKeys,
-    AddConversion,
-    Conversion,
-    RecordAct,
-    ReadOutbox,
-    RemoveFromOutbox,
-    ForgettableRecords,
-    Forget,
-    AddRedactions,
-    TakeRedactions,
-    EndRedaction,
-    RedactionJobs,
-    SpendBook,
-    AddDefence,
-    Defence,
-    SetDefenceOverride,
-    NoteVerified,
-    HasVerified,
-    ForgetVerified,
+/// Lists the steps, each with its function in the sources: a local name, or a field of a table.
+macro_rules! steps {
+    ($($step:ident $function:literal)+) => {
+        /// A step of the store: one function, or one script.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Step {
+            $($step),+
+        }
+
+        const STEPS: [Step; [$($function),+].len()] = [$(Step::$step),+];
+
+        impl Step {
+            pub(super) const fn name(self) -> &'static str {
+                match self {
+                    $(Step::$step => $function),+
+                }
+            }
+        }
+    };
 }
 
-const STEPS: [Step; 71] = [
-    Step::Admit,
-    Step::UpdateProgress,
-    Step::CountPanic,
-    Step::ClaimMessage,
-    Step::Complete,
-    Step::Verify,
-    Step::BeginProviderCheck,
-    Step::FinishProviderCheck,
-    Step::ReopenChallenge,
-    Step::LinkVerification,
-    Step::Usage,
-    Step::IdempotencyKey,
-    Step::RecordReceipt,
-    Step::OverdueReceipts,
-    Step::EndReceiptWait,
-    Step::CheckSharedData,
-    Step::Heartbeat,
-    Step::CheckWritable,
-    Step::ReadKillSwitch,
-    Step::KillSwitch,
-    Step::RequestRecord,
-    Step::RecentRequests,
-    Step::RequestsOfUser,
-    Step::Suppress,
-    Step::RecordOptStatus,
-    Step::Suppressions,
-    Step::ReadWhetherOpen,
-    Step::OpenStore,
-    Step::MoveOldData,
-    Step::LeasePlaces,
-    Step::RefundPlace,
-    Step::FreePlaces,
-    Step::Charge,
-    Step::CorrectCharge,
-    Step::ChargeWait,
-    Step::SuppressCountry,
-    Step::SuppressedCountries,
-    Step::ReceiptSuppresses,
-    Step::CheckServer,
-    Step::CountDue,
-    Step::CheckShardData,
-    Step::BeginReshard,
-    Step::SurveyShard,
-    Step::ReadSuppressions,
-    Step::WriteSuppression,
-    Step::DeleteShard,
-    Step::FinishReshard,
-    Step::ReportWorker,
-    Step::ReportedWorkers,
-    Step::ReadLogFilter,
-    Step::SetLogFilter,
-    Step::CheckKeys,
-    Step::RecordedKeys,
-    Step::AddConversion,
-    Step::Conversion,
-    Step::RecordAct,
-    Step::ReadOutbox,
-    Step::RemoveFromOutbox,
-    Step::ForgettableRecords,
-    Step::Forget,
-    Step::AddRedactions,
-    Step::TakeRedactions,
-    Step::EndRedaction,
-    Step::RedactionJobs,
-    Step::SpendBook,
-    Step::AddDefence,
-    Step::Defence,
-    Step::SetDefenceOverride,
-    Step::NoteVerified,
-    Step::HasVerified,
-    Step::ForgetVerified,
-];
+steps! {
+    Admit "admit"
+    UpdateProgress "update_progress"
+    CountPanic "count_panic"
+    ClaimMessage "claim_message"
+    Complete "complete"
+    Verify "verify"
+    BeginProviderCheck "begin_provider_check"
+    FinishProviderCheck "finish_provider_check"
+    ReopenChallenge "reopen_challenge"
+    LinkVerification "link_verification"
+    Usage "usage"
+    IdempotencyKey "idempotency_key"
+    RecordReceipt "record_receipt"
+    OverdueReceipts "overdue_receipts"
+    EndReceiptWait "end_receipt_wait"
+    CheckSharedData "check_shared_data"
+    Heartbeat "heartbeat"
+    CheckWritable "shards.check_writable"
+    ReadKillSwitch "read_kill_switch"
+    KillSwitch "reports.audit.kill_switch"
+    RequestRecord "request_record"
+    RecentRequests "recent_requests"
+    RequestsOfUser "shards.requests_of_user"
+    Suppress "reports.audit.suppress"
+    RecordOptStatus "opts.record_opt_status"
+    Suppressions "suppressions"
+    ReadWhetherOpen "reshard.read_whether_open"
+    OpenStore "open_store"
+    MoveOldData "move_old_data"
+    LeasePlaces "places.lease"
+    RefundPlace "places.refund"
+    FreePlaces "places.free"
+    Charge "charges.charge"
+    CorrectCharge "charges.correct_charge"
+    ChargeWait "charges.charge_wait"
+    SuppressCountry "countries.suppress_country"
+    SuppressedCountries "countries.suppressed_countries"
+    ReceiptSuppresses "shards.receipt_suppresses"
+    CheckServer "shards.check_server"
+    CountDue "shards.count_due"
+    CheckShardData "shards.check_shard_data"
+    BeginReshard "reshard.begin"
+    SurveyShard "reshard.survey"
+    ReadSuppressions "reshard.read"
+    WriteSuppression "reshard.write"
+    DeleteShard "reshard.delete"
+    FinishReshard "reshard.finish"
+    ReportWorker "reports.report_worker"
+    ReportedWorkers "reports.reported_workers"
+    ReadLogFilter "reports.read_log_filter"
+    SetLogFilter "reports.audit.set_log_filter"
+    CheckKeys "reports.check_keys"
+    RecordedKeys "reports.recorded_keys"
+    AddConversion "reports.conversion.add"
+    Conversion "reports.conversion.read"
+    RecordAct "reports.audit.record"
+    ReadOutbox "reports.audit.read"
+    RemoveFromOutbox "reports.audit.remove"
+    ForgettableRecords "reports.forget.records"
+    Forget "reports.forget.forget"
+    AddRedactions "reports.redactions.add"
+    TakeRedactions "reports.redactions.take"
+    EndRedaction "reports.redactions.finish"
+    RedactionJobs "reports.redactions.jobs"
+    SpendBook "reports.spend.book"
+    AddDefence "reports.defence.add"
+    Defence "reports.defence.read"
+    SetDefenceOverride "reports.audit.override"
+    NoteVerified "reports.defence.note_verified"
+    HasVerified "reports.defence.has_verified"
+    ForgetVerified "reports.defence.forget_verified"
+}
 
 impl Step {
     /// Must data of layout 1 be moved before this step? Opening has copied what all requests share. There are no shards with
@@ -308,83 +253,6 @@ impl Step {
                 | Step::Defence
                 | Step::HasVerified
         )
-    }
-
-    /// Its function in the sources: a local name, or a field of a table.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Step::Admit => "admit",
-            Step::UpdateProgress => "update_progress",
-            Step::CountPanic => "count_panic",
-            Step::ClaimMessage => "claim_message",
-            Step::Complete => "complete",
-            Step::Verify => "verify",
-            Step::BeginProviderCheck => "begin_provider_check",
-            Step::FinishProviderCheck => "finish_provider_check",
-            Step::ReopenChallenge => "reopen_challenge",
-            Step::LinkVerification => "link_verification",
-            Step::Usage => "usage",
-            Step::IdempotencyKey => "idempotency_key",
-            Step::RecordReceipt => "record_receipt",
-            Step::OverdueReceipts => "overdue_receipts",
-            Step::EndReceiptWait => "end_receipt_wait",
-            Step::CheckSharedData => "check_shared_data",
-            Step::Heartbeat => "heartbeat",
-            Step::CheckWritable => "shards.check_writable",
-            Step::ReadKillSwitch => "read_kill_switch",
-            Step::KillSwitch => "reports.audit.kill_switch",
-            Step::RequestRecord => "request_record",
-            Step::RecentRequests => "recent_requests",
-            Step::RequestsOfUser => "shards.requests_of_user",
-            Step::Suppress => "reports.audit.suppress",
-            Step::RecordOptStatus => "opts.record_opt_status",
-            Step::Suppressions => "suppressions",
-            Step::ReadWhetherOpen => "reshard.read_whether_open",
-            Step::OpenStore => "open_store",
-            Step::MoveOldData => "move_old_data",
-            Step::LeasePlaces => "places.lease",
-            Step::RefundPlace => "places.refund",
-            Step::FreePlaces => "places.free",
-            Step::Charge => "charges.charge",
-            Step::CorrectCharge => "charges.correct_charge",
-            Step::ChargeWait => "charges.charge_wait",
-            Step::SuppressCountry => "countries.suppress_country",
-            Step::SuppressedCountries => "countries.suppressed_countries",
-            Step::ReceiptSuppresses => "shards.receipt_suppresses",
-            Step::CheckServer => "shards.check_server",
-            Step::CountDue => "shards.count_due",
-            Step::CheckShardData => "shards.check_shard_data",
-            Step::BeginReshard => "reshard.begin",
-            Step::SurveyShard => "reshard.survey",
-            Step::ReadSuppressions => "reshard.read",
-            Step::WriteSuppression => "reshard.write",
-            Step::DeleteShard => "reshard.delete",
-            Step::FinishReshard => "reshard.finish",
-            Step::ReportWorker => "reports.report_worker",
-            Step::ReportedWorkers => "reports.reported_workers",
-            Step::ReadLogFilter => "reports.read_log_filter",
-            Step::SetLogFilter => "reports.audit.set_log_filter",
-            Step::CheckKeys => "reports.check_keys",
-            Step::RecordedKeys => "reports.recorded_keys",
-            Step::AddConversion => "reports.conversion.add",
-            Step::Conversion => "reports.conversion.read",
-            Step::RecordAct => "reports.audit.record",
-            Step::ReadOutbox => "reports.audit.read",
-            Step::RemoveFromOutbox => "reports.audit.remove",
-            Step::ForgettableRecords => "reports.forget.records",
-            Step::Forget => "reports.forget.forget",
-            Step::AddRedactions => "reports.redactions.add",
-            Step::TakeRedactions => "reports.redactions.take",
-            Step::EndRedaction => "reports.redactions.finish",
-            Step::RedactionJobs => "reports.redactions.jobs",
-            Step::SpendBook => "reports.spend.book",
-            Step::AddDefence => "reports.defence.add",
-            Step::Defence => "reports.defence.read",
-            Step::SetDefenceOverride => "reports.audit.override",
-            Step::NoteVerified => "reports.defence.note_verified",
-            Step::HasVerified => "reports.defence.has_verified",
-            Step::ForgetVerified => "reports.defence.forget_verified",
-        }
     }
 }
 

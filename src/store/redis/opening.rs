@@ -62,8 +62,6 @@ impl Opening {
         self.found_nothing.load(Ordering::Relaxed)
     }
 
-    /// Opens, unless that is done. A call that comes meanwhile waits. `step` without a cursor only asks whether the data is open: a
-    /// server that refuses writes answers that.
     /// `None` if the store is not open, or another step is opening it.
     pub(super) fn opened(&self) -> Option<OldData> {
         match *self.state.try_lock().ok()? {
@@ -72,6 +70,8 @@ impl Opening {
         }
     }
 
+    /// Opens, unless that is done. A call that comes meanwhile waits. `step` without a cursor only asks whether the data is open: a
+    /// server that refuses writes answers that.
     pub(super) async fn open<'s>(
         &self,
         link: &Link,

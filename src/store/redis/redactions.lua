@@ -31,7 +31,7 @@ function reports.redactions.sweep(key, kept, now)
 end
 
 -- Adds messages to the job of a recipient.
--- KEYS     yj, yq
+-- KEYS     jj, jq
 -- ARGV     settings; I4 jobs at most, I4 messages of a job at most, I6 how long a job is kept, c16 recipient, B listing, then each Bc0
 --          message id
 -- Answers  a: added | f: there are too many jobs
@@ -57,7 +57,7 @@ function reports.redactions.add(keys, args)
 end
 
 -- Takes messages that are due. They are due again after a time, unless they are ended.
--- KEYS     yj, yq
+-- KEYS     jj, jq
 -- ARGV     settings; I4 how many at most, I4 time until messages may be taken again, I4 time until these are due again
 -- Answers  of each: c16 recipient, Bc0 message id
 function reports.redactions.take(keys, args)
@@ -76,7 +76,7 @@ function reports.redactions.take(keys, args)
 end
 
 -- Ends the work on a message. Without its job it goes.
--- KEYS     yj, yq
+-- KEYS     jj, jq
 -- ARGV     settings; c1 end (d: done, l: later), I4 wait, I6 how long a message is tried, c16 recipient, then the message id
 -- Answers  e: ended
 function reports.redactions.finish(keys, args)
@@ -93,7 +93,7 @@ function reports.redactions.finish(keys, args)
 end
 
 -- Jobs: reads them.
--- KEYS     yj
+-- KEYS     jj
 -- ARGV     settings; I6 how long a job is kept
 -- Answers  of each: c16 recipient, I6 begun, I4 total, I4 done, I4 failed, B listing
 function reports.redactions.jobs(keys, args)

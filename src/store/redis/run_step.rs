@@ -52,7 +52,7 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
-        // What is rare is boxed, to keep the future of every step small.
+        // Rare calls are boxed, to keep the future of every step small.
         let old_data = match self.opening.opened() {
             Some(old_data) => old_data,
             None => Box::pin(self.open()).await?,

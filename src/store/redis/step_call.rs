@@ -145,7 +145,7 @@ impl<'s> Call<'s> {
 }
 
 impl Invoke for Call<'_> {
-    /// Runs the step as a function, and as a script where the server does not run functions. What is rare is boxed, to keep the
+    /// Runs the step as a function, and as a script where the server does not run functions. Rare calls are boxed, to keep the
     /// future of every step small.
     async fn invoke(&self, connection: &mut Connection<'_>) -> RedisResult<Vec<u8>> {
         if self.library.runs_as_scripts.load(Ordering::Relaxed) {
