@@ -195,7 +195,13 @@ async fn a_worker_that_starts_under_the_kill_switch_logs_the_pause_and_its_end()
         let redis = Redis::fresh();
         redis.store().set_kill_switch(Some("test")).await.expect("answers");
         let mut worker = Running::start(world, &redis);
-        let stopped = worker.says("sending paused").await;
+        // On a busy machine the store may answer the first question late.
+        let stopped = loop {
+            let line = worker.says("sending paused").await;
+            if line["reason"] != "store_silent" {
+                break line;
+            }
+        };
         assert_eq!((&stopped["level"], &stopped["reason"]), (&"WARN".into(), &"kill_switch".into()));
         let mut paused = [worker.says("consumption paused").await, worker.says("consumption paused").await]
             .map(|line| line["channel"].as_str().map(str::to_owned));
