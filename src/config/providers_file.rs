@@ -14,13 +14,16 @@ pub(super) const PROVIDERS_FILE: &str = "PROVIDERS_FILE";
 /// A description of a vendor has a tenth of it.
 const BYTES_MAX: u64 = 64 * 1024;
 /// The settings of the other provider of text messages.
-const TWILIO: [&str; 6] = [
+const TWILIO: [&str; 9] = [
     "TWILIO_ACCOUNT_SID",
     "TWILIO_AUTH_TOKEN",
     "TWILIO_API_KEY_SID",
     "TWILIO_API_KEY_SECRET",
     "TWILIO_FROM_NUMBER",
     "TWILIO_MESSAGING_SERVICE_SID",
+    "TWILIO_STATUS_CALLBACK_URL",
+    "TWILIO_INBOUND_URL",
+    "TWILIO_VERIFY_SERVICE_SID",
 ];
 
 impl Reader<'_> {

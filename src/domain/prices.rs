@@ -11,7 +11,8 @@ use super::json::Shape;
 use super::phone::PhoneNumber;
 
 const ROWS_MAX: usize = 10_000;
-const PROVIDERS: [&str; 5] = ["twilio", "verify", "sendgrid", "smtp", "simulated"];
+/// As of a provider of a file.
+const PROVIDER_LETTERS_MAX: usize = 16;
 const PREFIX_DIGITS_MAX: usize = 15;
 /// The row of every recipient.
 const ANY: &str = "*";
@@ -82,8 +83,10 @@ impl Prices {
         let got = |field: &str, rule: String, value: &str| {
             format!("`{field}` {rule}; got {}", Shape::Text(value.chars().count()))
         };
-        if !PROVIDERS.contains(&provider) {
-            return Err(got("provider", format!("must be one of {}", PROVIDERS.join(", ")), provider));
+        let is_word = provider.bytes().all(|byte| byte.is_ascii_lowercase());
+        if !is_word || provider.len() > PROVIDER_LETTERS_MAX {
+            let rule = format!("must be 1 to {PROVIDER_LETTERS_MAX} lower-case letters");
+            return Err(got("provider", rule, provider));
         }
         let digits = prefix.strip_prefix('+').unwrap_or_default();
         let is_prefix = (1..=PREFIX_DIGITS_MAX).contains(&digits.len())
@@ -148,12 +151,13 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_has_the_price() {
-        let text = "\n# Twilio, by contract\ntwilio  +57     0.04  USD\ntwilio\t+57301\t0.035\tUSD\ntwilio * 0.2 USD\nsmtp * 0 USD\n";
+        let text = "\n# Twilio, by contract\ntwilio  +57     0.04  USD\ntwilio\t+57301\t0.035\tUSD\ntwilio * 0.2 USD\nsmtp * 0 USD\nacme * 0.01 USD\n";
         let prices = Prices::parse(text, Currency::USD).expect("a file");
         assert_eq!(price(&prices, "twilio", "+573001234567"), ("0.04".to_owned(), false));
         assert_eq!(price(&prices, "twilio", "+573011234567"), ("0.035".to_owned(), false));
         assert_eq!(price(&prices, "twilio", "+525512345678"), ("0.20".to_owned(), false));
         assert_eq!(price(&prices, "smtp", "ana@example.com"), ("0.00".to_owned(), false));
+        assert_eq!(price(&prices, "acme", "+573001234567"), ("0.01".to_owned(), false));
         assert_eq!(price(&prices, "sendgrid", "ana@example.com"), ("0.20".to_owned(), true), "the highest");
     }
 
@@ -172,8 +176,8 @@ mod tests {
             ("", "must have a row"),
             ("twilio +57 0.04", "line 1: must have four fields, provider, prefix, price and currency; got 3"),
             (
-                "acme +57 0.04 USD",
-                "line 1: `provider` must be one of twilio, verify, sendgrid, smtp, simulated; got a string of 4 characters",
+                "Acme-1 +57 0.04 USD",
+                "line 1: `provider` must be 1 to 16 lower-case letters; got a string of 6 characters",
             ),
             (
                 "twilio 57 0.04 USD",

@@ -90,6 +90,16 @@ impl HttpApi {
         Some(lines)
     }
 
+    /// Without a check nothing shows if the account is good: the refusal of one recipient must not stop all messages.
+    fn checkable(&self, mut failure: SendFailure) -> SendFailure {
+        if let SendFailure::Refused { scope: scope @ Scope::Account, .. } = &mut failure
+            && self.check.is_none()
+        {
+            *scope = Scope::Unrecognised;
+        }
+        failure
+    }
+
     /// Tries both alphabets of texts.
     fn cannot_be_filled(&self) -> bool {
         let request_id = RequestId::parse("r1").expect("an id");
@@ -127,7 +137,8 @@ impl Provider for HttpApi {
         let answer = http_client::exchange(&self.client, request, BODY_BYTES_MAX)
             .await
             .map_err(|error| failure::transport(&error))?;
-        self.answers.meaning(&answer, Timestamp::now())
+        let meaning = self.answers.meaning(&answer, Timestamp::now());
+        meaning.map_err(|failure| self.checkable(failure))
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {

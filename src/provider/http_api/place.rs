@@ -65,6 +65,10 @@ impl Place {
         matches!(self, Place::Query(_))
     }
 
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self, Place::Json(_) | Place::Form(_) | Place::Text(_))
+    }
+
     pub(super) fn pointer(&self) -> Option<&[String]> {
         match self {
             Place::Json(pointer) => Some(pointer),

@@ -85,6 +85,14 @@ impl ProofOfCalls {
         }
     }
 
+    /// True if the signature covers `variable`, or the proof is no signature.
+    pub(super) fn covers(&self, variable: &str) -> bool {
+        match &self.proof {
+            Proof::Hmac { text, .. } | Proof::Ed25519 { text, .. } => text.uses(variable),
+            Proof::Reference | Proof::Header(_) | Proof::Query(..) => true,
+        }
+    }
+
     /// The checks that need no body.
     pub(super) fn may_hold(&self, call: &Callback<'_>) -> bool {
         match &self.proof {

@@ -78,7 +78,17 @@ impl Receipts {
             }
         };
         let reply = reply.map(|reply| &*reply.text.to_owned().leak());
-        Some(Receipts { url, fields: fields?, proof: proof?, reply })
+        let (fields, proof) = (fields?, proof?);
+        for (variable, is_read) in
+            [("body", fields.any(Place::is_in_body)), ("query", fields.any(Place::is_in_query))]
+        {
+            if is_read && !proof.covers(variable) {
+                let rule =
+                    format!("`proof`: its `text` needs {{{{ {variable} }}}}, from which receipts are read");
+                faults.add(table.at, rule);
+            }
+        }
+        Some(Receipts { url, fields, proof, reply })
     }
 
     /// Names live as long as the process: a file is read once.
@@ -119,6 +129,11 @@ impl Fields {
             }
         };
         Some(Fields { each, reference: reference?, id: id?, status: status?, code, statuses })
+    }
+
+    /// The reference does not count: it is sealed, and needs no signature.
+    fn any(&self, is_there: impl Fn(&Place) -> bool) -> bool {
+        [&self.id, &self.status].into_iter().chain(&self.code).any(is_there)
     }
 
     /// The whole word counts, or else the longest beginning that the file ends with `*`.

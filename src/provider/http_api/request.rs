@@ -119,6 +119,7 @@ impl RequestTemplate {
     pub(super) fn fill(&self, values: &Value) -> Result<Filled, CannotFill> {
         let escape = |text: &str| Cow::from(utf8_percent_encode(text, ESCAPED)).into_owned();
         let url = self.url.filled(values, |text| Cow::Owned(escape(text)))?;
+        let url = self.kept(&url).ok_or(CannotFill)?;
         let mut headers = HeaderMap::new();
         for (name, template) in &self.headers {
             if let Some(value) = template.text(values)? {
@@ -133,13 +134,16 @@ impl RequestTemplate {
                 FilledBody::Json(serde_json::to_vec(&json).map_err(|_| CannotFill)?)
             }
         };
-        Ok(Filled {
-            method: self.method.clone(),
-            url: Url::parse(&url).map_err(|_| CannotFill)?,
-            query: filled(&self.query, values)?,
-            headers,
-            body,
-        })
+        Ok(Filled { method: self.method.clone(), url, query: filled(&self.query, values)?, headers, body })
+    }
+
+    /// The URL, if no value changes its origin or leaves its path: `.` and `..` are no segments.
+    fn kept(&self, text: &str) -> Option<Url> {
+        let is_dots =
+            |segment: &str| matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..");
+        let url = Url::parse(text).ok()?;
+        let is_kept = url.origin() == self.base.origin() && !text.split(['/', '\\']).any(is_dots);
+        is_kept.then_some(url)
     }
 }
 

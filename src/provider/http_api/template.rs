@@ -6,13 +6,17 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use minijinja::{Environment, Error, Expression, UndefinedBehavior, Value};
+use minijinja::{Environment, Error, ErrorKind, Expression, UndefinedBehavior, Value};
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_filter("utf16_hex", |text: &str| -> String {
-        text.encode_utf16().map(|unit| format!("{unit:04X}")).collect()
+    environment.add_filter("utf16_hex", |text: &str| -> Result<String, Error> {
+        // A chain of filters grows by four each.
+        if text.encode_utf16().count() > RENDERED_BYTES_MAX / 4 {
+            return Err(Error::new(ErrorKind::InvalidOperation, "the text is too long"));
+        }
+        Ok(text.encode_utf16().map(|unit| format!("{unit:04X}")).collect())
     });
     environment
 });
@@ -187,6 +191,8 @@ mod tests {
             assert!(refused.contains(problem), "{template}: {refused}");
         }
         assert_eq!(filled("{{ text | nothing }}"), Err(CannotFill));
+        let chain = "| utf16_hex ".repeat(300);
+        assert_eq!(filled(&format!("{{{{ text {chain}}}}}")), Err(CannotFill));
         assert!(Template::parse(&"x".repeat(5_000), &VARIABLES).is_err());
     }
 }

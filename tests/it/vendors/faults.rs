@@ -73,6 +73,29 @@ fn a_fault_is_named_with_its_line_and_its_rule() {
 }
 
 #[test]
+fn no_value_leaves_the_path_of_the_url() {
+    for sender in [".", "..", "%2e%2E"] {
+        let text = GOOD.replace("{{ to_digits }}", "{{ sender }}/send").replace("MeStore", sender);
+        let is_refused = faults(&text).iter().any(|(_, problem)| problem.contains("cannot be filled"));
+        assert_eq!(is_refused, !sender.contains('%'), "{sender}: a percent sign is escaped");
+    }
+    check("v1/{{ to_digits }}", "v1/%2{{ 'e' }}/x", 1, "cannot be filled");
+}
+
+#[test]
+fn a_signature_covers_the_places_of_receipts() {
+    let proof = |text: &str| {
+        let hmac = format!(
+            "kind = \"hmac\", header = \"s\", algorithm = \"sha256\", encoding = \"hex\", text = \"{text}\", secret"
+        );
+        faults(&GOOD.replace("kind = \"basic\", user = \"u\", secret", &hmac))
+    };
+    assert_eq!(proof("{{ body }}"), []);
+    let [(13, problem)] = &proof("{{ query }}")[..] else { panic!("expected one fault") };
+    assert!(problem.contains("needs {{ body }}"), "{problem}");
+}
+
+#[test]
 fn all_faults_are_listed_at_once_and_no_secret_is() {
     let text = GOOD
         .replace("name = \"acme\"", "name = \"hunter2 hunter2\"")

@@ -175,6 +175,10 @@ fn a_file_beside_twilio_is_a_fault_that_names_both() {
     let (code, said) = check(&file, &given);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("PROVIDERS_FILE is set beside TWILIO_ACCOUNT_SID"), "{said}");
+    let url = ("TWILIO_INBOUND_URL", "https://otp.example.com/webhooks/twilio/inbound");
+    let (code, said) = check(&file, &[("WEBHOOK_SECRET", "hunter2"), url]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("PROVIDERS_FILE is set beside TWILIO_INBOUND_URL"), "{said}");
     // A setting of otpost is no secret of a vendor.
     let text = vendor.text(&vendor.fake()).replace("env:WEBHOOK_SECRET", "env:JWT_SECRET");
     let (code, said) = check(&File::of(&text), &[("JWT_SECRET", "hunter2")]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use otpost::provider::{LOOKUP_UNSUPPORTED, Provider as _};
 
-use super::{NO_ONES_KEY, VENDORS, Vendor, reference_in};
+use super::{NO_ONES_KEY, VENDORS, Vendor, read, reference_in};
 use crate::contract::provider::Draft;
 use crate::fake_vendor::Answer;
 
@@ -107,7 +107,8 @@ async fn every_refusal_of_a_vendor_has_its_class() {
         (52, "REJECTED_DESTINATION", Scope::Recipient),
         (6, "REJECTED_NETWORK", Scope::Country),
         (11, "REJECTED_SOURCE", Scope::Sender),
-        (12, "REJECTED_NOT_ENOUGH_CREDITS", Scope::Account),
+        (7, "REJECTED_ROUTE_NOT_AVAILABLE", Scope::Country),
+        (12, "REJECTED_NOT_ENOUGH_CREDITS", Scope::Unrecognised),
         (25, "REJECTED_MESSAGE_TOO_LONG", Scope::Request),
     ] {
         check("infobip", 200, &infobip(id, name), refused(scope, Some(id))).await;
@@ -118,28 +119,57 @@ async fn every_refusal_of_a_vendor_has_its_class() {
         provider_code: Some(10),
     };
     check("infobip", 200, &infobip(10, "REJECTED_DND"), opted_out).await;
-    check("infobip", 401, "{}", refused(Scope::Account, None)).await;
-    for (status, code, scope) in
-        [(400, 10_002, Scope::Recipient), (400, 10_015, Scope::Request), (401, 10_009, Scope::Account)]
-    {
+    check("infobip", 401, "{}", refused(Scope::Unrecognised, None)).await;
+    for (status, code, scope) in [
+        (400, 10_002, Scope::Recipient),
+        (403, 10_002, Scope::Recipient),
+        (403, 10_010, Scope::Request),
+        (400, 10_015, Scope::Request),
+        (401, 10_009, Scope::Unrecognised),
+    ] {
         let body = format!(r#"{{"errors":[{{"code":"{code}","title":"no"}}]}}"#);
         check("telnyx", status, &body, refused(scope, Some(code))).await;
     }
     for (code, scope) in
-        [(2, Scope::Request), (4, Scope::Account), (7, Scope::Recipient), (9, Scope::Account)]
+        [(2, Scope::Request), (4, Scope::Unrecognised), (7, Scope::Recipient), (9, Scope::Unrecognised)]
     {
         let body = format!(r#"{{"message-count":"1","messages":[{{"status":"{code}","error-text":"no"}}]}}"#);
         check("vonage", 200, &body, refused(scope, Some(code))).await;
     }
-    check("jasmin", 403, "Error \"Authentication failure for username:x\"", refused(Scope::Account, None))
-        .await;
+    check(
+        "jasmin",
+        403,
+        "Error \"Authentication failure for username:x\"",
+        refused(Scope::Unrecognised, None),
+    )
+    .await;
+    check("jasmin", 403, "Error \"Auth", refused(Scope::Request, None)).await;
     check("jasmin", 412, "Error \"No route found\"", refused(Scope::Country, None)).await;
     check("jasmin", 400, "Error \"Argument x is unknown.\"", refused(Scope::Request, None)).await;
-    for (status, scope) in [(404, Scope::Recipient), (422, Scope::Request), (401, Scope::Account)] {
+    for (status, scope) in [(404, Scope::Recipient), (422, Scope::Request), (401, Scope::Unrecognised)] {
         check("webhook", status, "", refused(scope, None)).await;
     }
     let nothing_sent = SendFailure::NotConnected { detail: "answered with HTTP 503".to_owned() };
     check("webhook", 503, "", nothing_sent).await;
+}
+
+#[tokio::test]
+async fn an_account_is_refused_by_one_answer_only_with_a_check() {
+    let vendor = Vendor::named("telnyx");
+    let fake = vendor.fake();
+    let text =
+        format!("{}\n[providers.check]\nurl = \"https://api.telnyx.com/v2/balance\"\n", vendor.text(&fake));
+    let provider = read(&text).ok().expect("a file").provider;
+    fake.next(Answer::Status(401, "", "{}".to_owned()));
+    let sent = provider.send(&Draft::to(NUMBER).message()).await;
+    assert_eq!(sent, Err(refused(Scope::Account, None)));
+}
+
+#[tokio::test]
+async fn a_text_whose_second_part_may_have_been_accepted_is_in_doubt() {
+    let body = r#"{"message-count":"2","messages":[{"status":"1"},{"status":"0"}]}"#;
+    let in_doubt = SendFailure::InDoubt { detail: "answered with HTTP 200, code 1".to_owned() };
+    check("vonage", 200, body, in_doubt).await;
 }
 
 #[tokio::test]
