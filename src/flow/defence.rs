@@ -16,7 +16,8 @@ use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::conversion::{CodeCounts, CodeSend, NumberGroups};
 use crate::domain::defence::{
-    Budget, Change, DefenceBatch, DefenceMode, DefenceRule, PrefixChanges, Scope, ScopeChanges, ScopeKind, minute_of,
+    Budget, Change, DefenceBatch, DefenceMode, DefenceRule, PrefixChanges, Scope, ScopeChanges, ScopeKind,
+    minute_of,
 };
 use crate::domain::defence_list::{DefenceDecision, DefenceList, DefenceSubject};
 use crate::domain::keyed_digest::Digest16;

@@ -54,7 +54,8 @@ impl Budgets {
     }
 
     pub(super) fn budget(&self, scope: Scope) -> Budget {
-        scope.kind.floor_in_percent(self.percent).plus(self.lock().normal.get(&scope).copied().unwrap_or_default())
+        let normal = self.lock().normal.get(&scope).copied().unwrap_or_default();
+        scope.kind.floor_in_percent(self.percent).plus(normal)
     }
 
     /// The share of pending sends that counts, in thousandths.
@@ -113,9 +114,7 @@ impl Budgets {
     }
 }
 
-pub(super) async fn answered<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
+pub(super) async fn answered<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     timeout(ANSWER_TIMEOUT, call).await.unwrap_or(Err(StoreError::Unavailable(StoreFault::NoAnswer)))
 }
 

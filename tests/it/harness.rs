@@ -264,7 +264,10 @@ impl DefenceStore for FlakyStore {
     }
     async fn has_verified(&self, digest: Digest16) -> Result<bool, StoreError> {
         if self.damaged_exemptions.load(Ordering::SeqCst) {
-            return Err(StoreError::Unreadable { damaged: Damaged::Subject("defence"), step: "has_verified" });
+            return Err(StoreError::Unreadable {
+                damaged: Damaged::Subject("defence"),
+                step: "has_verified",
+            });
         }
         self.reach()?.has_verified(digest).await
     }
