@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::acting::{acting, say_done};
+use super::acting::{acting, record_look, say_done};
 use super::output::{Exit, complain, invalid_redis_url, print_json, say, store_failed, warn_if_empty};
 use super::recipient::read_recipient;
 use super::table::table;
@@ -17,6 +17,7 @@ use crate::domain::defence_list::{
     NewOverride, OVERRIDE_TIME_RULE, OVERRIDES_MAX, OverrideAction, OverrideTarget, parse_override_time,
 };
 use crate::domain::operator_reason::parse_reason;
+use crate::flow::defence::DefendedRequest;
 use crate::flow::inspect::defence::{self, DefenceExplanation, DefenceReport, OverrideRow};
 use crate::store::defence::OverrideChange;
 use crate::store::{Store, StoreError};
@@ -117,7 +118,10 @@ async fn explain(
     let keys = settings.recipients.as_ref().expect("the settings of this command have the key");
     let recipient = keys.address(to.channel(), to.as_str());
     let (user, network) = (user.map(|user| keys.user(user)), ip.map(|ip| keys.network(ip)));
-    let Some(explanation) = defence::explain(store, &to, recipient, user, network).await? else {
+    record_look(store, acting().record(AuditAct::LookLimits).about(to.masked())).await?;
+    let request = DefendedRequest { to: &to, recipient, user, network };
+    let explanation = defence::explain(store, &request, settings.defence_budget_percent).await?;
+    let Some(explanation) = explanation else {
         complain("the pumping defence is about phone numbers");
         return Ok(Exit::Unusable);
     };

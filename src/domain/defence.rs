@@ -167,7 +167,14 @@ impl ScopeKind {
         }
     }
 
-    /// A hold ends when so many eighths of the budget are left. A block opens late: it is little used by anyone else.
+    /// `DEFENCE_BUDGET_PERCENT` of the floor.
+    pub fn floor_in_percent(self, percent: u32) -> Budget {
+        let part = |count: u32| (count * percent / 100).max(1);
+        let Budget { hour, day } = self.floor();
+        Budget { hour: part(hour), day: part(day) }
+    }
+
+    /// A hold ends when at most so many eighths of the budget are used. A block opens late: it is little used by anyone else.
     pub const fn release_eighths(self) -> u8 {
         match self {
             ScopeKind::Block => 4,
@@ -176,7 +183,7 @@ impl ScopeKind {
     }
 }
 
-/// A block that is held to relieve its prefix opens when so many eighths of its own budget are left.
+/// A block that is held to relieve its prefix opens when at most so many eighths of its own budget are used.
 pub const RELIEF_EIGHTHS: u8 = 1;
 
 /// A block or a prefix by its digits, a user or a network by eight bytes of its keyed digest.
@@ -362,7 +369,7 @@ impl UnverifiedRecord {
         self.levels(weight).into_iter().zip(self.sizes()).any(|(level, size)| 4 * level >= 1_000 * size)
     }
 
-    /// Minutes until at most so many eighths of the budgets are left, if no pending send is verified. 0: they are now.
+    /// Minutes until at most so many eighths of the budgets are used, if no pending send is verified. 0: they are now.
     pub fn minutes_until(&self, eighths: u8) -> u32 {
         let full = self.levels(WEIGHT_FULL).map(|level| level / 1_000);
         let leaks = [self.budget.hour, self.budget.day];

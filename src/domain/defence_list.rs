@@ -76,12 +76,12 @@ pub enum OverrideTarget {
 }
 
 impl OverrideTarget {
-    pub const RULE: &str = "must be a country such as LV, or the first digits of numbers such as +37120: a plus sign and 1 to 12 digits";
+    pub const RULE: &str = "must be a country such as LV, or the first digits of numbers such as +37120: a plus sign and 1 to 8 digits (one number: --to)";
 
-    /// A country or digits.
+    /// A country or digits: too few to be a whole number, as they are stored and shown in the clear.
     pub fn parse(text: &str) -> Option<OverrideTarget> {
         if let Some(digits) = text.strip_prefix('+') {
-            let is_number = (1..=12).contains(&digits.len())
+            let is_number = (1..=8).contains(&digits.len())
                 && digits.bytes().all(|byte| byte.is_ascii_digit())
                 && !digits.starts_with('0');
             return is_number.then(|| OverrideTarget::Digits(digits.to_owned()));
@@ -278,7 +278,7 @@ mod tests {
     fn a_target_is_a_country_or_the_first_digits_of_numbers() {
         assert_eq!(OverrideTarget::parse("lv"), Some(OverrideTarget::Country("LV".to_owned())));
         assert_eq!(OverrideTarget::parse("+37120"), Some(OverrideTarget::Digits("37120".to_owned())));
-        for text in ["", "+", "L", "LVA", "+0", "37120", "+37x", "+3712000123456", "L1"] {
+        for text in ["", "+", "L", "LVA", "+0", "37120", "+37x", "+371200012", "L1"] {
             assert_eq!(OverrideTarget::parse(text), None, "{text}");
         }
     }

@@ -68,7 +68,7 @@ impl ChannelGateway {
     ) -> Result<AfterAdmission, StopReason> {
         let (request, proposed) = (valid.request, self.propose_code(valid));
         let history = self.new_history(handler, valid);
-        let refusal = self.defence.refusal(handler, valid).await?;
+        let refusal = self.defence.refusal(handler, valid).await;
         let country = valid.to.country();
         let mut input = AdmissionInput {
             lease: valid.lease(handler),

@@ -21,7 +21,7 @@ use crate::domain::conversion_batch::ConversionBatch;
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::spend::{Sampled, SpendCounts, SpendEntry, SpendGroup};
-use crate::store::{Grant, Store, StoreError, StoreFault};
+use crate::store::{Store, StoreError, StoreFault};
 use crate::telemetry::events;
 
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -87,10 +87,8 @@ impl ConversionCounter {
         ConversionCounter { store, clock, writer: random_id(), counts, sampled, outbox }
     }
 
-    /// Counts the code of a request that this process has completed, if the request began the life of the code: so a code that is sent
-    /// again counts once.
-    pub(super) fn completed(&self, to: &Address, grant: &Grant, code_life: Duration, outcome: &Outcome) {
-        let began_the_code = grant.expires_at.since(grant.admitted_at) == code_life;
+    /// Counts the code of a request that this process has completed, if the request began it: so a code that is sent again counts once.
+    pub(super) fn completed(&self, to: &Address, began_the_code: bool, outcome: &Outcome) {
         if let Some(send) = CodeSend::of_outcome(outcome).filter(|_| began_the_code) {
             events::code_sent(to.channel(), to.phone().and_then(PhoneNumber::region));
             self.count(to, send, Counted::SENT);

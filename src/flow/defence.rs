@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
-use super::context::{CancelOn, DeliveryContext, StopReason, ValidRequest};
-use super::defence_budgets::Budgets;
+use super::context::{DeliveryContext, ValidRequest};
+use super::defence_budgets::{Budgets, answered};
 use super::random::random_id;
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::conversion::{CodeCounts, CodeSend, NumberGroups};
 use crate::domain::defence::{
-    Change, DefenceBatch, DefenceMode, DefenceRule, PrefixChanges, Scope, ScopeChanges, ScopeKind, minute_of,
+    Budget, Change, DefenceBatch, DefenceMode, DefenceRule, PrefixChanges, Scope, ScopeChanges, ScopeKind,
+    minute_of,
 };
 use crate::domain::defence_list::{DefenceDecision, DefenceList, DefenceSubject};
 use crate::domain::keyed_digest::Digest16;
@@ -24,12 +25,10 @@ use crate::domain::outcome::{Outcome, OutcomeError};
 use crate::domain::time::UnixMillis;
 use crate::store::code_check::CodeRequest;
 use crate::store::retention::VERIFIED_NOTED_MAX;
-use crate::store::{Store, StoreError, StoreFault};
+use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
-/// A later answer of the store counts as none.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 /// The store knows a repeated batch for a day.
 const REPEATED_FOR: Duration = Duration::from_secs(12 * 3_600);
 /// Changes that wait for the store: of more, those of blocks count to their prefix alone, and those of users and networks do not count.
@@ -127,28 +126,32 @@ impl Defence {
         self.mode != DefenceMode::Off && to.phone().is_some()
     }
 
-    /// The error of a new request that is refused. A request that would be refused is counted.
+    /// The error of a new request that is refused. A request that would be refused is counted. Without an answer about its exemption it
+    /// goes on: no fault of the defence's data keeps a request.
     pub(super) async fn refusal(
         &self,
         handler: &DeliveryContext<'_>,
         valid: &ValidRequest<'_>,
-    ) -> Result<Option<OutcomeError>, StopReason> {
+    ) -> Option<OutcomeError> {
         let DefenceDecision::Refused { rule, retry_after } = self.would_refuse(valid) else {
-            return Ok(None);
+            return None;
         };
-        let request = DefendedRequest::from(valid);
-        let is_exempt = || self.is_exempt(rule, &request);
-        if rule.has_exemption() && handler.retry_store("has_verified", CancelOn::AnyCause, is_exempt).await? {
-            return Ok(None);
+        match answered(is_exempt(&*self.store, rule, &DefendedRequest::from(valid))).await {
+            Ok(false) => {}
+            Ok(true) => return None,
+            Err(error) => {
+                events::defence_unanswered(rule, &error);
+                return None;
+            }
         }
         // The word of an operator counts in both modes.
         if rule == DefenceRule::Denied || self.mode == DefenceMode::Enforce {
-            return Ok(Some(OutcomeError::refused(rule, retry_after)));
+            return Some(OutcomeError::refused(rule, retry_after));
         }
         if !handler.delivery.properties.redelivered {
             events::defence_would_refuse(rule, &valid.to);
         }
-        Ok(None)
+        None
     }
 
     fn would_refuse(&self, valid: &ValidRequest<'_>) -> DefenceDecision {
@@ -174,29 +177,9 @@ impl Defence {
         list.decide(&subject, asked_at.elapsed())
     }
 
-    /// A recipient that has verified a code; or a user that has, with few unverified sends. A user is not exempt from its own budget.
-    pub async fn is_exempt(
-        &self,
-        rule: DefenceRule,
-        request: &DefendedRequest<'_>,
-    ) -> Result<bool, StoreError> {
-        if self.store.has_verified(request.recipient).await? {
-            return Ok(true);
-        }
-        let Some(user) = request.user.filter(|_| rule != DefenceRule::UnverifiedUser) else {
-            return Ok(false);
-        };
-        if !self.store.has_verified(user).await? {
-            return Ok(false);
-        }
-        let state = self.store.defence(&[(0, Scope::of_digest(ScopeKind::User, user))]).await?;
-        let record = state.records.first().copied().flatten().unwrap_or_default();
-        Ok(record.unverified().hour + record.pending_sends() <= KNOWN_USER_UNVERIFIED_MAX)
-    }
-
-    /// Counts the message of a request that this process has completed.
-    pub(super) fn completed(&self, valid: &ValidRequest<'_>, outcome: &Outcome) {
-        if let Some(send) = CodeSend::of_outcome(outcome) {
+    /// Counts the code of a request that this process has completed, if the request began it: so a code that is sent again counts once.
+    pub(super) fn completed(&self, valid: &ValidRequest<'_>, began_the_code: bool, outcome: &Outcome) {
+        if let Some(send) = CodeSend::of_outcome(outcome).filter(|_| began_the_code) {
             self.sent(&DefendedRequest::from(valid), send.at.unwrap_or_else(|| self.clock.now()));
         }
     }
@@ -266,13 +249,19 @@ impl Defence {
     /// At shutdown, when nothing more is counted.
     pub async fn end(&self) {
         let all = async {
-            while !self.lock().kinds.is_empty() || !self.lock().verified.is_empty() {
+            while self.has_unflushed() {
                 if !self.flush().await {
                     return;
                 }
             }
         };
         let _ = timeout(END_TIMEOUT, all).await;
+    }
+
+    fn has_unflushed(&self) -> bool {
+        let has_batch = self.outbox().batch.is_some();
+        let counts = self.lock();
+        has_batch || !counts.kinds.is_empty() || !counts.verified.is_empty()
     }
 
     /// Adds one batch to the store, and reads the list. True if the store answered.
@@ -419,8 +408,28 @@ impl Counts {
     }
 }
 
-async fn answered<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(FLUSH_TIMEOUT, call).await.unwrap_or(Err(StoreError::Unavailable(StoreFault::NoAnswer)))
+/// A recipient that has verified a code; or a user that has, with few unverified sends. A user is not exempt from its own budget.
+pub async fn is_exempt(
+    store: &dyn Store,
+    rule: DefenceRule,
+    request: &DefendedRequest<'_>,
+) -> Result<bool, StoreError> {
+    if !rule.has_exemption() {
+        return Ok(false);
+    }
+    if store.has_verified(request.recipient).await? {
+        return Ok(true);
+    }
+    let Some(user) = request.user.filter(|_| rule != DefenceRule::UnverifiedUser) else {
+        return Ok(false);
+    };
+    if !store.has_verified(user).await? {
+        return Ok(false);
+    }
+    let state = store.defence(&[(0, Scope::of_digest(ScopeKind::User, user))]).await?;
+    let record = state.records.first().copied().flatten().unwrap_or_default();
+    let Budget { hour, day } = record.unverified();
+    Ok(hour.max(day) + record.pending_sends() <= KNOWN_USER_UNVERIFIED_MAX)
 }
 
 fn kind_of(groups: &NumberGroups, scope: Scope, minute: u32) -> Kind {

@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::domain::conversion::{Bucket, BucketWidth, CodeCounts, Dimension};
 use crate::domain::defence::{Budget, Scope, ScopeKind};
 use crate::domain::time::UnixMillis;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreFault};
 
+/// A later answer of the store counts as none.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 const WEEK_HOURS: u32 = 168;
 const DAY_HOURS: u32 = 24;
 /// Fewer unverified codes of a block in an hour are covered by the floor.
@@ -52,10 +54,8 @@ impl Budgets {
     }
 
     pub(super) fn budget(&self, scope: Scope) -> Budget {
-        let floor = scope.kind.floor();
-        let part = |count: u32| (count * self.percent / 100).max(1);
-        let floor = Budget { hour: part(floor.hour), day: part(floor.day) };
-        floor.plus(self.lock().normal.get(&scope).copied().unwrap_or_default())
+        let normal = self.lock().normal.get(&scope).copied().unwrap_or_default();
+        scope.kind.floor_in_percent(self.percent).plus(normal)
     }
 
     /// The share of pending sends that counts, in thousandths.
@@ -75,20 +75,34 @@ impl Budgets {
 
     async fn try_refresh(&self, store: &dyn Store, now: UnixMillis) -> Result<(), StoreError> {
         let this_hour = Bucket::of(BucketWidth::Hour, now).number;
+        let hours = self.refresh_hours(store, this_hour).await;
+        let countries = self.refresh_expected(store, this_hour).await;
+        hours.and(countries)
+    }
+
+    /// An hour that cannot be read counts as empty, or it would keep the others from being read.
+    async fn refresh_hours(&self, store: &dyn Store, this_hour: u32) -> Result<(), StoreError> {
         let first = this_hour.saturating_sub(DAY_HOURS - 1);
         let missing = {
             let known = self.lock();
             (first..=this_hour).rev().find(|hour| !known.hours.contains_key(hour))
         };
         if let Some(hour) = missing {
-            let normal = normal_of_hour(store, hour).await?;
+            let normal = match answered(normal_of_hour(store, hour)).await {
+                Err(error) if error.is_permanent() => HashMap::new(),
+                normal => normal?,
+            };
             let mut known = self.lock();
             known.hours.insert(hour, normal);
             known.hours.retain(|hour, _| (first..=this_hour).contains(hour));
             known.normal = sums(&known.hours, this_hour);
         }
+        Ok(())
+    }
+
+    async fn refresh_expected(&self, store: &dyn Store, this_hour: u32) -> Result<(), StoreError> {
         if self.lock().expected_at.is_none_or(|at| at.elapsed() >= EXPECTED_EVERY) {
-            let expected = expected_by_country(store, this_hour).await?;
+            let expected = answered(expected_by_country(store, this_hour)).await?;
             let mut known = self.lock();
             (known.expected, known.expected_at) = (expected, Some(Instant::now()));
         }
@@ -98,6 +112,10 @@ impl Budgets {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("nothing panics while it holds the lock")
     }
+}
+
+pub(super) async fn answered<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(ANSWER_TIMEOUT, call).await.unwrap_or(Err(StoreError::Unavailable(StoreFault::NoAnswer)))
 }
 
 async fn normal_of_hour(store: &dyn Store, hour: u32) -> Result<HashMap<Scope, u32>, StoreError> {

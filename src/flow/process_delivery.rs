@@ -94,9 +94,10 @@ impl ChannelGateway {
                 AfterCompletion::Completed(recorded) => {
                     if !recorded.replayed {
                         let (to, grant) = (&ctx.valid.to, &ctx.state.grant);
-                        self.conversion.completed(to, grant, self.policy.code_life, &recorded.outcome);
+                        let began_the_code = grant.begins_code(self.policy.code_life);
+                        self.conversion.completed(to, began_the_code, &recorded.outcome);
                         self.count_cost(ctx.valid, &recorded.outcome);
-                        self.defence.completed(ctx.valid, &recorded.outcome);
+                        self.defence.completed(ctx.valid, began_the_code, &recorded.outcome);
                     }
                     return Ok(recorded);
                 }

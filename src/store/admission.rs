@@ -99,6 +99,11 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// False if the request sends a code again that an earlier one began.
+    pub fn begins_code(&self, code_life: Duration) -> bool {
+        self.expires_at.since(self.admitted_at) == code_life
+    }
+
     /// Those of earlier handlers, the one in doubt included.
     pub fn attempts_made(&self, last_is_in_doubt: bool) -> u32 {
         if last_is_in_doubt { self.attempt } else { self.attempt - 1 }

@@ -40,7 +40,9 @@ pub use self::counted::{
     handler_started, hourly_cap_configured, http_route_served, kill_switch_read, limit_refused, prefetch_set,
     provider_configured, queue_read, request_taken_up, store_operation_ended,
 };
-pub use self::defence::{defence_list_read, defence_not_counted, defence_refused, defence_would_refuse};
+pub use self::defence::{
+    defence_list_read, defence_not_counted, defence_refused, defence_unanswered, defence_would_refuse,
+};
 pub use self::http::{forwarded_hop_unreadable, http_answered, http_bound_reached, http_connection_closed};
 pub use self::keys::{key_agrees, key_differs, key_in_use, key_mismatch, keys_not_compared};
 pub use self::operators::{

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::domain::address::Address;
 use otpost::domain::channel::Channel;
+use otpost::domain::defence_list::{NewOverride, OverrideAction, OverrideTarget};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::outcome::Status;
 use otpost::domain::recipient_keyring::RecipientKeyring;
@@ -18,14 +19,14 @@ use otpost::domain::time::UnixMillis;
 use otpost::provider::{
     Accepted, CredentialError, FetchedMessage, LookupError, Message, Provider, ProviderMessage, Redacted,
 };
-use otpost::store::Store as _;
 use otpost::store::forget::{ForgetStore as _, Listing, RedactionJob};
+use otpost::store::{DefenceStore as _, Store as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::contract::store::request_to;
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, Answer, FakeTwilio};
-use crate::harness::{ALICE, Embedded, Options, RECIPIENT_KEY, World, request};
+use crate::harness::{ALICE, Embedded, HOUR, Options, RECIPIENT_KEY, World, request};
 use crate::promises::secrets::has_run;
 use crate::real::{Redis, redis_url};
 use crate::scripted::Script;
@@ -231,8 +232,13 @@ async fn a_person_is_forgotten_by_the_command_and_the_job_is_shown() {
     let said_before = said(&otpost(&redis, &["forget", "--status"]), 0).0;
     assert_eq!(said_before, "no text is to be deleted\n");
 
+    let of_person = OverrideTarget::Recipient(digest(ALICE));
+    let deny = NewOverride { action: OverrideAction::Deny, duration: HOUR, shown: MASKED, reason: "asked" };
+    store.set_defence_override(&of_person, Some(&deny)).await.expect("answers");
+
     let report = rows(&with_account(&redis, &twilio, &json(&FORGET)), 0);
     assert_eq!(report[0]["to"], MASKED);
+    assert_eq!(store.defence(&[]).await.expect("answers").list.overrides, []);
     assert_eq!(report[0]["removed"], json!({"histories": 1, "codes": 1, "suppression_note": false}));
     let kept: Vec<&str> = report[0]["kept"].as_array().expect("a list").iter().map(what).collect();
     assert_eq!(kept, ["requests", "limits"]);

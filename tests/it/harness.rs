@@ -109,6 +109,8 @@ pub struct FlakyStore {
     pub refusal: Mutex<Option<StoreFault>>,
     /// The recipient whose shard does not answer.
     pub silent_for: Mutex<Option<Digest16>>,
+    /// Exemptions of the pumping defence cannot be read.
+    pub damaged_exemptions: AtomicBool,
     /// So many admissions panic.
     pub panics: AtomicUsize,
     /// Admissions for this recipient panic.
@@ -261,6 +263,12 @@ impl DefenceStore for FlakyStore {
         self.reach()?.note_verified(digests).await
     }
     async fn has_verified(&self, digest: Digest16) -> Result<bool, StoreError> {
+        if self.damaged_exemptions.load(Ordering::SeqCst) {
+            return Err(StoreError::Unreadable {
+                damaged: Damaged::Subject("defence"),
+                step: "has_verified",
+            });
+        }
         self.reach()?.has_verified(digest).await
     }
     async fn forget_verified(&self, digest: Digest16) -> Result<(), StoreError> {
@@ -543,6 +551,7 @@ impl World {
                 damaged: Mutex::default(),
                 refusal: Mutex::default(),
                 silent_for: Mutex::default(),
+                damaged_exemptions: AtomicBool::new(false),
                 panics: AtomicUsize::new(0),
                 poison: Mutex::default(),
                 panics_of_counts: AtomicUsize::new(0),

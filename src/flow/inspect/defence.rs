@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::domain::address::Address;
 use crate::domain::conversion::NumberGroups;
 use crate::domain::defence::{Budget, DefenceMode, Scope, UnverifiedRecord};
 use crate::domain::defence_list::{DefenceDecision, DefenceOverride, DefenceSubject};
-use crate::domain::keyed_digest::Digest16;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
-use crate::flow::defence::scopes_of;
+use crate::flow::defence::{DefendedRequest, is_exempt, scopes_of};
 use crate::store::{Store, StoreError};
 
 #[derive(Serialize)]
@@ -101,11 +99,10 @@ pub struct ScopeRow {
 /// `None`: no phone number.
 pub async fn explain(
     store: &dyn Store,
-    to: &Address,
-    recipient: Digest16,
-    user: Option<Digest16>,
-    network: Option<Digest16>,
+    request: &DefendedRequest<'_>,
+    budget_percent: u32,
 ) -> Result<Option<DefenceExplanation>, StoreError> {
+    let DefendedRequest { to, recipient, user, network } = *request;
     let Some(number) = to.phone() else { return Ok(None) };
     let groups = NumberGroups::of(number);
     let scopes = scopes_of(&groups, user, network);
@@ -121,11 +118,16 @@ pub async fn explain(
     let (decision, retry_after) = match state.list.decide(&subject, Duration::ZERO) {
         DefenceDecision::Free => ("free", None),
         DefenceDecision::Allowed => ("allowed", None),
-        DefenceDecision::Refused { rule, .. } if has_verified && rule.has_exemption() => ("exempt", None),
+        DefenceDecision::Refused { rule, .. } if is_exempt(store, rule, request).await? => ("exempt", None),
         DefenceDecision::Refused { rule, retry_after } => (rule.as_str(), Some(retry_after.as_secs())),
     };
     let is_held = |scope: &Scope| state.list.holds.iter().any(|hold| hold.scope == *scope);
-    let rows = scopes.iter().zip(&state.records).map(|(scope, record)| row(*scope, is_held(scope), *record));
+    let rows = scopes.iter().zip(&state.records).map(|(scope, record)| {
+        // Without a record the budget is the floor.
+        let budget = scope.kind.floor_in_percent(budget_percent);
+        let record = record.unwrap_or(UnverifiedRecord { budget, ..UnverifiedRecord::default() });
+        row(*scope, is_held(scope), &record)
+    });
     Ok(Some(DefenceExplanation {
         to: to.masked(),
         decision,
@@ -135,10 +137,7 @@ pub async fn explain(
     }))
 }
 
-/// A scope without a record has the floor as its budget.
-fn row(scope: Scope, held: bool, record: Option<UnverifiedRecord>) -> ScopeRow {
-    let floor = UnverifiedRecord { budget: scope.kind.floor(), ..UnverifiedRecord::default() };
-    let record = record.unwrap_or(floor);
+fn row(scope: Scope, held: bool, record: &UnverifiedRecord) -> ScopeRow {
     let Budget { hour, day } = record.unverified();
     ScopeRow {
         scope: scope.kind.as_str(),

@@ -10,6 +10,7 @@ use super::acting::Acting;
 use crate::domain::address::Address;
 use crate::domain::audit::AuditAct;
 use crate::domain::channel::Channel;
+use crate::domain::defence_list::OverrideTarget;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time::UnixMillis;
@@ -117,6 +118,7 @@ pub async fn forget(
         ForgetAnswer::InProgress(left) => return Ok(ForgetEnd::InProgress(left)),
     };
     store.forget_verified(person.digest).await?;
+    store.set_defence_override(&OverrideTarget::Recipient(person.digest), None).await?;
     let redaction = start_redaction(store, person, &forgotten.messages, can_list).await?;
     let Forgotten { histories, codes, note, messages: _, kept } = forgotten;
     Ok(ForgetEnd::Forgotten(Box::new(ForgetReport {

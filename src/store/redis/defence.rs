@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 
 use super::library::Step;
 use super::pack::{NO_END, Packer, Unpacker};
@@ -81,13 +82,14 @@ impl DefenceStore for RedisStore {
         for digest in digests {
             of_shard.entry(self.keys.shard_of(digest)).or_default().push(digest);
         }
-        for digests in of_shard.into_values() {
+        // A shard that fails keeps nothing from the others.
+        let notes = of_shard.into_values().map(async |digests| {
             let (keys, names): (Vec<_>, Vec<_>) =
                 digests.into_iter().map(|digest| self.keys.verified(digest)).unzip();
             let call = self.call(Step::NoteVerified, &keys).arg(self.settings().pack()).arg(names.concat());
-            self.run_unwatched("note_verified", &call, |answer| (answer == b"n").then_some(())).await?;
-        }
-        Ok(())
+            self.run_unwatched("note_verified", &call, |answer| (answer == b"n").then_some(())).await
+        });
+        join_all(notes).await.into_iter().collect()
     }
 
     async fn has_verified(&self, digest: Digest16) -> Result<bool, StoreError> {

@@ -20,6 +20,13 @@ pub fn defence_refused(rule: DefenceRule, to: &str) {
     repeating!(warn, "pumping defence refused a request", About::reason(rule); rule, to,);
 }
 
+/// The store did not say whether the request is exempt: it goes on.
+pub fn defence_unanswered(rule: DefenceRule, error: &impl Display) {
+    count(rule, "unanswered");
+    let rule = rule.as_str();
+    repeating!(warn, "pumping defence let a request pass without an answer of the store", About::reason(rule); rule, %error,);
+}
+
 fn count(rule: DefenceRule, result: &'static str) {
     METRICS.defence_refusals.get_or_create(&RuleResult { rule: rule.as_str(), result }).inc();
 }

@@ -59,7 +59,7 @@ pub const LAPSED: &str = "lapsed";
 pub const OPT_RESULTS: [&str; 4] =
     [OptAnswer::Recorded.as_str(), OptAnswer::Outdated.as_str(), "unknown", "failed"];
 /// A request that the pumping defence refuses; one that it would refuse is sent in `monitor`.
-pub const DEFENCE_RESULTS: [&str; 2] = ["refused", "monitored"];
+pub const DEFENCE_RESULTS: [&str; 3] = ["refused", "monitored", "unanswered"];
 pub const CALLBACKS_REFUSED: [&str; 3] = ["forged", "unreadable", "ignored"];
 pub const DEAD_LETTERED: [&str; 4] =
     ["unattributable", "record", PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str()];

@@ -15,7 +15,7 @@ use otpost::domain::defence_list::DefenceDecision;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::time::UnixMillis;
-use otpost::flow::defence::{Defence, DefendedRequest};
+use otpost::flow::defence::{Defence, DefendedRequest, is_exempt};
 use otpost::store::Store;
 use otpost::store::memory::MemoryStore;
 
@@ -169,7 +169,7 @@ impl Simulation<'_> {
         };
         let is_refused = match self.defence.decide(&request) {
             DefenceDecision::Refused { rule, .. } => {
-                !self.defence.is_exempt(rule, &request).await.expect("answers")
+                !is_exempt(self.store, rule, &request).await.expect("answers")
             }
             _ => false,
         };

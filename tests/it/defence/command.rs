@@ -47,6 +47,8 @@ async fn an_operator_sees_what_is_held_and_why_a_number_is_refused() {
     );
     let (out, err) = said(&otpost(&redis, &["defence", "explain", "--to", ALICE]), 0);
     assert!(out.contains(": unverified_block; retry after ") && !has_run(&out, "3001234567"), "{out}{err}");
+    let looks = redis.dump().iter().filter(|(.., value)| value.contains("look_limits")).count();
+    assert!(looks > 0, "it is a look at a person");
 }
 
 #[tokio::test]
@@ -69,6 +71,7 @@ async fn an_operator_overrules_for_a_while_and_gives_a_reason() {
     said(&otpost(&redis, &["defence", "remove", "--to", ALICE]), 3);
     for wrong in [
         &["deny", "37120", "--for", "1d", "--reason", "x"][..],
+        &["deny", "+573001234567", "--for", "1d", "--reason", "x"],
         &["deny", "+37120", "--for", "91d", "--reason", "x"],
         &["deny", "+37120", "--for", "1d"],
         &["deny", "--for", "1d", "--reason", "x"],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use otpost::domain::defence::DefenceMode;
+use otpost::domain::defence::{DefenceMode, Scope, ScopeKind};
 use otpost::domain::defence_list::{NewOverride, OverrideAction, OverrideTarget};
 use otpost::domain::verdict::Verdict;
 use otpost::store::DefenceStore as _;
@@ -88,6 +88,53 @@ async fn a_user_that_has_verified_is_exempt_while_its_own_sends_are_few() {
             _ => drop(result.expect("rejected", Some("blocked"))),
         }
     }
+    // The bucket of an hour has leaked, that of a day has room for one.
+    tokio::time::advance(HOUR / 2).await;
+    gateway.publish(&of_user("later-1", &pumped(905)));
+    gateway.result().await.expect_sent();
+    assert!(gateway.defence.flush().await);
+    gateway.publish(&of_user("later-2", &pumped(906)));
+    gateway.result().await.expect("rejected", Some("blocked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_about_exemptions_a_request_is_sent() {
+    for mode in [DefenceMode::Monitor, DefenceMode::Enforce] {
+        let mut gateway = of_mode(mode);
+        pump(&mut gateway).await;
+        gateway.world.store.damaged_exemptions.store(true, std::sync::atomic::Ordering::SeqCst);
+        gateway.request("r1", &pumped(900)).await.expect_sent();
+    }
+}
+
+/// Pending sends of the prefix of the numbers.
+async fn pending(gateway: &Embedded) -> u32 {
+    let prefix = Scope { kind: ScopeKind::Prefix, id: 57_300 };
+    let state = gateway.world.store.defence(&[(57_300, prefix)]).await.expect("answers");
+    state.records[0].map_or(0, |record| record.pending_sends())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_that_is_sent_again_counts_once() {
+    let mut gateway = of_mode(DefenceMode::Enforce);
+    gateway.request("r1", &pumped(1)).await.expect_sent();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    gateway.request("r2", &pumped(1)).await.expect_sent();
+    assert_eq!(gateway.posted()[0].code, gateway.posted()[1].code);
+    assert!(gateway.defence.flush().await);
+    assert_eq!(pending(&gateway).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_waits_is_added_at_shutdown() {
+    let mut gateway = of_mode(DefenceMode::Enforce);
+    gateway.request("r1", &pumped(1)).await.expect_sent();
+    let gone = |is_gone| gateway.world.store.gone.store(is_gone, std::sync::atomic::Ordering::SeqCst);
+    gone(true);
+    assert!(!gateway.defence.flush().await);
+    gone(false);
+    gateway.defence.end().await;
+    assert_eq!(pending(&gateway).await, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +147,7 @@ async fn an_operator_overrules_holds_and_denies_in_monitor_too() {
         store.set_defence_override(&target, Some(&new)).await.expect("answers");
     };
     set("+57300", OverrideAction::Deny, "attack").await;
-    set("+573007654", OverrideAction::Allow, "a fair").await;
+    set("+57300765", OverrideAction::Allow, "a fair").await;
     assert!(gateway.defence.flush().await);
     let refused = gateway.request("r1", "+573001234567").await;
     refused.expect("rejected", Some("blocked"));
