@@ -21,6 +21,7 @@ pub struct CodeCheck<'a> {
     pub limits: &'a Limits,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckAnswer {
     Verified {

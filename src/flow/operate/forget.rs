@@ -111,7 +111,7 @@ pub async fn forget(
     by: &Acting,
 ) -> Result<ForgetEnd, StoreError> {
     // The stream outlives what is forgotten: the record names the person as the job does.
-    let record = by.record(AuditAct::Forget).about(&forgotten_mark(&person.digest)).because(Some(reason));
+    let record = by.record(AuditAct::Forget).about(forgotten_mark(&person.digest)).because(Some(reason));
     store.record_act(&record).await?;
     let forgotten = match store.forget(person.digest).await? {
         ForgetAnswer::Forgotten(forgotten) => forgotten,

@@ -69,7 +69,8 @@ impl RedisStore {
     pub(super) async fn gather_outbox(&self, step: &'static str, outbox: Key) -> Result<(), StoreError> {
         let done = |answer: &[u8]| (answer == b"r").then_some(());
         loop {
-            let call = self.call(Step::ReadOutbox, &[outbox.clone()]).arg(part(false, GATHERED_AT_ONCE));
+            let call =
+                self.call(Step::ReadOutbox, std::slice::from_ref(&outbox)).arg(part(false, GATHERED_AT_ONCE));
             let records = self.answer(step, &call, read).await?.records;
             if records.is_empty() {
                 return Ok(());
@@ -77,7 +78,7 @@ impl RedisStore {
             for record in records {
                 let call = self.call(Step::RecordAct, &[self.keys.outbox(SHARED)]);
                 self.answer(step, &call.arg(packed(false, &record)), unless_full(done)).await??;
-                let call = self.call(Step::RemoveFromOutbox, &[outbox.clone()]);
+                let call = self.call(Step::RemoveFromOutbox, std::slice::from_ref(&outbox));
                 self.answer(step, &call.arg(record), done).await?;
             }
         }
