@@ -159,7 +159,8 @@ async fn an_account_is_refused_by_one_answer_only_with_a_check() {
     let fake = vendor.fake();
     let text =
         format!("{}\n[providers.check]\nurl = \"https://api.telnyx.com/v2/balance\"\n", vendor.text(&fake));
-    let provider = read(&text).ok().expect("a file").provider;
+    let Ok(file) = read(&text) else { panic!("a file") };
+    let provider = file.provider;
     fake.next(Answer::Status(401, "", "{}".to_owned()));
     let sent = provider.send(&Draft::to(NUMBER).message()).await;
     assert_eq!(sent, Err(refused(Scope::Account, None)));

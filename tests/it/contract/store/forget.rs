@@ -112,7 +112,7 @@ async fn a_forgotten_request_keeps_its_outcome_and_nothing_of_the_person(store: 
     let forgotten = forget(store, 225).await;
     let message = SentMessage { provider: "twilio".to_owned(), message_id: "SM1".to_owned() };
     assert_eq!((forgotten.histories, forgotten.codes, forgotten.note), (4, 1, false));
-    assert_eq!(forgotten.messages, [message.clone()]);
+    assert_eq!(forgotten.messages, std::slice::from_ref(&message));
     let end = START.plus(70 * SECOND + 24 * HOUR);
     assert_eq!(forgotten.kept.requests, Some((4, end)));
     assert!(forgotten.kept.limits_until.is_some_and(|until| until >= end), "{:?}", forgotten.kept);
