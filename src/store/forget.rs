@@ -35,7 +35,7 @@ pub trait ForgetStore: Send + Sync {
         listing: Listing,
     ) -> Result<RedactionsAdded, StoreError>;
 
-    /// Some messages that are due. Of all callers together one in [`REDACTIONS_TAKEN_EVERY`] gets any.
+    /// Some messages that are due. Of all callers together one in `REDACTIONS_TAKEN_EVERY` gets any.
     async fn take_redactions(&self, count_max: u32) -> Result<Vec<Redaction>, StoreError>;
 
     /// Ends the work on a message that was taken. A repeat changes nothing.
@@ -133,7 +133,7 @@ pub struct Redaction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedactionEnd {
     Done,
-    /// Again after this time, or failed if it was tried for [`REDACTION_TRIED_FOR`].
+    /// Again after this time, or failed if it was tried for `REDACTION_TRIED_FOR`.
     Later(Duration),
 }
 
