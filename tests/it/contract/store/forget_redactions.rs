@@ -88,9 +88,9 @@ async fn a_message_comes_again_until_it_has_been_tried_for_a_week(store: &dyn Ti
     store.at(begun.plus(599 * SECOND));
     assert!(take(store, 9).await.is_empty());
     store.at(begun.plus(600 * SECOND));
-    assert_eq!(take(store, 9).await.as_slice(), std::slice::from_ref(&message));
+    assert_eq!(take(store, 9).await, std::slice::from_ref(message));
     store.at(begun.plus(week));
-    assert_eq!(take(store, 9).await.as_slice(), std::slice::from_ref(&message));
+    assert_eq!(take(store, 9).await, std::slice::from_ref(message));
     end(store, message, RedactionEnd::Later(600 * SECOND)).await;
     let shown = job(store, 8).await;
     assert_eq!((shown.failed, shown.left(), shown.begun), (1, 0, begun));
