@@ -8,7 +8,7 @@ use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 use crate::domain::phone::Region;
 
 /// Countries with a series of their own.
-pub(super) const COUNTRIES_MAX: usize = 64;
+pub(super) const COUNTRIES_MAX: usize = 48;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::telemetry) enum Country {
