@@ -236,7 +236,7 @@ describe("the page", { concurrency: 4 }, () => {
     const texts = await page.evaluate(async () => (await import("/texts.js")).TEXTS);
     const openapi = JSON.parse(readFileSync(new URL("../../docs/openapi.json", import.meta.url), "utf8"));
     // Errors of callbacks and of the console never reach a person.
-    const others = ["signature_refused", "not_recorded", "not_suppressed"];
+    const others = ["signature_refused", "not_recorded", "not_suppressed", "request_in_progress"];
     const codes = openapi.components.schemas.ProblemCode.enum.filter((code) => !others.includes(code));
     assert.ok(codes.length > 30, `${codes.length} codes`);
     const keys = (table) => Object.keys(table).sort();
