@@ -1,4 +1,4 @@
-//! The pumping defence refuses codes to numbers that verify none, and nobody who has verified one.
+//! The pumping defence refuses codes to numbers that verify none; a number that has verified one is exempt.
 
 use std::time::Duration;
 
