@@ -49,6 +49,7 @@ pub mod recipient_rules;
 pub mod request;
 pub mod request_id;
 pub mod retry;
+pub mod routes;
 pub mod scaling;
 pub mod send_failure;
 pub mod send_result;

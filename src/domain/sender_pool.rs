@@ -35,6 +35,17 @@ impl RecipientHash {
         }))
     }
 
+    /// A number between 0 and 1, both excluded, for each choice apart: splitmix64, whose upper 53 bits are a fraction.
+    pub(super) fn fraction(self, choice: u64) -> f64 {
+        let mut bits = self.0.wrapping_add((choice + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+        let above_zero = ((bits >> 11) as f64) + 0.5;
+        above_zero / 9_007_199_254_740_992.0
+    }
+
     /// The index of the recipient's own sender.
     fn own(self, count: usize) -> usize {
         nth(self.0, count)
