@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::provider_adapters;
+use super::provider_adapters::{self, SIMULATED, sms_providers};
+use super::sms_providers::{ConfiguredProvider, only_one_yet};
 use crate::clock::Clock;
 use crate::config::{DevProvider, Role, Settings};
 use crate::domain::channel::Channel;
@@ -14,13 +15,11 @@ use crate::flow::receipts::ReceiptProcessor;
 use crate::http::page::Handset;
 use crate::provider::simulated::SimulatedProvider;
 use crate::provider::unconfigured::UnconfiguredProvider;
-use crate::provider::{DeliveryReceipt, Provider};
+use crate::provider::{CredentialError, DeliveryReceipt, Provider};
 use crate::telemetry::events;
 
 /// Receipts of simulated messages in flight.
 const SIMULATED_RECEIPTS_MAX: usize = 1_000;
-/// The name of the simulator in delivery events.
-const SIMULATED: &str = "simulated";
 
 pub(super) async fn sms_provider(
     settings: &Settings,
@@ -29,9 +28,12 @@ pub(super) async fn sms_provider(
     handset: Option<&Arc<Handset>>,
 ) -> anyhow::Result<Arc<dyn Provider>> {
     match (&settings.sms_provider, dev_provider) {
-        (Some(provider), DevProvider::Configured) => {
-            let provider = provider_adapters::sms_adapter(provider, settings)?;
-            checked(provider, Channel::Sms, settings, receipts).await
+        (Some(_), DevProvider::Configured) => {
+            let Some(providers) = sms_providers(settings)? else {
+                bail!("no account can send text messages")
+            };
+            let ConfiguredProvider { provider, to_check, .. } = only_one_yet(providers)?;
+            checked(provider, Channel::Sms, to_check, settings, receipts).await
         }
         (None, DevProvider::Configured) if !settings.is_development() => {
             bail!("TWILIO_ACCOUNT_SID or PROVIDERS_FILE must be set")
@@ -60,11 +62,12 @@ pub(super) async fn email_provider(
     }
     match (provider_adapters::email_account(settings)?, dev_provider) {
         (Some(provider), DevProvider::Configured) => {
-            checked(provider, Channel::Email, settings, receipts).await
+            let to_check = provider_adapters::email_credential_settings(settings);
+            checked(provider, Channel::Email, to_check, settings, receipts).await
         }
         (configured, _) => {
             if configured.is_some() {
-                let setting = provider_adapters::credential_settings(settings, Channel::Email);
+                let setting = provider_adapters::email_credential_settings(settings);
                 events::notice(&not_used(setting, Channel::Email));
             }
             Ok(simulated(Channel::Email, settings, receipts, handset))
@@ -76,17 +79,18 @@ pub(super) async fn email_provider(
 async fn checked(
     provider: Arc<dyn Provider>,
     channel: Channel,
+    to_check: &str,
     settings: &Settings,
     receipts: &Arc<ReceiptProcessor>,
 ) -> anyhow::Result<Arc<dyn Provider>> {
     match provider.check_credentials().await {
-        Ok(()) => Ok(provider),
+        // Without a check there is nothing to say.
+        Ok(()) | Err(CredentialError::NotShown { status: None }) => Ok(provider),
         Err(error) if error.is_refusal() => {
             if settings.is_development() {
                 events::notice(&format!("{}: {error}: {} are simulated", provider.name(), messages(channel)));
                 return Ok(simulated(channel, settings, receipts, None));
             }
-            let to_check = provider_adapters::credential_settings(settings, channel);
             bail!("{}: {error}: check {to_check}", provider.name())
         }
         // An outage of the provider does not prevent the start: requests wait until it is over.

@@ -176,9 +176,14 @@ impl ChannelGateway {
             let probe = self.provider.check_credentials();
             let answer = tokio::time::timeout(self.policy.provider_call_max(), probe).await;
             // Credentials that may not read the account were still accepted.
-            let succeeded = matches!(answer, Ok(Ok(()) | Err(CredentialError::MayNotRead { .. })));
-            let waited = waiting_since.elapsed();
-            events::provider_probed(self.channel, self.provider.name(), succeeded, waited);
+            // Where nothing shows if the account is good, the next message does.
+            let is_shown = !matches!(answer, Ok(Err(CredentialError::NotShown { .. })));
+            let succeeded =
+                !is_shown || matches!(answer, Ok(Ok(()) | Err(CredentialError::MayNotRead { .. })));
+            if is_shown {
+                let waited = waiting_since.elapsed();
+                events::provider_probed(self.channel, self.provider.name(), succeeded, waited);
+            }
             if succeeded {
                 self.gate.probe_succeeded();
                 self.gate.wait_until_half_open_ends().await;

@@ -1,6 +1,7 @@
 //! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
 //! - A receipt from the provider decides at once.
+//! - A provider that recognises repeats gets the message again.
 //! - A lookup reads the provider's list. Other requests to this recipient may have n messages whose ids they do not know.
 //!   If more than n unclaimed messages match, at least one of them is ours.
 //! - A message counts as not sent after two lookups, [`ABSENT_APART`] from each other, that began when the attempt had
@@ -19,9 +20,12 @@ use tokio::time::Instant;
 
 use super::context::{CancelOn, DoubtState, SendContext, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
+use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::code::Code;
 use crate::domain::history::HistoryEvent;
 use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, MessageMatcher};
+use crate::domain::retry::{Retry, after_failure};
+use crate::domain::send_failure::SendFailure;
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
 use crate::store::claim::LISTED_MAX;
@@ -94,6 +98,10 @@ impl ChannelGateway {
             if self.policy.in_doubt_policy == InDoubtPolicy::Resend && may_resend {
                 return Ok(Reconciliation::MayResend);
             }
+            if let Some(wait) = self.wait_before_repeat(ctx) {
+                self.wait_in_doubt(ctx, wait, std::future::pending::<()>()).await?;
+                return Ok(Reconciliation::MayResend);
+            }
             if ctx.time_left().is_zero() {
                 events::in_doubt_resolved(ctx.request_id(), "unknown");
                 return Ok(Reconciliation::Unknown);
@@ -134,6 +142,20 @@ impl ChannelGateway {
                     self.wait_in_doubt(ctx, wait, std::future::pending::<()>()).await?;
                 }
             }
+        }
+    }
+
+    /// The wait before an attempt in doubt is repeated, where the provider recognises the repeat; `None`: it must be looked up.
+    fn wait_before_repeat(&self, ctx: &SendContext<'_>) -> Option<Duration> {
+        if !self.provider.repeats_safely() || self.policy.in_doubt_policy == InDoubtPolicy::NeverResend {
+            return None;
+        }
+        let repeatable = SendFailure::NotConnected { detail: String::new() };
+        let time_left = ctx.time_left().saturating_sub(TIME_LEFT_MIN);
+        let attempts = ctx.state.attempts_made;
+        match after_failure(&self.policy.retry, attempts, &repeatable, time_left, fastrand::f64()) {
+            Retry::After(wait) => Some(wait.min(LOOKUP_WAIT_MAX)),
+            _ => None,
         }
     }
 
