@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::sms_providers::{ConfiguredProvider, SmsProviders};
+use super::sms_providers::{ConfiguredProvider, SmsProviders, receipt_due};
 use super::{certificates, provider_file};
 use crate::clock::Clock;
 use crate::config::{
@@ -13,6 +13,7 @@ use crate::config::{
     VerifyService,
 };
 use crate::domain::channel::Channel;
+use crate::domain::routes::{ProviderIndex, Routes};
 use crate::provider::sendgrid::events::SendGridEvents;
 use crate::provider::sendgrid::{SendGridMail, SendGridSettings};
 use crate::provider::smtp::{SmtpProvider, SmtpSettings};
@@ -24,10 +25,13 @@ use crate::provider::twilio::{self, Authentication, Retention, Sender, TwilioSet
 use crate::provider::{Callbacks, CodeVerifier, InboundMessages, Provider, http_client};
 use crate::telemetry::events;
 
-/// The first poll for a receipt if the provider sends status callbacks.
-const RECEIPT_DUE_WITH_CALLBACK: Duration = Duration::from_secs(300);
-/// The same if it sends none.
-const RECEIPT_DUE_WITHOUT_CALLBACK: Duration = Duration::from_secs(60);
+/// The settings that an operator checks when Twilio refuses the credentials.
+const TWILIO_SETTINGS: &str =
+    "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)";
+/// The same with Verify.
+const VERIFY_SETTINGS: &str = "TWILIO_VERIFY_SERVICE_SID, TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)";
+/// The name of the simulator in status and delivery events.
+pub(super) const SIMULATED: &str = "simulated";
 /// SendGrid's events come within seconds.
 const SENDGRID_EVENT_WAIT: Duration = Duration::from_secs(20);
 
@@ -69,45 +73,65 @@ pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
     errors
 }
 
-/// The account for text messages; `None` if this process has none that can send.
-pub(crate) fn sms_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+/// `None` if this process has no account that can send.
+pub(super) fn sms_providers(settings: &Settings) -> anyhow::Result<Option<SmsProviders>> {
     match &settings.sms_provider {
-        Some(SmsProvider::Twilio(twilio)) if twilio.sender.is_none() && twilio.verify.is_none() => Ok(None),
-        Some(SmsProvider::File(file)) if !file.sends => Ok(None),
-        Some(provider) => sms_adapter(provider, settings).map(Some),
+        Some(SmsProvider::Twilio(twilio)) => of_twilio(twilio, settings),
+        Some(SmsProvider::File(file)) if file.sends => provider_file::sending(file, settings).map(Some),
+        // A process that sends nothing may still have the secrets, and then shows if they are good.
+        Some(SmsProvider::File(file)) => Ok(provider_file::sending(file, settings).ok()),
         None => Ok(None),
     }
 }
 
-/// The name without an account in the settings: `status` shows it where the worker's account is not known.
+/// The account of the settings.
+fn of_twilio(twilio: &Twilio, settings: &Settings) -> anyhow::Result<Option<SmsProviders>> {
+    if twilio.sender.is_none() && twilio.verify.is_none() {
+        return Ok(None);
+    }
+    let to_check = match twilio.verify {
+        Some(_) => VERIFY_SETTINGS,
+        None => TWILIO_SETTINGS,
+    };
+    let provider = ConfiguredProvider {
+        provider: twilio_adapter(twilio, settings)?,
+        receipt_wait: Duration::ZERO,
+        poll_receipt_after: match twilio.verify {
+            Some(_) => None,
+            None => Some(receipt_due(twilio.status_callback.is_some())),
+        },
+        receipts_only: false,
+        to_check,
+    };
+    Ok(Some(SmsProviders { providers: vec![provider], routes: Routes::in_order([ProviderIndex::ONLY]) }))
+}
+
+/// The first account for text messages; `None` if this process has none that can send.
+pub(crate) fn sms_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    let providers = sms_providers(settings)?;
+    let mut sending = providers.into_iter().flat_map(|providers| providers.providers);
+    Ok(sending.find(|provider| !provider.receipts_only).map(|provider| provider.provider))
+}
+
+/// The name without an account in the settings: `status` shows it where the worker's account is not known. In development a
+/// worker without a provider simulates messages.
 pub(super) fn sms_provider_name(settings: &Settings) -> &'static str {
     match &settings.sms_provider {
-        Some(SmsProvider::File(file)) => {
-            provider_file::provider(file, settings).map_or("file", |known| known.name())
-        }
+        Some(SmsProvider::File(file)) => provider_file::first_name(file, settings).unwrap_or("file"),
+        _ if settings.is_development() => SIMULATED,
         _ => "twilio",
     }
 }
 
-pub(super) fn sms_adapter(provider: &SmsProvider, settings: &Settings) -> anyhow::Result<Arc<dyn Provider>> {
+fn twilio_adapter(twilio: &Twilio, settings: &Settings) -> anyhow::Result<Arc<dyn Provider>> {
     let timeout = settings.provider_timeout;
-    let twilio = match provider {
-        SmsProvider::Twilio(twilio) => twilio,
-        SmsProvider::File(file) => return provider_file::provider(file, settings),
-    };
     Ok(match &twilio.verify {
         Some(service) => Arc::new(TwilioVerify::new(&verify_settings(twilio, service, timeout))?),
         None => Arc::new(TwilioMessages::new(twilio_settings(twilio, timeout)?)?),
     })
 }
 
-/// The providers of text messages that a worker sends with.
-pub(super) fn sms_providers(provider: &SmsProvider, settings: &Settings) -> anyhow::Result<SmsProviders> {
-    let provider = sms_adapter(provider, settings)?;
-    Ok(SmsProviders::only(configured(provider, Channel::Sms, settings)))
-}
-
-/// The only provider of a channel.
+/// The only provider of a channel: of e-mails, or the simulator.
 pub(super) fn configured(
     provider: Arc<dyn Provider>,
     channel: Channel,
@@ -118,7 +142,7 @@ pub(super) fn configured(
         receipt_wait: in_doubt_receipt_wait(settings, channel),
         poll_receipt_after: poll_receipt_after(settings),
         receipts_only: false,
-        to_check: credential_settings(settings, channel),
+        to_check: email_credential_settings(settings),
     }
 }
 
@@ -139,18 +163,11 @@ pub(super) fn email_account(settings: &Settings) -> anyhow::Result<Option<Arc<dy
     })
 }
 
-/// The settings that an operator checks when the provider refuses the credentials.
-pub(super) fn credential_settings(settings: &Settings, channel: Channel) -> &'static str {
-    match (channel, &settings.sms_provider, &settings.email_provider) {
-        (Channel::Sms, Some(provider), _) if provider.makes_codes() => {
-            "TWILIO_VERIFY_SERVICE_SID, TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
-        }
-        (Channel::Sms, Some(SmsProvider::File(_)), _) => "the secrets that PROVIDERS_FILE names",
-        (Channel::Sms, ..) => {
-            "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
-        }
-        (Channel::Email, _, Some(EmailProvider::Smtp(_))) => "SMTP_URL",
-        (Channel::Email, ..) => "SENDGRID_API_KEY",
+/// The settings that an operator checks when the provider of e-mails refuses the credentials.
+pub(super) fn email_credential_settings(settings: &Settings) -> &'static str {
+    match &settings.email_provider {
+        Some(EmailProvider::Smtp(_)) => "SMTP_URL",
+        _ => "SENDGRID_API_KEY",
     }
 }
 
@@ -208,10 +225,8 @@ pub(super) fn inbound_messages(settings: &Settings) -> anyhow::Result<Option<Arc
 
 /// The wait for a receipt of an attempt in doubt, where the provider cannot look messages up but reports them.
 fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Duration {
-    if let (Channel::Sms, Some(SmsProvider::File(file))) = (channel, &settings.sms_provider) {
-        let has_receipts =
-            provider_file::callbacks(file, settings).is_ok_and(|callbacks| callbacks.is_some());
-        return if has_receipts { provider_file::RECEIPT_WAIT } else { Duration::ZERO };
+    if channel == Channel::Sms {
+        return first_sms_provider(settings).map_or(Duration::ZERO, |provider| provider.receipt_wait);
     }
     match (channel, &settings.email_provider, &settings.email_webhook) {
         (Channel::Email, Some(EmailProvider::SendGrid(_)), Some(EmailWebhook::SendGrid { .. })) => {
@@ -224,13 +239,14 @@ fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Duration {
 /// The time of the first poll for a receipt; `None` for a provider that reports no single message.
 fn poll_receipt_after(settings: &Settings) -> Option<Duration> {
     match &settings.sms_provider {
-        Some(SmsProvider::File(_)) => None,
-        Some(SmsProvider::Twilio(twilio)) if twilio.verify.is_some() => None,
-        Some(SmsProvider::Twilio(twilio)) if twilio.status_callback.is_some() => {
-            Some(RECEIPT_DUE_WITH_CALLBACK)
-        }
-        Some(SmsProvider::Twilio(_)) | None => Some(RECEIPT_DUE_WITHOUT_CALLBACK),
+        None => Some(receipt_due(false)),
+        Some(_) => first_sms_provider(settings).and_then(|provider| provider.poll_receipt_after),
     }
+}
+
+fn first_sms_provider(settings: &Settings) -> Option<ConfiguredProvider> {
+    let providers = sms_providers(settings).ok().flatten()?.providers;
+    providers.into_iter().find(|provider| !provider.receipts_only)
 }
 
 fn twilio_settings(twilio: &Twilio, timeout: Duration) -> anyhow::Result<TwilioSettings> {

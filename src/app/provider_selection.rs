@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::provider_adapters;
+use super::provider_adapters::{self, SIMULATED, sms_providers};
 use super::sms_providers::{ConfiguredProvider, SmsProviders};
 use crate::clock::Clock;
 use crate::config::{DevProvider, Role, Settings};
@@ -15,13 +15,11 @@ use crate::flow::receipts::ReceiptProcessor;
 use crate::http::page::Handset;
 use crate::provider::simulated::SimulatedProvider;
 use crate::provider::unconfigured::UnconfiguredProvider;
-use crate::provider::{DeliveryReceipt, Provider};
+use crate::provider::{CredentialError, DeliveryReceipt, Provider};
 use crate::telemetry::events;
 
 /// Receipts of simulated messages in flight.
 const SIMULATED_RECEIPTS_MAX: usize = 1_000;
-/// The name of the simulator in delivery events.
-const SIMULATED: &str = "simulated";
 
 pub(super) async fn sms_provider(
     settings: &Settings,
@@ -34,8 +32,10 @@ pub(super) async fn sms_provider(
         SmsProviders::only(provider_adapters::configured(provider, Channel::Sms, settings))
     };
     match (&settings.sms_provider, dev_provider) {
-        (Some(provider), DevProvider::Configured) => {
-            let configured = provider_adapters::sms_providers(provider, settings)?;
+        (Some(_), DevProvider::Configured) => {
+            let Some(configured) = sms_providers(settings)? else {
+                bail!("no account can send text messages")
+            };
             let sending = configured.providers.iter().filter(|one| !one.receipts_only);
             for ConfiguredProvider { provider, to_check, .. } in sending {
                 if !is_accepted(provider.as_ref(), Channel::Sms, to_check, settings).await? {
@@ -71,7 +71,7 @@ pub(super) async fn email_provider(
     }
     match (provider_adapters::email_account(settings)?, dev_provider) {
         (Some(provider), DevProvider::Configured) => {
-            let to_check = provider_adapters::credential_settings(settings, Channel::Email);
+            let to_check = provider_adapters::email_credential_settings(settings);
             match is_accepted(provider.as_ref(), Channel::Email, to_check, settings).await? {
                 true => Ok(provider),
                 false => Ok(simulated(Channel::Email, settings, receipts, None)),
@@ -79,7 +79,7 @@ pub(super) async fn email_provider(
         }
         (configured, _) => {
             if configured.is_some() {
-                let setting = provider_adapters::credential_settings(settings, Channel::Email);
+                let setting = provider_adapters::email_credential_settings(settings);
                 events::notice(&not_used(setting, Channel::Email));
             }
             Ok(simulated(Channel::Email, settings, receipts, handset))
@@ -95,7 +95,8 @@ async fn is_accepted(
     settings: &Settings,
 ) -> anyhow::Result<bool> {
     match provider.check_credentials().await {
-        Ok(()) => Ok(true),
+        // Without a check there is nothing to say.
+        Ok(()) | Err(CredentialError::NotShown { status: None }) => Ok(true),
         Err(error) if error.is_refusal() => {
             if settings.is_development() {
                 events::notice(&format!("{}: {error}: {} are simulated", provider.name(), messages(channel)));

@@ -10,21 +10,26 @@ use crate::flow::provider_gate::Pace;
 use crate::flow::providers::{NewProvider, Providers};
 use crate::provider::Provider;
 
-pub(super) struct SmsProviders {
-    pub(super) providers: Vec<ConfiguredProvider>,
-    pub(super) routes: Routes,
+/// The first poll for a receipt if the provider sends status callbacks.
+const RECEIPT_DUE_WITH_CALLBACK: Duration = Duration::from_secs(300);
+/// The same if it sends none.
+const RECEIPT_DUE_WITHOUT_CALLBACK: Duration = Duration::from_secs(60);
+
+pub(crate) struct SmsProviders {
+    pub(crate) providers: Vec<ConfiguredProvider>,
+    pub(crate) routes: Routes,
 }
 
-pub(super) struct ConfiguredProvider {
-    pub(super) provider: Arc<dyn Provider>,
+pub(crate) struct ConfiguredProvider {
+    pub(crate) provider: Arc<dyn Provider>,
     /// An attempt in doubt waits this long for its receipt, if the provider cannot list its messages.
-    pub(super) receipt_wait: Duration,
+    pub(crate) receipt_wait: Duration,
     /// The time of the first poll for a receipt; `None` for a provider that reports no single message.
-    pub(super) poll_receipt_after: Option<Duration>,
+    pub(crate) poll_receipt_after: Option<Duration>,
     /// No route names it: it still reports what it sent.
-    pub(super) receipts_only: bool,
+    pub(crate) receipts_only: bool,
     /// The settings that an operator checks when the provider refuses the credentials.
-    pub(super) to_check: &'static str,
+    pub(crate) to_check: &'static str,
 }
 
 impl SmsProviders {
@@ -46,4 +51,9 @@ impl SmsProviders {
         };
         Providers::new(channel, self.providers.into_iter().map(new).collect(), self.routes, pace)
     }
+}
+
+/// The wait for a receipt before the first poll.
+pub(super) fn receipt_due(with_callbacks: bool) -> Duration {
+    if with_callbacks { RECEIPT_DUE_WITH_CALLBACK } else { RECEIPT_DUE_WITHOUT_CALLBACK }
 }

@@ -158,3 +158,92 @@ fn the_drain_is_longer_than_any_wait_for_a_result() {
     let longest = set("8000").expect("the longest wait").send_wait;
     assert!(longest < HTTP_DRAIN && set("8001").is_err());
 }
+
+/// A file of text, deleted when dropped.
+struct TextFile(std::path::PathBuf);
+
+impl Drop for TextFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+fn settings_of_file(name: &str, text: &str) -> (TextFile, Result<Settings, String>) {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let path = std::env::temp_dir().join(format!("otpost-{name}-{}", std::process::id()));
+    std::fs::write(&path, text).expect("a writable folder for temporary files");
+    let given = [
+        ("PROVIDERS_FILE", path.to_str().expect("text")),
+        ("ONE_TOKEN", "one"),
+        ("TWO_TOKEN", "two"),
+        ("ACME_KEY", "three"),
+    ];
+    let given = given.map(|(name, value)| (name.into(), value.into()));
+    let settings = Settings::read(Role::Dev, given.into_iter(), "/nowhere/.env".as_ref(), config_errors);
+    (TextFile(path), settings.map_err(|errors| errors.to_string()))
+}
+
+const THREE_PROVIDERS: &str = r#"[[providers]]
+kind = "twilio"
+account_sid = "AC00000000000000000000000000000001"
+auth_token = "env:ONE_TOKEN"
+senders = ["+15005550006"]
+status_callback_url = "https://otp.example.com/webhooks/twilio"
+[[providers]]
+name = "twiliobr"
+kind = "twilio"
+account_sid = "AC00000000000000000000000000000002"
+auth_token = "env:TWO_TOKEN"
+messaging_service_sid = "MG00000000000000000000000000000002"
+status_callback_url = "https://otp.example.com/webhooks/twiliobr"
+[[providers]]
+name = "acme"
+kind = "http"
+receipts_only = true
+[providers.authentication]
+kind = "bearer"
+secret = "env:ACME_KEY"
+[providers.send]
+url = "https://api.acme.example/v1"
+json = { text = "{{ text }}", to = "{{ to }}", ref = "{{ ref }}" }
+[providers.answers]
+rules = [{ status = 200, class = "accepted" }]
+[providers.receipts]
+reference = "json:/ref"
+id = "json:/id"
+status = "json:/status"
+statuses = { done = "delivered" }
+proof = { kind = "reference" }
+"#;
+
+#[tokio::test]
+async fn the_providers_of_a_file_are_built_side_by_side_and_their_webhooks_are_served() {
+    let (_file, settings) = settings_of_file("providers", THREE_PROVIDERS);
+    let settings = settings.expect("a good file");
+    let built = provider_adapters::sms_providers(&settings).expect("a good file").expect("they send");
+    let seconds = |wait: Option<Duration>| wait.map(|wait| wait.as_secs());
+    let shown: Vec<_> = built
+        .providers
+        .iter()
+        .map(|known| {
+            let receipts = (known.receipt_wait.as_secs(), seconds(known.poll_receipt_after));
+            (known.provider.name(), known.receipts_only, receipts)
+        })
+        .collect();
+    let expected =
+        [("twilio", false, (0, Some(300))), ("twiliobr", false, (0, Some(300))), ("acme", true, (20, None))];
+    assert_eq!(shown, expected);
+    let callbacks = provider_adapters::callbacks(&settings).expect("a good file");
+    let endpoints: Vec<_> = callbacks.iter().map(|callbacks| callbacks.endpoint()).collect();
+    let served: Vec<_> = endpoints.iter().map(|endpoint| (endpoint.provider, endpoint.path)).collect();
+    let paths = ["/webhooks/twilio", "/webhooks/twiliobr", "/webhooks/acme"];
+    assert_eq!(served, ["twilio", "twiliobr", "acme"].into_iter().zip(paths).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_rule_of_twilios_adapter_is_a_fault_of_its_line() {
+    let text = THREE_PROVIDERS.replace("com/webhooks/twiliobr", "com/webhooks/twiliobr?r=1");
+    let (_file, settings) = settings_of_file("faulty-providers", &text);
+    let Err(errors) = settings else { panic!("the query has a parameter that is taken") };
+    assert!(errors.contains("PROVIDERS_FILE line 13:") && errors.contains("status_callback_url"), "{errors}");
+}

@@ -161,7 +161,7 @@ enum Command {
         #[command(subcommand)]
         action: keys::KeyAction,
     },
-    /// Check the file that describes the provider of text messages.
+    /// Check the file that describes the providers of text messages.
     Providers {
         #[command(subcommand)]
         action: providers::ProviderAction,
@@ -203,7 +203,7 @@ impl ValueEnum for DevProvider {
         Some(match self {
             DevProvider::Simulated => PossibleValue::new("simulated").help("Shows messages on the console"),
             DevProvider::Configured => PossibleValue::new("twilio")
-                .help("Twilio, and the configured e-mail provider: real messages, real cost"),
+                .help("The configured providers, Twilio or others: real messages, real cost"),
         })
     }
 }

@@ -12,7 +12,7 @@ pub enum SmsProvider {
     File(ProvidersFile),
 }
 
-/// The file that describes the provider. Its rules are those of the adapter.
+/// The file that describes the providers. Its rules are those of the adapter.
 pub struct ProvidersFile {
     pub text: String,
     /// The variables that the text names with `env:`.

@@ -1,4 +1,4 @@
-//! Reads the file that describes the provider of text messages, and the secrets that it names.
+//! Reads the file that describes the providers of text messages, and the secrets that it names.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::text_file;
 pub(super) const PROVIDERS_FILE: &str = "PROVIDERS_FILE";
 /// A description of a vendor has a tenth of it.
 const BYTES_MAX: u64 = 64 * 1024;
-/// The settings of the other provider of text messages.
+/// The settings of an account at Twilio outside the file.
 const TWILIO: [&str; 9] = [
     "TWILIO_ACCOUNT_SID",
     "TWILIO_AUTH_TOKEN",
@@ -36,10 +36,18 @@ impl Reader<'_> {
         let twilio = TWILIO.iter().find(|name| self.is_given(name)).copied();
         let other = twilio.or(self.sms_provider_makes_codes().then_some("SMS_PROVIDER=verify"));
         if let Some(other) = other {
-            let problem =
-                format!("is set beside {other}: text messages have one provider, so set one of them");
+            let problem = format!(
+                "is set beside {other}: the file describes every provider of text messages, also an account at Twilio"
+            );
             self.error(PROVIDERS_FILE, problem);
             return None;
+        }
+        for name in ["CONTENT_RETENTION", "ADDRESS_RETENTION", "TWILIO_API_BASE_URL"] {
+            if self.is_given(name) {
+                let notice =
+                    format!("{name} is set beside {PROVIDERS_FILE}: it has no effect, the file has its own");
+                self.notices.push(notice);
+            }
         }
         if !self.needs(PROVIDERS_FILE) {
             return None;

@@ -49,6 +49,7 @@ impl DeadLetterKey {
 pub struct ReferenceKey {
     cipher: XChaCha20Poly1305,
     nonces: MacKey,
+    repeats: MacKey,
 }
 
 impl ReferenceKey {
@@ -58,7 +59,19 @@ impl ReferenceKey {
         ReferenceKey {
             cipher: XChaCha20Poly1305::new(&key.into()),
             nonces: MacKey::derived(secret, "otpost nonces of message references"),
+            repeats: MacKey::derived(secret, "otpost idempotency keys of messages"),
         }
+    }
+
+    /// The same for the same fields, in the form of a UUID (RFC 9562, version 8). It shows nothing of them.
+    pub fn idempotency_key(&self, fields: &[&[u8]]) -> String {
+        let digest = self.repeats.digest(fields);
+        let mut bytes: [u8; 16] = *digest.first_chunk().expect("a digest of 32 bytes");
+        bytes[6] = 0x80 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        let digits = hex::encode(bytes);
+        let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+        parts.join("-")
     }
 
     /// Letters, digits, `-` and `_`.
@@ -108,6 +121,17 @@ mod tests {
         for at in 0..reference.len() {
             assert_eq!(key.open(&reference[..at]), None);
         }
+    }
+
+    #[test]
+    fn an_idempotency_key_is_a_uuid_of_its_fields_and_its_secret() {
+        let (key, other) = (ReferenceKey::derived(&[1; 32]), ReferenceKey::derived(&[2; 32]));
+        let made = key.idempotency_key(&[b"acme", b"r1"]);
+        assert_eq!(made, key.idempotency_key(&[b"acme", b"r1"]));
+        assert_ne!(made, key.idempotency_key(&[b"acmer", b"1"]));
+        assert_ne!(made, other.idempotency_key(&[b"acme", b"r1"]));
+        let lengths: Vec<usize> = made.split('-').map(str::len).collect();
+        assert_eq!((lengths, &made[14..15]), (vec![8, 4, 4, 4, 12], "8"));
     }
 
     #[test]

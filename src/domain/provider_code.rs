@@ -2,6 +2,15 @@
 //!
 //! The numbers are Twilio's. docs/runbook.md lists them with the same words and an action each.
 
+/// The name of the provider, and the beginning of the names of other accounts at it.
+pub const TWILIO_NAME: &str = "twilio";
+const VERIFY_NAME: &str = "verify";
+
+/// True if the numbers of a provider of this name are Twilio's.
+pub fn are_twilios(provider: &str) -> bool {
+    provider == VERIFY_NAME || provider.starts_with(TWILIO_NAME)
+}
+
 /// A number of Twilio.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownCode {
@@ -92,9 +101,9 @@ pub fn words(provider_code: u32) -> Option<&'static str> {
     known(provider_code).map(|known| known.words)
 }
 
-/// The number, with its words if it is known: `30003: unreachable handset`.
-pub fn in_words(provider_code: u32) -> String {
-    match words(provider_code) {
+/// The number, with its words if it is a known one of this provider: `30003: unreachable handset`.
+pub fn in_words(provider: Option<&str>, provider_code: u32) -> String {
+    match words(provider_code).filter(|_| provider.is_some_and(are_twilios)) {
         Some(words) => format!("{provider_code}: {words}"),
         None => provider_code.to_string(),
     }
@@ -110,8 +119,11 @@ mod tests {
         for known in TWILIO {
             assert_eq!(known.number.to_string(), known.label);
         }
-        assert_eq!(in_words(30_003), "30003: unreachable handset");
-        assert_eq!(in_words(550), "550");
+        for provider in ["twilio", "twiliobr", "verify"] {
+            assert_eq!(in_words(Some(provider), 30_003), "30003: unreachable handset");
+        }
+        assert_eq!(in_words(Some("twilio"), 550), "550");
+        assert_eq!([Some("acme"), None].map(|provider| in_words(provider, 30_003)), ["30003", "30003"]);
     }
 
     #[test]

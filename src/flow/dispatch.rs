@@ -155,6 +155,11 @@ impl ChannelGateway {
                 self.will_resend(ctx);
                 Ok(None)
             }
+            Reconciliation::MayRepeat(provider) => {
+                ctx.state.hand_overs.repeat_at = Some(provider);
+                self.will_resend(ctx);
+                Ok(None)
+            }
             Reconciliation::MayFailOver => {
                 for provider in ctx.state.doubt.providers() {
                     ctx.state.hand_overs.exclude(provider, Exclusion::ForGood);
@@ -175,11 +180,14 @@ impl ChannelGateway {
     }
 
     async fn pass_gate(&self, ctx: &mut SendContext<'_>) -> Result<AfterGate<'_>, StopReason> {
+        let recipient = ctx.valid.recipient_hash();
+        if let Some(provider) = ctx.state.hand_overs.repeat_at {
+            return Ok(self.pass_gate_to_repeat(ctx, provider, recipient));
+        }
         let order = ctx.state.hand_overs.left_of(&ctx.valid.order);
         if order.is_empty() {
             return Ok(AfterGate::NoProvider);
         }
-        let recipient = ctx.valid.recipient_hash();
         let mut choice = self.providers.choose(&order, recipient, &ctx.state.hand_overs);
         if choice.is_none() {
             ctx.state.hand_overs.end_exclusions_for_now();
@@ -205,6 +213,23 @@ impl ChannelGateway {
         let entered = self.providers.get(choice.provider).gate.enter(recipient, refusals);
         let ticket = self.wait(ctx, WaitReason::Gate, wait_max, entered).await?.flatten();
         Ok(ticket.map_or(AfterGate::Again, |ticket| AfterGate::Entered(choice, ticket)))
+    }
+
+    /// No wait: until the repeat is on its way the attempt is in doubt, and recorded so.
+    fn pass_gate_to_repeat(
+        &self,
+        ctx: &mut SendContext<'_>,
+        provider: ProviderIndex,
+        recipient: RecipientHash,
+    ) -> AfterGate<'_> {
+        let refusals = ctx.state.hand_overs.refusals(provider);
+        match self.providers.get(provider).gate.try_enter(recipient, refusals) {
+            Some(ticket) => AfterGate::Entered(Choice { provider, reason: None }, ticket),
+            None => {
+                ctx.state.doubt_again();
+                AfterGate::Again
+            }
+        }
     }
 
     /// Records a wait at a closed gate or for senders, once; waits for the concurrency limit or a rate are too frequent.
@@ -352,7 +377,13 @@ impl ChannelGateway {
         // The jitter is no secret, so a fast generator suffices.
         let jitter = fastrand::f64();
         let next = after_failure(&self.policy.retry, attempts, failure, time_left, jitter);
-        if self.goes_to_next_provider(ctx, failure, &next, doubt.provider) {
+        let was_repeat = ctx.state.hand_overs.repeat_at.take().is_some();
+        if was_repeat && !matches!(next, Retry::LookUp | Retry::GiveUp(..)) {
+            // The repeat was not sent, and says nothing of the attempt before.
+            ctx.state.doubt_again();
+            return Ok(None);
+        }
+        if !was_repeat && self.goes_to_next_provider(ctx, failure, &next, doubt.provider) {
             return Ok(None);
         }
         let next = match next {

@@ -121,7 +121,13 @@ pub fn explain_request(
     now: UnixMillis,
 ) -> RequestExplanation {
     let history = history(&record.state);
-    let mut timeline: Vec<TimelineEntry> = history.entries.iter().map(history_entry).collect();
+    // The words of a number are those of its provider, which a request in progress does not name.
+    let provider = match &record.state {
+        RequestState::Completed(outcome) => outcome.provider.as_deref(),
+        RequestState::InProgress { .. } => None,
+    };
+    let mut timeline: Vec<TimelineEntry> =
+        history.entries.iter().map(|entry| history_entry(entry, provider)).collect();
     if let RequestState::Completed(outcome) = &record.state {
         timeline.push(end_entry(outcome));
     }
@@ -285,7 +291,7 @@ fn entry(at: UnixMillis, what: &'static str, text: impl Into<String>) -> Timelin
     }
 }
 
-fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
+fn history_entry(HistoryEntry { at, event }: &HistoryEntry, provider: Option<&str>) -> TimelineEntry {
     let at = *at;
     let answered =
         |what, text, answer: &str| TimelineEntry { answer: Some(answer.to_owned()), ..entry(at, what, text) };
@@ -303,7 +309,7 @@ fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
             sender: attempt.sender,
             provider_code: attempt.provider_code,
             ms: Some(attempt.ms),
-            ..answered("tried", attempt_in_words(attempt), &attempt.answer)
+            ..answered("tried", attempt_in_words(attempt, provider), &attempt.answer)
         },
         HistoryEvent::TookOver(false) => {
             entry(at, "taken_up", "taken over by another handler; nothing is in doubt")
@@ -330,7 +336,7 @@ fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
     }
 }
 
-fn attempt_in_words(attempt: &Attempt) -> String {
+fn attempt_in_words(attempt: &Attempt, provider: Option<&str>) -> String {
     let answer = match attempt.answer.as_str() {
         "accepted" => "the provider took the message",
         "rejected" => "the provider refused it",
@@ -341,7 +347,7 @@ fn attempt_in_words(attempt: &Attempt) -> String {
         "in_doubt" => "in doubt, as the answer was lost",
         unknown => unknown,
     };
-    let provider_code = number_in_words(attempt.provider_code);
+    let provider_code = number_in_words(attempt.provider.as_deref().or(provider), attempt.provider_code);
     let sender = attempt.sender.map(|sender| format!(" by sender {sender}")).unwrap_or_default();
     let provider = attempt.provider.as_ref().map(|name| format!(" at {name}")).unwrap_or_default();
     let failover = attempt.failover.map(|reason| format!(" ({})", failover_in_words(reason)));
@@ -408,13 +414,13 @@ fn end_entry(outcome: &Outcome) -> TimelineEntry {
         provider_code,
         retry_after,
         limit: limit.map(ReachedLimit::as_str),
-        ..ended(format!("ended as {status}, {}", error_in_words(error)))
+        ..ended(format!("ended as {status}, {}", error_in_words(error, outcome.provider.as_deref())))
     }
 }
 
-fn error_in_words(error: &OutcomeError) -> String {
+fn error_in_words(error: &OutcomeError, provider: Option<&str>) -> String {
     let mut words = format!("{}: {}", error.code.as_str(), ResultError::from(error).message);
-    words += &number_in_words(error.provider_code);
+    words += &number_in_words(provider, error.provider_code);
     if let Some(limit) = error.limit.filter(|_| error.code == ErrorCode::RateLimited) {
         words += &format!(" (limit: {})", limit.as_str());
     }
@@ -429,11 +435,13 @@ fn error_in_words(error: &OutcomeError) -> String {
 
 fn receipt_entry(receipt: &RecordedReceipt, state: &RequestState) -> TimelineEntry {
     let status = receipt.status.as_str();
-    let provider_code = number_in_words(receipt.provider_code);
-    let known = match state {
-        RequestState::Completed(outcome) => outcome.provider_message_id.as_ref(),
-        RequestState::InProgress { .. } => None,
+    let (provider, known) = match state {
+        RequestState::Completed(outcome) => {
+            (outcome.provider.as_deref(), outcome.provider_message_id.as_ref())
+        }
+        RequestState::InProgress { .. } => (None, None),
     };
+    let provider_code = number_in_words(provider, receipt.provider_code);
     // The provider sent two messages for the request, if the ids differ.
     let other = match known {
         Some(known) if *known != receipt.message_id => format!(" of another message, {}", receipt.message_id),
@@ -472,8 +480,9 @@ fn code_state(code: &CodeState, checks_max: u32, now: UnixMillis) -> CodeStateRo
 }
 
 /// With a space before it, or nothing.
-fn number_in_words(provider_code: Option<u32>) -> String {
-    provider_code.map(|number| format!(" ({})", provider_code::in_words(number))).unwrap_or_default()
+fn number_in_words(provider: Option<&str>, provider_code: Option<u32>) -> String {
+    let words = provider_code.map(|number| provider_code::in_words(provider, number));
+    words.map_or_else(String::new, |words| format!(" ({words})"))
 }
 
 /// 1st, 2nd, 11th.

@@ -22,6 +22,8 @@ pub(super) struct HandOvers {
     pub(super) last: Option<ProviderIndex>,
     /// Why the next attempt goes to another provider than the last.
     pub(super) reason: Option<FailoverReason>,
+    /// The attempt in doubt is to be repeated at this provider, which recognises it.
+    pub(super) repeat_at: Option<ProviderIndex>,
     exclusions: Vec<(ProviderIndex, Exclusion)>,
     refusals: Vec<(ProviderIndex, SenderRefusals)>,
 }
@@ -136,6 +138,15 @@ impl DoubtState {
             DoubtAt::Gone(_) => None,
         };
         self.places.iter().filter_map(provider).collect()
+    }
+
+    /// `None` if several may have the message.
+    pub(super) fn only_provider(&self) -> Option<ProviderIndex> {
+        let mut open = self.places.iter().filter(|place| !place.is_settled);
+        match (open.next()?, open.next()) {
+            (DoubtPlace { at: DoubtAt::Provider(provider), .. }, None) => Some(*provider),
+            _ => None,
+        }
     }
 
     /// The places of earlier handlers' doubts that are not settled. Where the record names no provider, any may have the message.

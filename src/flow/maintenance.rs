@@ -213,9 +213,14 @@ impl ChannelGateway {
             let probe = one.provider.check_credentials();
             let answer = tokio::time::timeout(self.policy.provider_call_max(), probe).await;
             // Credentials that may not read the account were still accepted.
-            let succeeded = matches!(answer, Ok(Ok(()) | Err(CredentialError::MayNotRead { .. })));
-            let waited = waiting_since.elapsed();
-            events::provider_probed(self.channel, one.name(), succeeded, waited);
+            // Where nothing shows if the account is good, the next message does.
+            let is_shown = !matches!(answer, Ok(Err(CredentialError::NotShown { .. })));
+            let succeeded =
+                !is_shown || matches!(answer, Ok(Ok(()) | Err(CredentialError::MayNotRead { .. })));
+            if is_shown {
+                let waited = waiting_since.elapsed();
+                events::provider_probed(self.channel, one.name(), succeeded, waited);
+            }
             if succeeded {
                 one.gate.probe_succeeded();
                 one.gate.wait_until_half_open_ends().await;

@@ -1,6 +1,7 @@
 //! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
 //! - A receipt from the provider decides at once.
+//! - A provider that recognises repeats gets the message again.
 //! - A lookup reads the provider's list. Other requests to this recipient may have n messages whose ids they do not know.
 //!   If more than n unclaimed messages match, at least one of them is ours.
 //! - A message counts as not sent after two lookups, [`ABSENT_APART`] from each other, that began when the attempt had
@@ -23,11 +24,15 @@ use tokio::time::Instant;
 use super::context::{CancelOn, SendContext, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
 use super::hand_overs::{DoubtAt, DoubtPlace, DoubtState};
+use super::providers::SendingProvider;
+use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::code::Code;
 use crate::domain::failover::{ATTEMPTS_IN_DOUBT_MAX, doubt_may_fail_over};
 use crate::domain::history::HistoryEvent;
 use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, MessageMatcher};
+use crate::domain::retry::{Retry, after_failure};
 use crate::domain::routes::ProviderIndex;
+use crate::domain::send_failure::SendFailure;
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
 use crate::store::claim::LISTED_MAX;
@@ -52,6 +57,8 @@ pub(super) enum Reconciliation {
     },
     /// Two lookups at each provider did not find the message, or the policy needs none.
     MayResend,
+    /// The provider recognises the repeat, and sends nothing for it if it has the message. No other provider may get it.
+    MayRepeat(ProviderIndex),
     /// No lookup is answered: the next provider may send the code.
     MayFailOver,
     Unknown,
@@ -107,6 +114,10 @@ impl ChannelGateway {
             }
             if self.policy.in_doubt_policy == InDoubtPolicy::Resend && may_resend {
                 return Ok(Reconciliation::MayResend);
+            }
+            if let Some((provider, wait)) = self.repeat(ctx) {
+                self.wait_in_doubt(ctx, wait, std::future::pending::<()>()).await?;
+                return Ok(Reconciliation::MayRepeat(provider));
             }
             if ctx.time_left().is_zero() {
                 events::in_doubt_resolved(ctx.request_id(), "unknown");
@@ -218,7 +229,7 @@ impl ChannelGateway {
         let (rule, doubt) = (self.policy.doubt_failover(), &ctx.state.doubt);
         let in_doubt = doubt.providers();
         let is_shut = in_doubt.iter().all(|provider| self.providers.get(*provider).gate.is_breaker_open());
-        doubt_may_fail_over(rule, doubt.attempts_in_doubt, doubt.call_ended_at.elapsed(), is_shut)
+        doubt_may_fail_over(rule, self.hand_overs_in_doubt(doubt), doubt.call_ended_at.elapsed(), is_shut)
             && self.gate.closed_by().is_none()
             && self.providers.can_send(
                 &self.others(ctx, &in_doubt),
@@ -227,10 +238,24 @@ impl ChannelGateway {
             )
     }
 
+    /// Repeats that their provider recognises are one hand-over.
+    fn hand_overs_in_doubt(&self, doubt: &DoubtState) -> u32 {
+        let recognised = |place: &DoubtPlace| match place.at {
+            DoubtAt::Provider(provider) => self.providers.get(provider).provider.repeats_safely(),
+            DoubtAt::Gone(_) => false,
+        };
+        match u32::try_from(doubt.places.len()) {
+            Ok(places) if doubt.places.iter().all(recognised) => places,
+            _ => doubt.attempts_in_doubt,
+        }
+    }
+
     /// The time until another provider may send the code, if it may then and not before.
     fn failover_in(&self, ctx: &SendContext<'_>) -> Option<Duration> {
         let (rule, doubt) = (self.policy.doubt_failover(), &ctx.state.doubt);
-        if !rule.is_possible(doubt.attempts_in_doubt) || self.others(ctx, &doubt.providers()).is_empty() {
+        if !rule.is_possible(self.hand_overs_in_doubt(doubt))
+            || self.others(ctx, &doubt.providers()).is_empty()
+        {
             return None;
         }
         let left = rule.after?.saturating_sub(doubt.call_ended_at.elapsed());
@@ -254,6 +279,24 @@ impl ChannelGateway {
     /// The provider of a message that a receipt reports: the last one that may have it.
     pub(super) fn provider_of_receipt(&self, ctx: &SendContext<'_>) -> Option<String> {
         ctx.state.doubt.places.last().map(|place| self.name_of(&place.at))
+    }
+
+    /// The provider that has the only doubt and recognises a repeat, and the wait before it; `None`: the attempt must be looked up.
+    fn repeat(&self, ctx: &SendContext<'_>) -> Option<(ProviderIndex, Duration)> {
+        let provider = ctx.state.doubt.only_provider()?;
+        let SendingProvider { provider: adapter, gate, .. } = self.providers.get(provider);
+        let may_repeat = self.policy.in_doubt_policy != InDoubtPolicy::NeverResend;
+        let is_open = self.gate.closed_by().is_none() && !gate.is_breaker_open();
+        if !may_repeat || !adapter.repeats_safely() || !is_open {
+            return None;
+        }
+        let repeatable = SendFailure::NotConnected { detail: String::new() };
+        let time_left = ctx.time_left().saturating_sub(TIME_LEFT_MIN);
+        let attempts = ctx.state.attempts_made;
+        match after_failure(&self.policy.retry, attempts, &repeatable, time_left, fastrand::f64()) {
+            Retry::After(wait) => Some((provider, wait.min(LOOKUP_WAIT_MAX))),
+            _ => None,
+        }
     }
 
     /// Renews the lease, too. Returns the message that a receipt has reported for the request.

@@ -36,19 +36,13 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<Option<&'h str>> {
 
 /// `ignored` is the answer to a call that is of no use to us.
 pub(super) fn refused(error: CallbackError, ignored: Response) -> Response {
-    let (reason, answer) = match error {
-        CallbackError::Forged => {
-            ("forged", Problem::new(StatusCode::FORBIDDEN, "signature_refused").into_response())
-        }
+    events::callback_refused(error.as_str());
+    match error {
+        CallbackError::Forged => Problem::new(StatusCode::FORBIDDEN, "signature_refused").into_response(),
         CallbackError::Unreadable(field) => {
             let detail = format!("`{field}` is missing or cannot be read");
-            (
-                "unreadable",
-                Problem::new(StatusCode::BAD_REQUEST, "invalid_request").detail(detail).into_response(),
-            )
+            Problem::new(StatusCode::BAD_REQUEST, "invalid_request").detail(detail).into_response()
         }
-        CallbackError::Ignored => ("ignored", ignored),
-    };
-    events::callback_refused(reason);
-    answer
+        CallbackError::Foreign | CallbackError::Ignored => ignored,
+    }
 }

@@ -58,7 +58,11 @@ async fn check_headers(
     next: Next,
 ) -> Response {
     let call = callback(endpoint, request.uri().query(), request.headers(), &[]);
-    let is_call = request.method() == Method::POST || (endpoint.by_get && request.method() == Method::GET);
+    let by_get = endpoint.by_get && request.method() == Method::GET;
+    if by_get && let Some(challenge) = call.as_ref().and_then(|call| callbacks.handshake(call)) {
+        return challenge.into_response();
+    }
+    let is_call = request.method() == Method::POST || by_get;
     if is_call && !call.is_some_and(|call| callbacks.may_be_signed(&call)) {
         return refused(endpoint, CallbackError::Forged);
     }

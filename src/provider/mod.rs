@@ -49,6 +49,11 @@ pub trait Provider: Send + Sync {
         self.makes_codes()
     }
 
+    /// True if the provider recognises another attempt of a message, and sends nothing for it: an attempt in doubt may be repeated.
+    fn repeats_safely(&self) -> bool {
+        false
+    }
+
     /// The number of senders. Each has a rate of its own and can be refused alone.
     fn senders(&self) -> usize {
         1
@@ -191,6 +196,9 @@ pub enum CredentialError {
     /// Credentials that may send but not read, or unknown ones: the provider answers both alike.
     #[error("the credentials may not read messages, or are unknown (code {provider_code})")]
     MayNotRead { provider_code: u32 },
+    /// Nothing shows if the credentials are valid: there is no check (`None`), or its answer says nothing of them.
+    #[error("nothing shows if the credentials are valid{}", .status.map_or(String::new(), |status| format!(": their check was answered with HTTP {status}")))]
+    NotShown { status: Option<u16> },
     /// No answer: the credentials may be valid.
     #[error("the credentials could not be checked at the provider: {0}")]
     Unanswered(String),
@@ -204,7 +212,9 @@ impl CredentialError {
             | CredentialError::NoSuchService { .. }
             | CredentialError::UnsupportedLogin(_)
             | CredentialError::MayNotSend => true,
-            CredentialError::MayNotRead { .. } | CredentialError::Unanswered(_) => false,
+            CredentialError::MayNotRead { .. }
+            | CredentialError::NotShown { .. }
+            | CredentialError::Unanswered(_) => false,
         }
     }
 }
@@ -277,6 +287,11 @@ pub trait Callbacks: Send + Sync {
         call.signature.is_some()
     }
 
+    /// The answer to a call that only asks if the webhook is ours.
+    fn handshake(&self, _call: &Callback<'_>) -> Option<String> {
+        None
+    }
+
     /// Verifies and reads one call, which may report on several messages, in any order.
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError>;
 }
@@ -341,7 +356,7 @@ pub struct DeliveryReceipt {
     pub reason: RefusalReason,
 }
 
-/// A callback without a receipt. Each variant has its own HTTP answer.
+/// A callback without a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
     /// Not signed by the provider: 403.
@@ -350,7 +365,22 @@ pub enum CallbackError {
     /// Signed, but unreadable: 400. Holds the name of the field.
     #[error("the call is signed, but its `{0}` cannot be read")]
     Unreadable(&'static str),
+    /// Signed, but without a reference of ours: 204.
+    #[error("the call is signed, but has no reference of ours")]
+    Foreign,
     /// Signed, but about a foreign message or a status without meaning here: 204.
     #[error("the call is signed, but concerns no message or status of ours")]
     Ignored,
+}
+
+impl CallbackError {
+    /// In the log and in a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CallbackError::Forged => "forged",
+            CallbackError::Unreadable(_) => "unreadable",
+            CallbackError::Foreign => "foreign",
+            CallbackError::Ignored => "ignored",
+        }
+    }
 }

@@ -153,7 +153,7 @@ pub fn provider_failed(
     | SendFailure::Throttled { provider_code, .. }
     | SendFailure::Deferred { provider_code } = failure
     {
-        let labels = ProviderCode { provider, code: code_label(*provider_code) };
+        let labels = ProviderCode { provider, code: code_label(provider, *provider_code) };
         METRICS.provider_refusals.get_or_create(&labels).inc();
     }
     let about = About::provider(provider);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request};
 use otpost::http::Webhooks;
+use otpost::provider::Callbacks;
 use otpost::provider::twilio::callback::TwilioCallbacks;
 
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, signature};
-use crate::harness::{ALICE, Embedded};
+use crate::harness::{ALICE, BOB, Embedded};
 use crate::http::{Answer, TestServer};
 
 const URL: &str = "https://otp.example.co/webhooks/twilio/status";
@@ -27,11 +28,16 @@ fn server(gateway: &Embedded) -> TestServer {
 
 /// A callback about the first attempt of a request, signed with a token.
 fn call(token: &str, request: &str, fields: &[(&str, &str)]) -> Request<Body> {
+    call_to("/webhooks/twilio/status", token, request, fields)
+}
+
+fn call_to(path: &str, token: &str, request: &str, fields: &[(&str, &str)]) -> Request<Body> {
     let query = format!("r={request}&a=1");
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    Request::post(format!("/webhooks/twilio/status?{query}"))
+    let url = format!("https://otp.example.co{path}?{query}");
+    Request::post(format!("{path}?{query}"))
         .header("content-type", "application/x-www-form-urlencoded")
-        .header("x-twilio-signature", signature(token, &format!("{URL}?{query}"), fields))
+        .header("x-twilio-signature", signature(token, &url, fields))
         .body(Body::from(body))
         .expect("a request")
 }
@@ -145,4 +151,35 @@ async fn a_callback_about_another_account_or_step_is_accepted_and_one_without_a_
 async fn without_a_public_url_there_is_no_webhook() {
     let server = TestServer::start();
     assert_eq!(server.ask(call(AUTH_TOKEN, "r1", &fields("delivered", &[]))).await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callbacks_of_two_accounts_are_served_side_by_side() {
+    let mut gateway = Embedded::start();
+    let of = |name: &'static str, path: &'static str, token: &str| {
+        let url = format!("https://otp.example.co{path}");
+        let callbacks = TwilioCallbacks::new(&url, ACCOUNT_SID, vec![token.to_owned().into()]);
+        Arc::new(callbacks.expect("valid").named(name, path)) as Arc<dyn Callbacks>
+    };
+    let callbacks =
+        vec![of("twilio", "/webhooks/twilio", AUTH_TOKEN), of("twiliobr", "/webhooks/twiliobr", "two")];
+    let server = TestServer::with_webhooks(Webhooks {
+        callbacks,
+        receipts: gateway.tracker.clone(),
+        opt_statuses: None,
+    });
+    for (request, to, path, token, other_token) in [
+        ("r1", ALICE, "/webhooks/twilio", AUTH_TOKEN, "two"),
+        ("r2", BOB, "/webhooks/twiliobr", "two", AUTH_TOKEN),
+    ] {
+        gateway.request(request, to).await.expect_sent();
+        let mut fields = fields("delivered", &[]);
+        fields.iter_mut().filter(|(name, _)| *name == "To").for_each(|field| field.1 = to);
+        let forged = server.ask(call_to(path, other_token, request, &fields)).await;
+        assert_eq!(forged.status, 403, "{path}");
+        assert_eq!(server.ask(call_to(path, token, request, &fields)).await.status, 204, "{path}");
+        let event = gateway.result().await;
+        event.expect("delivered", None);
+        assert_eq!(event.body["provider"], path.trim_start_matches("/webhooks/"));
+    }
 }

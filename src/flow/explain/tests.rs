@@ -21,7 +21,7 @@ fn history_of(events: impl IntoIterator<Item = HistoryEvent>) -> RequestHistory 
 
 fn ended(status: Status, error: Option<OutcomeError>, history: RequestHistory) -> RequestRecord {
     let refused = Outcome::with_error(status, at(60), "login", OutcomeError::of(ErrorCode::Internal));
-    let outcome = Outcome { error, history, attempts: 2, ..refused };
+    let outcome = Outcome { error, history, attempts: 2, provider: Some("twilio".to_owned()), ..refused };
     RequestRecord { state: RequestState::Completed(outcome), receipt: None, code: None }
 }
 
@@ -96,8 +96,20 @@ fn every_history_event_has_a_sentence() {
         (HistoryEvent::DeadLettered(PoisonCause::Crash), "dead-lettered: the message crashed its worker"),
     ];
     for (event, expected) in events {
-        assert_eq!(texts(&waiting(history_of([event]), true)), [expected]);
+        assert_eq!(texts(&ended(Status::Sent, None, history_of([event])))[0], expected);
     }
+}
+
+#[test]
+fn a_number_of_another_vendor_has_no_words_of_twilio() {
+    let event = || attempted(&SendFailure::refused(Scope::Recipient, Some(21610)));
+    let bare = "attempt 1: the provider refused it (21610), after 120 ms";
+    // A request in progress does not name its provider.
+    assert_eq!(texts(&waiting(history_of([event()]), true)), [bare]);
+    let mut record = ended(Status::Sent, None, history_of([event()]));
+    let RequestState::Completed(outcome) = &mut record.state else { panic!("it has ended") };
+    outcome.provider = Some("acme".to_owned());
+    assert_eq!(texts(&record)[0], bare);
 }
 
 #[test]
@@ -120,7 +132,7 @@ fn every_stored_word_has_its_own_sentence() {
     {
         let answer = answer.to_owned();
         let attempt = Attempt { answer, ..Attempt::accepted(1, None, 1) };
-        assert!(!attempt_in_words(&attempt).contains(&attempt.answer), "{attempt:?}");
+        assert!(!attempt_in_words(&attempt, None).contains(&attempt.answer), "{attempt:?}");
     }
     assert_eq!(gate_wait_in_words("a word of a newer version"), "a word of a newer version");
 }

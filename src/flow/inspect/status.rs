@@ -32,7 +32,7 @@ pub struct ProcessInfo {
     pub version: &'static str,
     pub role: &'static str,
     pub production: bool,
-    /// Shown by a process without an account of its own.
+    /// Shown by a process without an account of its own: `simulated` if its workers need none.
     pub sms_provider_default: &'static str,
     pub sms_enabled: bool,
     pub email_enabled: bool,
@@ -212,7 +212,10 @@ impl Inspector {
             self.read_reports()
         );
         let ProcessInfo { version, role, production, sms_enabled, .. } = self.process;
-        let simulated = self.is_simulated(self.provider.as_ref(), &sms_provider);
+        let simulated = match &self.provider {
+            Some(_) => self.is_simulated(self.provider.as_ref(), &sms_provider),
+            None => self.process.sms_provider_default == SIMULATED,
+        };
         let provider_name =
             self.provider.as_ref().map_or(self.process.sms_provider_default, |provider| provider.name());
         let row = StatusRow {
@@ -346,6 +349,7 @@ fn credentials_health((answer, ms): (Option<Result<(), CredentialError>>, u64)) 
         Some(Ok(())) => return Health::answered(HealthState::Up, ms),
         Some(Err(error)) if error.is_refusal() => HealthState::Refused,
         Some(Err(CredentialError::MayNotRead { .. })) => HealthState::Limited,
+        Some(Err(CredentialError::NotShown { .. })) => HealthState::Unknown,
         Some(Err(_)) | None => HealthState::Down,
     };
     let detail = answer.and_then(Result::err).map(|error| error.to_string());

@@ -190,6 +190,17 @@ pub(super) fn place_of(
     faults.ok(text.at, Place::parse(text.text, kinds).map_err(|problem| format!("`{key}` {problem}")))
 }
 
+/// The place of a member that must be there.
+pub(super) fn required_place(
+    table: &mut Table<'_>,
+    key: &str,
+    kinds: &[&str],
+    faults: &mut Faults<'_>,
+) -> Option<Place> {
+    let text = table.required(key, faults)?;
+    faults.ok(text.at, Place::parse(text.text, kinds).map_err(|problem| format!("`{key}` {problem}")))
+}
+
 /// A status such as `429` or `"4xx"`, or a list of them.
 fn statuses(item: Item<'_>, faults: &mut Faults<'_>) -> Vec<Statuses> {
     let items = match item.value {

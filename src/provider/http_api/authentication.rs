@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use minijinja::context;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use reqwest::{Body, Request};
+use reqwest::{Body, Method, Request};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::digest::{Algorithm, Encoding};
@@ -74,6 +74,10 @@ impl Authentication {
             Authentication::None | Authentication::Hmac(_) => {}
             Authentication::Header(name, value) => drop(filled.headers.insert(name, value.clone())),
             Authentication::Query(secrets) => filled.query.extend(pairs(secrets)),
+            // A GET has no body.
+            Authentication::Form(secrets) if filled.method == Method::GET => {
+                filled.query.extend(pairs(secrets));
+            }
             Authentication::Form(secrets) => match &mut filled.body {
                 FilledBody::Form(fields) => fields.extend(pairs(secrets)),
                 body => *body = FilledBody::Form(pairs(secrets)),

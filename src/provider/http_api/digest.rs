@@ -1,5 +1,6 @@
 //! HMAC with the algorithms and encodings that vendors use.
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac as _};
@@ -7,6 +8,11 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
 use super::table::{Faults, Table};
+
+/// In constant time.
+pub(super) fn equal(one: &[u8], other: &[u8]) -> bool {
+    verify_slices_are_equal(one, other).is_ok()
+}
 
 #[derive(Clone, Copy)]
 pub(super) enum Algorithm {

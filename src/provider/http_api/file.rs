@@ -1,46 +1,42 @@
 //! Reads a file of providers: every fault at once, each with its line.
 
-use std::time::Duration;
-
 use toml::de::DeTable;
 
-use super::HttpApi;
-use super::answers::Answers;
-use super::authentication::Authentication;
-use super::receipts::{HttpApiCallbacks, Receipts};
-use super::request::RequestTemplate;
-use super::secrets::ReadSecret;
+use super::file_settings::FileSettings;
+use super::provider_table::{self, Described};
+use super::routes_table::{self, Named};
 use super::table::{Fault, Faults, Item, Table};
-use super::variables::{CALLBACK_URL, OF_MESSAGES, REFERENCE, SENDER};
-use crate::domain::encryption::ReferenceKey;
-use crate::provider::http_client;
+use super::twilio_account::TwilioAccount;
+use crate::domain::provider_code::TWILIO_NAME;
+use crate::domain::routes::{PROVIDERS_MAX, Routes};
 
 /// Names that are taken: those of other providers, and of their webhooks.
-const TAKEN: [&str; 6] = ["twilio", "verify", "sendgrid", "smtp", "simulated", "absent"];
+const TAKEN: [&str; 5] = ["verify", "sendgrid", "smtp", "simulated", "absent"];
 const NAME_LETTERS_MAX: usize = 16;
-const SENDERS_MAX: usize = 100;
-const SENDER_BYTES_MAX: usize = 32;
+const KINDS: [&str; 2] = ["http", "twilio"];
 
-pub struct FileSettings<'a> {
-    pub text: &'a str,
-    /// The limit of one exchange, from connecting to the last byte of the answer.
-    pub timeout: Duration,
-    /// Seals references; `None` where nothing is sent or received.
-    pub reference_key: Option<&'a ReferenceKey>,
-    /// Reads secrets of requests.
-    pub sending: &'a ReadSecret<'a>,
-    /// Reads secrets of receipts.
-    pub receiving: &'a ReadSecret<'a>,
+/// The providers of a file, in its order.
+pub struct DescribedFile {
+    pub providers: Vec<DescribedProvider>,
+    pub routes: Routes,
 }
 
-/// The provider that a file describes.
-pub struct Described {
-    pub provider: HttpApi,
-    /// `None` without receipts.
-    pub callbacks: Option<HttpApiCallbacks>,
+pub struct DescribedProvider {
+    pub name: &'static str,
+    /// The line of its table.
+    pub line: usize,
+    /// No route has it: it was one of ours, and its last receipts are still to come.
+    pub receipts_only: bool,
+    pub kind: Kind,
 }
 
-pub fn read(settings: &FileSettings<'_>) -> Result<Described, Vec<Fault>> {
+pub enum Kind {
+    Http(Box<Described>),
+    /// An account at Twilio, whose adapter is another one.
+    Twilio(Box<TwilioAccount>),
+}
+
+pub fn read(settings: &FileSettings<'_>) -> Result<DescribedFile, Vec<Fault>> {
     let mut faults = Faults::new(settings.text);
     let (document, errors) = DeTable::parse_recoverable(settings.text);
     for error in &errors {
@@ -50,123 +46,61 @@ pub fn read(settings: &FileSettings<'_>) -> Result<Described, Vec<Fault>> {
         return Err(faults.all());
     }
     let mut table = Table::new(0, document.get_ref());
-    let providers = match table.take("providers") {
+    let items = match table.take("providers") {
         Some(item) => item.elements("providers", &mut faults),
         None => Vec::new(),
     };
+    if items.is_empty() {
+        faults.add(0, "must name a provider: [[providers]]");
+    }
+    if let Some(beyond) = items.get(PROVIDERS_MAX) {
+        faults.add(beyond.at, format!("`providers` has more than {PROVIDERS_MAX} elements"));
+    }
+    let read: Vec<(Named, Option<Kind>)> =
+        items.into_iter().filter_map(|item| provider(item, settings, &mut faults)).collect();
+    let (named, kinds): (Vec<Named>, Vec<Option<Kind>>) = read.into_iter().unzip();
+    names_differ(&named, &mut faults);
+    let routes = routes_table::read(table.take("routes"), &named, &mut faults);
     table.finish(&mut faults);
-    let described = match providers[..] {
-        [provider] => one(provider, settings, &mut faults),
-        [] => {
-            faults.add(0, "must name one provider: [[providers]]");
-            None
-        }
-        [_, second, ..] => {
-            faults.add(second.at, "must name one provider, and this is the second");
-            None
-        }
-    };
+    let described = named.iter().zip(kinds).map(|(named, kind)| {
+        let (line, receipts_only) = (faults.line(named.at), named.receipts_only);
+        Some(DescribedProvider { name: named.name?, line, receipts_only, kind: kind? })
+    });
+    let providers: Option<Vec<DescribedProvider>> = described.collect();
     let faults = faults.all();
-    match described {
-        Some(described) if faults.is_empty() => Ok(described),
+    match providers.zip(routes) {
+        Some((providers, routes)) if faults.is_empty() => Ok(DescribedFile { providers, routes }),
         _ => Err(faults),
     }
 }
 
-fn one(item: Item<'_>, settings: &FileSettings<'_>, faults: &mut Faults<'_>) -> Option<Described> {
+fn provider(
+    item: Item<'_>,
+    settings: &FileSettings<'_>,
+    faults: &mut Faults<'_>,
+) -> Option<(Named, Option<Kind>)> {
     let mut table = Table::of(item, "providers", faults)?;
-    let name = name(&mut table, faults);
-    table.choice("kind", &["http"], faults);
-    let senders = senders(&mut table, faults);
-    let authentication = match table.table("authentication", faults) {
-        Some(mut table) => {
-            let read = Authentication::read(&mut table, settings.sending, faults);
-            if read.is_some() {
-                table.finish(faults);
-            }
-            read
+    // A kind that is a fault leaves the members of the usual one.
+    let kind = table.choice("kind", &KINDS, faults).map_or("http", |place| KINDS[place]);
+    let name = name(&mut table, kind, faults);
+    let receipts_only = table.flag("receipts_only", faults);
+    let read = match kind {
+        "twilio" => {
+            TwilioAccount::read(&mut table, settings, faults).map(|account| Kind::Twilio(Box::new(account)))
         }
-        None => Some(Authentication::None),
-    };
-    let receipts = table.table("receipts", faults).map(|mut table| {
-        let read = Receipts::read(&mut table, settings.receiving, faults);
-        let at = table.at;
-        table.finish(faults);
-        (at, read)
-    });
-    let mut variables = OF_MESSAGES.to_vec();
-    variables.extend(Some(SENDER).filter(|_| !senders.is_empty()));
-    let url = receipts.as_ref().and_then(|(_, receipts)| receipts.as_ref()?.url.clone());
-    variables.extend(Some(CALLBACK_URL).filter(|_| url.is_some()));
-    let send = request(&mut table, "send", &variables, faults);
-    let check = table
-        .take("check")
-        .map(|item| Table::of(item, "check", faults).and_then(|table| read_request(table, &[], faults)));
-    let answers = match table.table("answers", faults) {
-        Some(mut answers) => {
-            let read = Answers::read(&mut answers, faults);
-            answers.finish(faults);
-            read
-        }
-        None => {
-            faults.add(table.at, "`answers` is missing: [providers.answers]");
-            None
-        }
+        _ => provider_table::read(&mut table, name, settings, faults)
+            .map(|described| Kind::Http(Box::new(described))),
     };
     table.finish(faults);
-    let (send, receipts) = (send?, receipts.map(|(at, receipts)| Some((at, receipts?))));
-    let is_named = send.uses(REFERENCE) || send.uses(CALLBACK_URL);
-    if let Some(Some((at, _))) = &receipts
-        && !is_named
-    {
-        faults.add(*at, "`receipts` needs {{ ref }} or {{ callback_url }} in `send`: it names the message");
-    }
-    let name: &'static str = name?.leak();
-    let timeout = settings.timeout;
-    let client = http_client::client(&send.base, timeout).map_err(|problem| problem.to_string());
-    let client = faults.ok(item.at, client)?;
-    let key = settings.reference_key.cloned();
-    let receipts = match receipts {
-        None => None,
-        Some(receipts) => Some(receipts?.1),
-    };
-    let callbacks = key.clone().and_then(|key| Some(receipts?.callbacks(name, key)));
-    let (check, authentication) = (check.map_or(Some(None), |check| check.map(Some))?, authentication?);
-    let provider =
-        HttpApi { name, senders, client, send, check, authentication, answers: answers?, url, key };
-    if provider.cannot_be_filled() {
-        faults.add(item.at, "a template of `send` cannot be filled: are its filters and types right?");
-    }
-    Some(Described { provider, callbacks })
+    Some((Named { at: item.at, name, receipts_only }, read))
 }
 
-fn request(
-    table: &mut Table<'_>,
-    key: &str,
-    variables: &[&str],
-    faults: &mut Faults<'_>,
-) -> Option<RequestTemplate> {
-    match table.table(key, faults) {
-        Some(table) => read_request(table, variables, faults),
-        None => {
-            faults.add(table.at, format!("`{key}` is missing: [providers.{key}]"));
-            None
-        }
+/// One word: it is a label of metrics and a part of the webhook's path. Only accounts at Twilio have names that begin like
+/// it, by which their numbers are known. It lives as long as the process: a file is read at the start.
+fn name(table: &mut Table<'_>, kind: &str, faults: &mut Faults<'_>) -> Option<&'static str> {
+    if kind == TWILIO_NAME && !table.has("name") {
+        return Some(TWILIO_NAME);
     }
-}
-
-fn read_request(
-    mut table: Table<'_>,
-    variables: &[&str],
-    faults: &mut Faults<'_>,
-) -> Option<RequestTemplate> {
-    let read = RequestTemplate::read(&mut table, variables, faults);
-    table.finish(faults);
-    read
-}
-
-/// One word: it is a label of metrics and a part of the webhook's path.
-fn name(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Option<String> {
     let name = table.required("name", faults)?;
     let is_word =
         name.text.len() <= NAME_LETTERS_MAX && name.text.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -174,23 +108,19 @@ fn name(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Option<String> {
         faults.add(name.at, format!("`name` must be 1 to {NAME_LETTERS_MAX} lower-case letters"));
     } else if TAKEN.contains(&name.text) {
         faults.add(name.at, format!("`name` must be none of {}", TAKEN.join(", ")));
+    } else if name.text.starts_with(TWILIO_NAME) != (kind == TWILIO_NAME) {
+        faults.add(name.at, "`name` must begin with twilio if `kind` is \"twilio\", and no other may");
+    } else {
+        return Some(name.text.to_owned().leak());
     }
-    Some(name.text.to_owned())
+    None
 }
 
-fn senders(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Vec<String> {
-    let Some(item) = table.take("senders") else { return Vec::new() };
-    let items = item.elements("senders", faults);
-    if items.is_empty() || items.len() > SENDERS_MAX {
-        faults.add(item.at, format!("`senders` must have 1 to {SENDERS_MAX} elements"));
+fn names_differ(named: &[Named], faults: &mut Faults<'_>) {
+    for (nth, later) in named.iter().enumerate().filter(|(_, named)| named.name.is_some()) {
+        if let Some(first) = named[..nth].iter().find(|earlier| earlier.name == later.name) {
+            let line = faults.line(first.at);
+            faults.add(later.at, format!("`name` is that of the provider in line {line}"));
+        }
     }
-    let texts = items.into_iter().filter_map(|item| item.text("senders", faults)).collect::<Vec<_>>();
-    for text in texts.iter().filter(|t| t.text.len() > SENDER_BYTES_MAX || t.text.contains(char::is_control))
-    {
-        faults.add(
-            text.at,
-            format!("a sender must have at most {SENDER_BYTES_MAX} bytes and no control character"),
-        );
-    }
-    texts.into_iter().map(|text| text.text.to_owned()).collect()
 }

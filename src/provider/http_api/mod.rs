@@ -1,38 +1,49 @@
 //! A vendor's HTTP API, as a file describes it: any vendor of text messages without code for it.
 //!
-//! The file names the request, the authentication, the meaning of answers, and receipts. Its templates reach the values of
-//! the message and nothing else. An answer that no rule of the file matches leaves the message in doubt. A vendor's messages
-//! cannot be looked up: a receipt settles a doubt, or nothing does.
+//! The file names the request, the authentication, the meaning of answers, lookups and receipts. Its templates reach the
+//! values of the message and nothing else. An answer that no rule of the file matches leaves the message in doubt.
 //!
 //! A type that holds a secret has no `Debug`, and no error contains a URL.
 
 mod answers;
 mod authentication;
 mod digest;
+mod endpoint;
 pub mod file;
+pub mod file_settings;
+mod handshake;
+mod jwt;
+mod lookup;
 mod place;
 mod proof;
+pub mod provider_table;
 pub mod receipts;
 mod reference;
 mod request;
+mod routes_table;
 pub mod secrets;
+mod statuses;
 pub mod table;
 mod template;
+pub mod twilio_account;
 mod variables;
+mod vendor_time;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use reqwest::{Client, Request};
+use reqwest::Request;
 
 use self::answers::Answers;
 use self::authentication::Authentication;
-use self::request::RequestTemplate;
+use self::endpoint::Endpoint;
+use self::lookup::{Fetch, Lookup};
 use self::template::CannotFill;
 use self::variables::Extra;
 use crate::clock::Clock;
 use crate::domain::address::Address;
+use crate::domain::code::Code;
 use crate::domain::encryption::ReferenceKey;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::request_id::RequestId;
@@ -52,42 +63,61 @@ pub struct HttpApi {
     name: &'static str,
     /// Empty if the vendor chooses.
     senders: Vec<String>,
-    client: Client,
-    send: RequestTemplate,
+    send: Endpoint,
     /// Shows if the credentials are valid.
-    check: Option<RequestTemplate>,
+    check: Option<Endpoint>,
+    lookup: Option<Lookup>,
+    fetch: Option<Fetch>,
     authentication: Authentication,
     answers: Answers,
     /// The public URL of the webhook.
     url: Option<String>,
     key: Option<ReferenceKey>,
+    /// The vendor recognises a repeat by its key.
+    is_idempotent: bool,
 }
 
 impl HttpApi {
     fn request(&self, to: &PhoneNumber, message: &Message<'_>) -> Result<Request, CannotFill> {
-        let now = Clock::System.now();
-        let is_named = self.send.uses(variables::REFERENCE) || self.send.uses(variables::CALLBACK_URL);
+        let (now, template) = (Clock::System.now(), self.send.template());
+        let is_named = template.uses(variables::REFERENCE) || template.uses(variables::CALLBACK_URL);
         let key = self.key.as_ref().filter(|_| is_named);
         let reference = key.map_or_else(String::new, |key| reference::seal(key, to, message.request_id));
         let callback_url = self.url.as_ref().map_or_else(String::new, |url| format!("{url}?ref={reference}"));
-        let sender = self.senders.get(message.sender).map_or("", String::as_str);
-        let extra = Extra { sender, reference: &reference, callback_url: &callback_url };
-        let filled = self.send.fill(&variables::of_message(to, message, extra, now))?;
-        self.authentication.complete(filled, now)
+        let key = self.key.as_ref().filter(|_| template.uses(variables::IDEMPOTENCY_KEY));
+        let idempotency_key = key.map_or_else(String::new, |key| self.idempotency_key(key, to, message));
+        let extra = Extra {
+            sender: self.senders.get(message.sender).map_or("", String::as_str),
+            reference: &reference,
+            callback_url: &callback_url,
+            idempotency_key: &idempotency_key,
+        };
+        self.send.request(&variables::of_message(to, message, extra, now), &self.authentication, now)
+    }
+
+    /// The same for every attempt of a message. Another code of the same request has another key: it is another message.
+    fn idempotency_key(&self, key: &ReferenceKey, to: &PhoneNumber, message: &Message<'_>) -> String {
+        let code = message.code.map_or("", Code::expose);
+        let fields = [self.name, message.request_id.as_str(), to.e164(), code];
+        key.idempotency_key(&fields.map(str::as_bytes))
     }
 
     /// The lines of the request that would be sent, without secrets.
     pub fn shown_request(&self, message: &Message<'_>) -> Option<Vec<String>> {
         let request = self.request(message.to.phone()?, message).ok()?;
-        let mut lines = vec![format!("{} {}", request.method(), request.url())];
-        for (name, value) in request.headers() {
-            let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or("***") };
-            lines.push(format!("{name}: {shown}"));
-        }
-        if let Some(body) = request.body().and_then(reqwest::Body::as_bytes) {
-            lines.push(String::from_utf8_lossy(body).into_owned());
-        }
-        Some(lines)
+        Some(http_client::shown(&request))
+    }
+
+    /// The lines of the request that checks the account; `None` without one.
+    pub fn shown_check(&self) -> Option<Vec<String>> {
+        let now = Clock::System.now();
+        let request = self.check.as_ref()?.request(&of_check(now), &self.authentication, now);
+        request.ok().map(|request| http_client::shown(&request))
+    }
+
+    /// True if the vendor reads single messages, so that their receipts can be polled.
+    pub fn reads_messages(&self) -> bool {
+        self.fetch.is_some()
     }
 
     /// Without a check nothing shows if the account is good: the refusal of one recipient must not stop all messages.
@@ -123,6 +153,10 @@ impl HttpApi {
     }
 }
 
+fn of_check(now: UnixMillis) -> minijinja::Value {
+    minijinja::context! { timestamp => now.as_seconds() }
+}
+
 #[async_trait]
 impl Provider for HttpApi {
     fn name(&self) -> &'static str {
@@ -134,27 +168,22 @@ impl Provider for HttpApi {
         // A template that this message does not fit: another attempt is no use.
         let request =
             self.request(to, message).map_err(|CannotFill| SendFailure::refused(Scope::Request, None))?;
-        let answer = http_client::exchange(&self.client, request, BODY_BYTES_MAX)
-            .await
-            .map_err(|error| failure::transport(&error))?;
+        let answer = self.send.exchange(request, BODY_BYTES_MAX).await;
+        let answer = answer.map_err(|error| failure::transport(&error))?;
         let meaning = self.answers.meaning(&answer, Timestamp::now());
         meaning.map_err(|failure| self.checkable(failure))
     }
 
+    /// An answer beside 401 and 403 to a request of a client that is wrong, such as 404 or 405, shows nothing of the account.
     async fn check_credentials(&self) -> Result<(), CredentialError> {
-        let Some(check) = &self.check else { return Ok(()) };
-        let now = Clock::System.now();
-        let filled = check.fill(&minijinja::context! {});
-        let request = filled.and_then(|filled| self.authentication.complete(filled, now));
-        let unanswered = |detail: &str| CredentialError::Unanswered(detail.to_owned());
-        let request = request.map_err(|CannotFill| unanswered("the request of `check` cannot be filled"))?;
-        let answer = http_client::exchange(&self.client, request, BODY_BYTES_MAX)
-            .await
-            .map_err(|error| unanswered(failure::transport_detail(&error)))?;
+        let Some(check) = &self.check else { return Err(CredentialError::NotShown { status: None }) };
+        let answer = check.ask(of_check, &self.authentication, BODY_BYTES_MAX).await;
+        let answer = answer.map_err(CredentialError::Unanswered)?;
         match answer.status.as_u16() {
             200..=299 => Ok(()),
             status @ (401 | 403) => Err(CredentialError::Refused { status, provider_code: None }),
-            _ => Err(CredentialError::Unanswered(failure::answered(answer.status, None))),
+            408 | 429 | 500.. => Err(CredentialError::Unanswered(failure::answered(answer.status, None))),
+            status => Err(CredentialError::NotShown { status: Some(status) }),
         }
     }
 
@@ -162,11 +191,17 @@ impl Provider for HttpApi {
         self.senders.len().max(1)
     }
 
-    async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
-        Err(LOOKUP_UNSUPPORTED)
+    fn repeats_safely(&self) -> bool {
+        self.is_idempotent && self.key.is_some()
     }
 
-    async fn fetch(&self, _message_id: &str) -> Result<FetchedMessage, LookupError> {
-        Err(LOOKUP_UNSUPPORTED)
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
+        let (Some(lookup), Some(to)) = (&self.lookup, to.phone()) else { return Err(LOOKUP_UNSUPPORTED) };
+        lookup.find(&self.authentication, to, since).await
+    }
+
+    async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
+        let Some(fetch) = &self.fetch else { return Err(LOOKUP_UNSUPPORTED) };
+        fetch.fetch(&self.authentication, message_id).await
     }
 }

@@ -3,17 +3,19 @@
 //! A call is believed only with its proof, and each receipt only with a reference that we sealed: it names the request and
 //! the recipient. A receipt that comes again, late or out of order changes nothing.
 
-use std::collections::BTreeMap;
-
-use super::answers::{is_message_id, number, place_of};
+use super::answers::{is_message_id, number, place_of, required_place};
+use super::handshake::Handshake;
 use super::place::{self, OF_CALLS, Parts, Place};
 use super::proof::{Proof, ProofOfCalls};
 use super::reference;
 use super::secrets::ReadSecret;
+use super::statuses::Statuses;
 use super::table::{Faults, Table};
+use crate::clock::Clock;
+use crate::domain::address::Address;
 use crate::domain::encryption::ReferenceKey;
 use crate::domain::json::Json;
-use crate::domain::receipt::DeliveryStatus;
+use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::RefusalReason;
 use crate::provider::http_client::base_url;
 use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
@@ -21,7 +23,6 @@ use crate::telemetry;
 
 const BODY_BYTES_MAX: usize = 256 * 1024;
 const RECEIPTS_MAX: usize = 1_000;
-const STATUSES_MAX: usize = 64;
 const REPLY_BYTES_MAX: usize = 256;
 
 /// The description of receipts, without the key of references.
@@ -30,6 +31,7 @@ pub(super) struct Receipts {
     pub(super) url: Option<String>,
     fields: Fields,
     proof: ProofOfCalls,
+    handshake: Option<Handshake>,
     reply: Option<&'static str>,
 }
 
@@ -40,7 +42,7 @@ struct Fields {
     id: Place,
     status: Place,
     code: Option<Place>,
-    statuses: BTreeMap<String, DeliveryStatus>,
+    statuses: Statuses,
 }
 
 impl Receipts {
@@ -62,23 +64,15 @@ impl Receipts {
             faults.add(reply.at, format!("`reply` must have at most {REPLY_BYTES_MAX} bytes"));
         }
         let fields = Fields::read(table, faults);
-        let proof = table.table("proof", faults);
-        let proof = match proof {
-            Some(mut proof) => {
-                let read = ProofOfCalls::read(&mut proof, read, faults);
-                // A proof that cannot be read has left its other members.
-                if read.is_some() {
-                    proof.finish(faults);
-                }
-                read
-            }
-            None => {
-                faults.add(table.at, "`proof` is missing: it shows that a call comes from the vendor");
-                None
-            }
-        };
+        let proof = proof(table, read, faults);
+        let handshake = table.table("handshake", faults).map(|mut handshake| {
+            let read = Handshake::read(&mut handshake, read, faults);
+            handshake.finish(faults);
+            read
+        });
         let reply = reply.map(|reply| &*reply.text.to_owned().leak());
         let (fields, proof) = (fields?, proof?);
+        let handshake = handshake.map_or(Some(None), |handshake| handshake.map(Some))?;
         for (variable, is_read) in
             [("body", fields.any(Place::is_in_body)), ("query", fields.any(Place::is_in_query))]
         {
@@ -88,7 +82,7 @@ impl Receipts {
                 faults.add(table.at, rule);
             }
         }
-        Some(Receipts { url, fields, proof, reply })
+        Some(Receipts { url, fields, proof, handshake, reply })
     }
 
     /// Names live as long as the process: a file is read once.
@@ -103,31 +97,38 @@ impl Receipts {
             by_get: true,
             reply: self.reply,
         };
-        HttpApiCallbacks { endpoint, fields: self.fields, proof: self.proof, key }
+        HttpApiCallbacks {
+            endpoint,
+            fields: self.fields,
+            proof: self.proof,
+            handshake: self.handshake,
+            key,
+            clock: Clock::System,
+        }
     }
+}
+
+fn proof(of: &mut Table<'_>, read: &ReadSecret<'_>, faults: &mut Faults<'_>) -> Option<ProofOfCalls> {
+    let Some(mut proof) = of.table("proof", faults) else {
+        faults.add(of.at, "`proof` is missing: it shows that a call comes from the vendor");
+        return None;
+    };
+    let read = ProofOfCalls::read(&mut proof, read, faults);
+    // A proof that cannot be read has left its other members.
+    if read.is_some() {
+        proof.finish(faults);
+    }
+    read
 }
 
 impl Fields {
     fn read(table: &mut Table<'_>, faults: &mut Faults<'_>) -> Option<Fields> {
         let each = place_of(table, "each", &["json"], faults);
-        let mut required = |key: &str, faults: &mut Faults<'_>| {
-            let text = table.required(key, faults)?;
-            faults.ok(
-                text.at,
-                Place::parse(text.text, &OF_CALLS).map_err(|problem| format!("`{key}` {problem}")),
-            )
-        };
-        let (reference, id) = (required("reference", faults), required("id", faults));
-        let status = required("status", faults);
+        let reference = required_place(table, "reference", &OF_CALLS, faults);
+        let id = required_place(table, "id", &OF_CALLS, faults);
+        let status = required_place(table, "status", &OF_CALLS, faults);
         let code = place_of(table, "code", &OF_CALLS, faults);
-        let statuses = match table.table("statuses", faults) {
-            Some(statuses) => statuses_of(statuses, faults),
-            None => {
-                faults
-                    .add(table.at, "`statuses` is missing: a table of the vendor's words and their meanings");
-                BTreeMap::new()
-            }
-        };
+        let statuses = Statuses::read(table, faults);
         Some(Fields { each, reference: reference?, id: id?, status: status?, code, statuses })
     }
 
@@ -135,30 +136,6 @@ impl Fields {
     fn any(&self, is_there: impl Fn(&Place) -> bool) -> bool {
         [&self.id, &self.status].into_iter().chain(&self.code).any(is_there)
     }
-
-    /// The whole word counts, or else the longest beginning that the file ends with `*`.
-    fn meaning(&self, word: &str) -> Option<DeliveryStatus> {
-        let whole = self.statuses.get(word).copied();
-        let begins = |(known, _): &(&String, &DeliveryStatus)| {
-            known.strip_suffix('*').is_some_and(|beginning| word.starts_with(beginning))
-        };
-        let longest = || self.statuses.iter().filter(begins).max_by_key(|(known, _)| known.len());
-        whole.or_else(|| longest().map(|(_, status)| *status))
-    }
-}
-
-fn statuses_of(table: Table<'_>, faults: &mut Faults<'_>) -> BTreeMap<String, DeliveryStatus> {
-    let at = table.at;
-    let mut statuses = BTreeMap::new();
-    for (word, item) in table.entries() {
-        let words = DeliveryStatus::ALL.map(DeliveryStatus::as_str);
-        let known = item.text(word, faults).and_then(|text| super::table::choice(text, word, &words, faults));
-        statuses.extend(known.map(|place| (word.to_owned(), DeliveryStatus::ALL[place])));
-    }
-    if statuses.len() > STATUSES_MAX {
-        faults.add(at, format!("`statuses` has more than {STATUSES_MAX} members"));
-    }
-    statuses
 }
 
 /// The receipts of one provider of a file. It holds secrets: no `Debug`.
@@ -166,7 +143,9 @@ pub struct HttpApiCallbacks {
     endpoint: CallbackEndpoint,
     fields: Fields,
     proof: ProofOfCalls,
+    handshake: Option<Handshake>,
     key: ReferenceKey,
+    clock: Clock,
 }
 
 impl Callbacks for HttpApiCallbacks {
@@ -180,11 +159,15 @@ impl Callbacks for HttpApiCallbacks {
         let is_ours = !matches!(self.proof.proof, Proof::Reference)
             || !self.fields.reference.is_in_query()
             || self.opened(&parts).is_some();
-        is_ours && self.proof.may_hold(call)
+        is_ours && self.proof.may_hold(call, self.clock.now())
+    }
+
+    fn handshake(&self, call: &Callback<'_>) -> Option<String> {
+        self.handshake.as_ref()?.answer(call)
     }
 
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError> {
-        if !self.proof.holds(call) {
+        if !self.proof.holds(call, self.clock.now()) {
             return Err(CallbackError::Forged);
         }
         let json = Json::read(call.body).ok();
@@ -200,24 +183,20 @@ impl Callbacks for HttpApiCallbacks {
         let read = list.into_iter().map(|element| self.receipt(&Parts { json: Some(element), ..parts }));
         let (receipts, refused): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);
         let receipts: Vec<DeliveryReceipt> = receipts.into_iter().flatten().collect();
-        let mut refused = refused.into_iter().filter_map(Result::err);
-        match refused.next() {
-            Some(error) if receipts.is_empty() => Err(error),
-            // One that cannot be read does not hide the others: a refused call would come again with all of them.
-            Some(_) => {
-                telemetry::events::callback_refused("unreadable");
+        let refused: Vec<CallbackError> = refused.into_iter().filter_map(Result::err).collect();
+        match refused.first() {
+            Some(error) if receipts.is_empty() => Err(*error),
+            _ => {
+                // One that cannot be read does not hide the others: a refused call would come again with all of them.
+                refused.iter().for_each(|error| telemetry::events::callback_refused(error.as_str()));
                 Ok(receipts)
             }
-            None => Ok(receipts),
         }
     }
 }
 
 impl HttpApiCallbacks {
-    fn opened(
-        &self,
-        parts: &Parts<'_>,
-    ) -> Option<(crate::domain::address::Address, crate::domain::request_id::RequestId)> {
+    fn opened(&self, parts: &Parts<'_>) -> Option<(Address, RequestId)> {
         reference::open(&self.key, &self.fields.reference.read(parts)?)
     }
 
@@ -225,11 +204,11 @@ impl HttpApiCallbacks {
         // Without a reference of ours it is about another message of the account, unless the reference is the proof.
         let foreign = match self.proof.proof {
             Proof::Reference => CallbackError::Forged,
-            _ => CallbackError::Ignored,
+            _ => CallbackError::Foreign,
         };
         let (to, request_id) = self.opened(parts).ok_or(foreign)?;
         let status = self.fields.status.read(parts).ok_or(CallbackError::Unreadable("status"))?;
-        let status = self.fields.meaning(&status).ok_or(CallbackError::Ignored)?;
+        let status = self.fields.statuses.meaning(&status).ok_or(CallbackError::Ignored)?;
         let id = self.fields.id.read(parts).filter(|id| is_message_id(id));
         let provider_code = self.fields.code.as_ref().and_then(|place| number(&place.read(parts)?));
         Ok(DeliveryReceipt {

@@ -60,14 +60,15 @@ pub(super) enum FilledBody {
 }
 
 impl RequestTemplate {
-    /// Takes the members of a request.
+    /// Takes the members of a request, whose method is `usual` unless the file names one.
     pub(super) fn read(
         table: &mut Table<'_>,
+        usual: Method,
         variables: &[&str],
         faults: &mut Faults<'_>,
     ) -> Option<RequestTemplate> {
         let method = match table.text("method", faults) {
-            None => Some(Method::POST),
+            None => Some(usual),
             Some(text) => {
                 let known = super::table::choice(text, "method", &["GET", "POST"], faults);
                 known.map(|place| [Method::GET, Method::POST][place].clone())

@@ -22,9 +22,13 @@ impl<'t> Faults<'t> {
     }
 
     pub(super) fn add(&mut self, at: usize, problem: impl Into<String>) {
+        self.found.push(Fault { line: self.line(at), problem: problem.into() });
+    }
+
+    /// The line of a place, from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
         let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        self.found.push(Fault { line, problem: problem.into() });
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// The value, or its fault.
@@ -60,6 +64,20 @@ impl<'a> Item<'a> {
                 Vec::new()
             }
         }
+    }
+
+    pub(super) fn whole(self, key: &str, min: u64, max: u64, faults: &mut Faults<'_>) -> Option<u64> {
+        let read = match self.value {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        let read = read.filter(|number| (min..=max).contains(number));
+        faults.ok(self.at, read.ok_or_else(|| format!("`{key}` must be a whole number from {min} to {max}")))
+    }
+
+    /// The texts of a list.
+    pub(super) fn texts(self, key: &str, faults: &mut Faults<'_>) -> Vec<Text<'a>> {
+        self.elements(key, faults).into_iter().filter_map(|item| item.text(key, faults)).collect()
     }
 
     pub(super) fn text(self, key: &str, faults: &mut Faults<'_>) -> Option<Text<'a>> {
@@ -109,6 +127,10 @@ impl<'a> Table<'a> {
         }
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.members.iter().any(|(name, ..)| *name == key)
+    }
+
     pub(super) fn take(&mut self, key: &str) -> Option<Item<'a>> {
         let place = self.members.iter().position(|(name, ..)| *name == key)?;
         Some(self.members.swap_remove(place).2)
@@ -135,6 +157,15 @@ impl<'a> Table<'a> {
                 false
             }
         }
+    }
+
+    /// A whole number that must be there.
+    pub(super) fn whole(&mut self, key: &str, min: u64, max: u64, faults: &mut Faults<'_>) -> Option<u64> {
+        let Some(item) = self.take(key) else {
+            faults.add(self.at, format!("`{key}` is missing: a whole number from {min} to {max}"));
+            return None;
+        };
+        item.whole(key, min, max, faults)
     }
 
     pub(super) fn table(&mut self, key: &str, faults: &mut Faults<'_>) -> Option<Table<'a>> {

@@ -7,7 +7,7 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::time::UnixMillis;
 use crate::provider::Message;
 
-pub(super) const OF_MESSAGES: [&str; 11] = [
+pub(super) const OF_MESSAGES: [&str; 12] = [
     "to",
     "to_digits",
     "text",
@@ -19,12 +19,24 @@ pub(super) const OF_MESSAGES: [&str; 11] = [
     "request_id",
     "timestamp",
     "ref",
+    "idempotency_key",
 ];
+/// Of a request that checks the account.
+pub(super) const OF_CHECKS: [&str; 1] = [TIMESTAMP];
+/// Of a request that lists the messages to a number since a time.
+pub(super) const OF_LOOKUPS: [&str; 6] = ["to", "to_digits", "since", "since_ms", "since_text", TIMESTAMP];
+/// Of a request that reads one message.
+pub(super) const OF_FETCHES: [&str; 2] = [MESSAGE_ID, TIMESTAMP];
 /// Only if the file has senders.
 pub(super) const SENDER: &str = "sender";
 /// Only if the file has the URL of receipts.
 pub(super) const CALLBACK_URL: &str = "callback_url";
 pub(super) const REFERENCE: &str = "ref";
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency_key";
+pub(super) const MESSAGE_ID: &str = "message_id";
+pub(super) const TEXT: &str = "text";
+pub(super) const TIMESTAMP: &str = "timestamp";
+pub(super) const TO: [&str; 2] = ["to", "to_digits"];
 /// Of the text that a request is signed over.
 pub(super) const OF_SIGNED_REQUESTS: [&str; 5] = ["method", "path", "query", "body", "timestamp"];
 /// Of the text that a call is signed over.
@@ -36,6 +48,7 @@ pub(super) struct Extra<'a> {
     pub(super) sender: &'a str,
     pub(super) reference: &'a str,
     pub(super) callback_url: &'a str,
+    pub(super) idempotency_key: &'a str,
 }
 
 pub(super) fn of_message(
@@ -59,5 +72,19 @@ pub(super) fn of_message(
         ref => extra.reference,
         sender => extra.sender,
         callback_url => extra.callback_url,
+        idempotency_key => extra.idempotency_key,
+    }
+}
+
+/// Values for the templates of checks and lookups, to try them.
+pub(super) fn example() -> Value {
+    context! {
+        to => "+573001234567",
+        to_digits => "573001234567",
+        since => 1_700_000_000,
+        since_ms => 1_700_000_000_000_u64,
+        since_text => "2023-11-14T22:13:20Z",
+        message_id => "m1",
+        timestamp => 1_700_000_000,
     }
 }

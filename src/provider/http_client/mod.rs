@@ -62,6 +62,18 @@ pub(super) async fn exchange(
     Ok(Answer { status, headers, body })
 }
 
+/// The lines of a request, for people. Values of headers that are marked as sensitive are left out.
+pub(super) fn shown(request: &Request) -> Vec<String> {
+    let mut lines = vec![format!("{} {}", request.method(), request.url())];
+    for (name, value) in request.headers() {
+        let shown = if value.is_sensitive() { "***" } else { value.to_str().unwrap_or("***") };
+        lines.push(format!("{name}: {shown}"));
+    }
+    let body = request.body().and_then(reqwest::Body::as_bytes);
+    lines.extend(body.map(|body| String::from_utf8_lossy(body).into_owned()));
+    lines
+}
+
 fn error_type(error: &reqwest::Error) -> &'static str {
     match (error.is_connect(), error.is_timeout()) {
         (true, _) => "connection",

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::errors::refusal_reason;
 use super::signature::{Parameters, Signatures};
 use super::status_url::{CallbackQuery, StatusUrl};
-use super::{is_message_sid, is_sid, phone_number};
+use super::{NAME, is_message_sid, is_sid, phone_number};
 use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
 use crate::provider::http_client::{InvalidSettings, fault};
@@ -26,6 +26,8 @@ const ERROR_CODE: &str = "ErrorCode";
 
 /// Status callbacks of one account. It holds secrets, hence no `Debug`.
 pub struct TwilioCallbacks {
+    provider: &'static str,
+    path: &'static str,
     account_sid: String,
     query: CallbackQuery,
     signatures: Signatures,
@@ -48,15 +50,26 @@ impl TwilioCallbacks {
         }
         let url = StatusUrl::parse(public_url)?;
         let signatures = Signatures::new(&tokens, url.signed_forms());
-        Ok(TwilioCallbacks { account_sid: account_sid.to_owned(), query: url.callback_query(), signatures })
+        Ok(TwilioCallbacks {
+            provider: NAME,
+            path: "/webhooks/twilio/status",
+            account_sid: account_sid.to_owned(),
+            query: url.callback_query(),
+            signatures,
+        })
+    }
+
+    /// Those of one of several accounts, at a path of its own.
+    pub fn named(self, provider: &'static str, path: &'static str) -> TwilioCallbacks {
+        TwilioCallbacks { provider, path, ..self }
     }
 }
 
 impl Callbacks for TwilioCallbacks {
     fn endpoint(&self) -> CallbackEndpoint {
         CallbackEndpoint {
-            provider: "twilio",
-            path: "/webhooks/twilio/status",
+            provider: self.provider,
+            path: self.path,
             signature_header: "x-twilio-signature",
             timestamp_header: None,
             body_bytes_max: BODY_BYTES_MAX,

@@ -17,14 +17,14 @@ use reqwest::{Body, Method, Request, StatusCode, Url};
 
 use super::lookup::Lookup;
 use super::status_url::{StatusUrl, UrlTemplate};
-use super::{Account, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Retention, Sender, TwilioSettings};
+use super::{Account, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, NAME, Retention, Sender, TwilioSettings};
 use super::{errors, form_headers, is_message_sid, is_sid, redaction};
 use crate::domain::address::Address;
 use crate::domain::json::Json;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
-use crate::provider::http_client::{Answer, InvalidSettings, failure, fault};
+use crate::provider::http_client::{self, Answer, InvalidSettings, failure, fault};
 use crate::provider::{
     Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
     ProviderMessage, Redacted, UnredactedMessages, WRONG_CHANNEL,
@@ -32,6 +32,7 @@ use crate::provider::{
 
 /// Twilio's Messages API. It holds a credential, hence no `Debug`.
 pub struct TwilioMessages {
+    name: &'static str,
     account: Account,
     messages: Url,
     form_headers: HeaderMap,
@@ -55,6 +56,7 @@ impl TwilioMessages {
         let status_url = settings.status_callback.as_deref().map(StatusUrl::parse).transpose()?;
         let status_url = status_url.map(|url| url.template());
         Ok(TwilioMessages {
+            name: NAME,
             messages: account.url("/Messages.json"),
             form_headers: form_headers(&account),
             prepared: prepared_forms(&settings.sender, settings.retention, status_url.as_ref())?,
@@ -64,6 +66,21 @@ impl TwilioMessages {
             probe: credential_check_url(&account, settings.authentication.is_api_key()),
             account,
         })
+    }
+
+    /// One of several accounts.
+    pub fn named(self, name: &'static str) -> TwilioMessages {
+        TwilioMessages { name, ..self }
+    }
+
+    /// The lines of the request that would be sent, without secrets.
+    pub fn shown_request(&self, message: &Message<'_>) -> Option<Vec<String>> {
+        Some(http_client::shown(&self.request(message.to.phone()?, message)))
+    }
+
+    /// The lines of the request that checks the account.
+    pub fn shown_check(&self) -> Vec<String> {
+        http_client::shown(&self.account.reading(self.probe.clone()))
     }
 
     fn request(&self, to: &PhoneNumber, message: &Message<'_>) -> Request {
@@ -92,7 +109,7 @@ impl TwilioMessages {
 #[async_trait]
 impl Provider for TwilioMessages {
     fn name(&self) -> &'static str {
-        "twilio"
+        self.name
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {

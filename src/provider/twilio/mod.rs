@@ -77,6 +77,8 @@ pub enum Sender {
     MessagingService(String),
 }
 
+/// The name of the account of the settings.
+const NAME: &str = "twilio";
 /// An API key without a permission; also an unknown one.
 const CODE_NOT_AUTHORIZED: u32 = 70051;
 /// More than any answer about one resource; the rest of a longer one is not read.
@@ -124,9 +126,13 @@ impl Account {
     }
 
     async fn get(&self, url: Url, body_bytes_max: usize) -> Result<Answer, reqwest::Error> {
+        self.exchange(self.reading(url), body_bytes_max).await
+    }
+
+    fn reading(&self, url: Url) -> Request {
         let mut request = Request::new(Method::GET, url);
         request.headers_mut().clone_from(&self.headers);
-        self.exchange(request, body_bytes_max).await
+        request
     }
 }
 

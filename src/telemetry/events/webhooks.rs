@@ -8,11 +8,13 @@ use crate::domain::opt_status::{OptAnswer, OptStatus};
 use crate::telemetry::metrics::{METRICS, ReasonLabel, ReportLabels};
 use crate::telemetry::repeats::{About, repeating};
 
-/// `reason` is `forged`, `unreadable` or `ignored`.
+/// `reason` is `forged`, `unreadable`, `foreign` or `ignored`.
 pub fn callback_refused(reason: &'static str) {
     METRICS.callbacks_refused.get_or_create(&ReasonLabel { reason }).inc();
     match reason {
         "ignored" => debug!(reason, "callback refused"),
+        // Other messages of the account have receipts, too.
+        "foreign" => repeating!(info, "callback refused", About::reason(reason); reason,),
         _ => repeating!(warn, "callback refused", About::reason(reason); reason,),
     }
 }

@@ -60,7 +60,7 @@ pub const OPT_RESULTS: [&str; 4] =
     [OptAnswer::Recorded.as_str(), OptAnswer::Outdated.as_str(), "unknown", "failed"];
 /// A request that the pumping defence refuses; one that it would refuse is sent in `monitor`.
 pub const DEFENCE_RESULTS: [&str; 3] = ["refused", "monitored", "unanswered"];
-pub const CALLBACKS_REFUSED: [&str; 3] = ["forged", "unreadable", "ignored"];
+pub const CALLBACKS_REFUSED: [&str; 4] = ["forged", "unreadable", "foreign", "ignored"];
 pub const DEAD_LETTERED: [&str; 4] =
     ["unattributable", "record", PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str()];
 pub const CONNECTIONS_CLOSED: [&str; 5] = ["head", "idle", "unread", "connections", "bytes"];

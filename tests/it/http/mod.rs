@@ -162,7 +162,7 @@ impl TestServer {
             clock: Clock::System,
             inspector: Inspector {
                 process: ProcessInfo {
-                    sms_provider_default: "twilio",
+                    sms_provider_default: "simulated",
                     version: env!("CARGO_PKG_VERSION"),
                     role: "dev",
                     production: false,

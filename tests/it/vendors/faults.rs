@@ -45,7 +45,8 @@ fn a_good_file_has_no_fault() {
 fn a_fault_is_named_with_its_line_and_its_rule() {
     check("kind = \"http\"", "kind = \"smpp\"", 3, "must be one of http");
     check("name = \"acme\"", "name = \"Acme-1\"", 2, "lower-case letters");
-    check("name = \"acme\"", "name = \"twilio\"", 2, "must be none of");
+    check("name = \"acme\"", "name = \"twilio\"", 2, "must begin with twilio if");
+    check("name = \"acme\"", "name = \"smtp\"", 2, "must be none of");
     check("name = \"acme\"", "names = \"acme\"", 2, "`names` is not known here");
     check("senders = [\"MeStore\"]", "senders = []", 4, "1 to 100");
     check("\"env:ACME_KEY\"", "\"hunter2\"", 7, "must name a secret");
@@ -65,10 +66,30 @@ fn a_fault_is_named_with_its_line_and_its_rule() {
     check("status = 200, ", "value = \"json:/a\", ", 12, "`is` or `matches`");
     check("\"json:/ref\"", "\"json:ref\"", 14, "JSON pointer");
     check("done = \"delivered\"", "done = \"arrived\"", 17, "must be one of accepted");
-    check("kind = \"basic\"", "kind = \"jwt\"", 18, "must be one of reference");
+    check("kind = \"basic\"", "kind = \"saml\"", 18, "must be one of reference");
+    check("kind = \"basic\"", "kind = \"jwt\"", 18, "`algorithm` is missing");
     check(", ref = \"{{ ref }}\"", "", 13, "needs {{ ref }}");
-    check("[[providers]]", "[[providers]]\nname = \"x\"\n[[providers]]", 3, "must name one provider");
-    assert_eq!(faults(""), [(1, "must name one provider: [[providers]]".to_owned())]);
+    check("{{ text }}", "code", 8, "needs {{ text }}");
+    check(
+        "url = \"https://api.acme.example/v1/{{ to_digits }}\"",
+        "url = \"https://api.acme.example/v1\"",
+        8,
+        "needs {{ to }}",
+    );
+    check("[providers.send]", "[providers.send]\nidempotency = true", 8, "needs {{ idempotency_key }}");
+    check(
+        "[providers.answers]",
+        "[providers.check]\nurl = \"https://a.example/{{ to }}\"\n[providers.answers]",
+        12,
+        "names `to`",
+    );
+    check(
+        "[providers.answers]",
+        "[providers.fetch]\nurl = \"https://a.example/\"\n[providers.answers]",
+        11,
+        "needs {{ message_id }}",
+    );
+    assert_eq!(faults(""), [(1, "must name a provider: [[providers]]".to_owned())]);
     assert!(faults("[[providers]")[0].1.starts_with("is not TOML"));
 }
 
@@ -93,6 +114,24 @@ fn a_signature_covers_the_places_of_receipts() {
     assert_eq!(proof("{{ body }}"), []);
     let [(13, problem)] = &proof("{{ query }}")[..] else { panic!("expected one fault") };
     assert!(problem.contains("needs {{ body }}"), "{problem}");
+}
+
+#[test]
+fn a_signed_time_needs_its_header_and_its_signature() {
+    let proof = |members: &str| {
+        let hmac = format!(
+            "kind = \"hmac\", header = \"s\", algorithm = \"sha256\", encoding = \"hex\", {members}, secret"
+        );
+        faults(&GOOD.replace("kind = \"basic\", user = \"u\", secret", &hmac))
+    };
+    let text = "text = \"{{ timestamp }}.{{ body }}\"";
+    let [(18, problem)] = &proof(text)[..] else { panic!("expected one fault") };
+    assert!(problem.contains("needs `timestamp_header`"), "{problem}");
+    let [(18, problem)] = &proof("text = \"{{ body }}\", timestamp_header = \"t\"")[..] else {
+        panic!("expected one fault")
+    };
+    assert!(problem.contains("needs {{ timestamp }}"), "{problem}");
+    assert_eq!(proof(&format!("{text}, timestamp_header = \"t\"")), []);
 }
 
 #[test]

@@ -1,14 +1,20 @@
 //! Vendors as files: those that are shipped, faults in files, and a run of the real worker.
 
 mod faults;
+mod lookups;
+mod proofs;
 mod receipts;
 mod run;
+mod several;
 mod shipped;
 
 use std::time::Duration;
 
+use otpost::clock::Clock;
 use otpost::domain::recipient_keyring::RecipientKeyring;
-use otpost::provider::http_api::file::{self, Described, FileSettings};
+use otpost::provider::http_api::file::{self, DescribedFile, Kind};
+use otpost::provider::http_api::file_settings::FileSettings;
+use otpost::provider::http_api::provider_table::Described;
 use otpost::provider::http_api::secrets::SecretPlace;
 use otpost::provider::http_api::table::Fault;
 use secrecy::SecretString;
@@ -102,12 +108,26 @@ impl Vendor {
     }
 }
 
+/// The only provider of a file.
 pub fn read(text: &str) -> Result<Described, Vec<Fault>> {
     read_with(text, NO_ONES_KEY)
 }
 
-/// Each secret is `secret-of-` and the name of its variable.
 fn read_with(text: &str, public_key: &str) -> Result<Described, Vec<Fault>> {
+    let mut providers = read_file(text, public_key)?.providers;
+    match providers.pop().expect("a provider").kind {
+        Kind::Http(described) => Ok(*described),
+        Kind::Twilio(_) => panic!("another kind"),
+    }
+}
+
+/// The seconds since 1970, as a vendor signs them.
+pub fn now() -> String {
+    Clock::System.now().as_seconds().to_string()
+}
+
+/// Each secret is `secret-of-` and the name of its variable.
+pub fn read_file(text: &str, public_key: &str) -> Result<DescribedFile, Vec<Fault>> {
     real::install_crypto();
     let secret = |place: &SecretPlace| match place {
         SecretPlace::Variable(name) if name == "TELNYX_PUBLIC_KEY" => Ok(SecretString::from(public_key)),

@@ -9,20 +9,20 @@ use otpost::provider::http_api::receipts::HttpApiCallbacks;
 use otpost::provider::{Callback, CallbackError, Callbacks as _, DeliveryReceipt, Provider as _};
 use sha2::Sha256;
 
-use super::{VENDORS, Vendor, reference_in};
+use super::{VENDORS, Vendor, now, reference_in};
 use crate::contract::provider::Draft;
 
 /// A call of a vendor, with the parts that it signs.
 #[derive(Clone)]
-struct Call {
-    query: String,
-    signature: Option<String>,
-    timestamp: Option<String>,
-    body: String,
+pub struct Call {
+    pub query: String,
+    pub signature: Option<String>,
+    pub timestamp: Option<String>,
+    pub body: String,
 }
 
 impl Call {
-    fn read_by(&self, callbacks: &HttpApiCallbacks) -> Result<Vec<DeliveryReceipt>, CallbackError> {
+    pub fn read_by(&self, callbacks: &HttpApiCallbacks) -> Result<Vec<DeliveryReceipt>, CallbackError> {
         let call = Callback {
             query: Some(&self.query),
             content_type: None,
@@ -37,7 +37,7 @@ impl Call {
     }
 }
 
-fn signed_by_hmac(secret: &str, text: &str) -> String {
+pub fn signed_by_hmac(secret: &str, text: &str) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key").chain_update(text);
     hex::encode(mac.finalize().into_bytes())
 }
@@ -69,18 +69,20 @@ fn call(vendor: &Vendor, reference: &str, status: &str) -> Call {
             let body = format!(
                 r#"{{"data":{{"payload":{{"id":"{id}","to":[{{"status":"{status}"}}],"errors":[{{"code":"5"}}]}}}}}}"#
             );
-            let signature = key().sign(format!("1700000000|{body}").as_bytes());
+            let timestamp = now();
+            let signature = key().sign(format!("{timestamp}|{body}").as_bytes());
             Call {
                 query: format!("ref={reference}"),
                 signature: Some(BASE64_STANDARD.encode(signature.as_ref())),
-                timestamp: Some("1700000000".to_owned()),
+                timestamp: Some(timestamp),
                 body,
             }
         }
         _ => {
             let body = format!(r#"{{"ref":"{reference}","id":"{id}","status":"{status}","code":5}}"#);
-            let signature = signed_by_hmac("secret-of-WEBHOOK_SECRET", &format!("17.{body}"));
-            Call { query: String::new(), signature: Some(signature), timestamp: Some("17".to_owned()), body }
+            let timestamp = now();
+            let signature = signed_by_hmac("secret-of-WEBHOOK_SECRET", &format!("{timestamp}.{body}"));
+            Call { query: String::new(), signature: Some(signature), timestamp: Some(timestamp), body }
         }
     }
 }
@@ -132,7 +134,7 @@ async fn a_true_receipt_is_read_and_a_forged_one_is_not() {
         for no_reference in [changed.as_str(), "", "r1", &reference[..reference.len() - 1]] {
             let forged = call(&vendor, no_reference, words(&vendor)[0].0).read_by(&callbacks);
             let expected = match name {
-                "telnyx" | "webhook" => CallbackError::Ignored,
+                "telnyx" | "webhook" => CallbackError::Foreign,
                 _ => CallbackError::Forged,
             };
             assert_eq!(forged, Err(expected), "{name}: {no_reference}");
@@ -141,7 +143,7 @@ async fn a_true_receipt_is_read_and_a_forged_one_is_not() {
             let changes: [fn(&mut Call); 4] = [
                 |call| call.signature = None,
                 |call| call.signature = Some("00".to_owned()),
-                |call| call.timestamp = Some("18".to_owned()),
+                |call| call.timestamp = call.timestamp.take().map(|time| format!("{time}0")),
                 |call| call.body.push(' '),
             ];
             for change in changes {

@@ -11,7 +11,7 @@ use lapin::options::BasicPublishOptions;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{Vendor, reference_in};
+use super::{Vendor, now, reference_in};
 use crate::contract::broker::World as _;
 use crate::contract::broker::rabbit::{self, in_world};
 use crate::documents::messages::check_result;
@@ -98,24 +98,26 @@ async fn a_code_is_sent_by_a_vendor_of_a_file_and_its_receipt_is_published() {
         assert_eq!(request.headers["x-signature"], hmac(&signed));
 
         let receipt = json!({"ref": reference_in(&request), "id": "m-1", "status": "delivered"}).to_string();
+        let timestamp = now();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build();
         let post = |signature: String| {
             client
                 .as_ref()
                 .expect("a client")
                 .post(format!("http://{http}/webhooks/webhook"))
-                .header("x-timestamp", "17")
+                .header("x-timestamp", &timestamp)
                 .header("x-signature", signature)
                 .body(receipt.clone())
                 .send()
         };
-        assert_eq!(post(hmac("17.{}")).await.expect("an answer").status().as_u16(), 403);
-        assert_eq!(post(hmac(&format!("17.{receipt}"))).await.expect("an answer").status().as_u16(), 204);
-        let delivered = results.next().await;
+        assert_eq!(post(hmac(&format!("{timestamp}.{{}}"))).await.expect("an answer").status().as_u16(), 403);
         assert_eq!(
-            (delivered.routing_key.as_str(), delivered.message_id.as_str()),
-            ("sms.delivered", "r1:delivered")
+            post(hmac(&format!("{timestamp}.{receipt}"))).await.expect("an answer").status().as_u16(),
+            204
         );
+        let delivered = results.next().await;
+        let named = (delivered.routing_key.as_str(), delivered.message_id.as_str());
+        assert_eq!(named, ("sms.delivered", "r1:delivered"));
         check_result(&delivered.message_id, &delivered.body);
     })
     .await;
@@ -160,6 +162,8 @@ fn a_file_is_checked_and_its_request_shown_without_code_and_secrets() {
         assert_eq!(code, Some(0), "{}: {said}", vendor.name);
         assert!(said.contains(vendor.origin) && said.contains("573009999999"), "{said}");
         assert!(said.contains("******") && said.contains("***"), "{said}");
+        let has_check = said.contains("\ncheck\n  GET ");
+        assert!(has_check && said.contains(&format!("route     1: {}\n", vendor.name)), "{said}");
         assert!(!said.contains("hunter2"), "{said}");
         let (code, said) = check(&file, &[]);
         assert_eq!(code, Some(2), "{}: {said}", vendor.name);

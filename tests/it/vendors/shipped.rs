@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
-use otpost::provider::{LOOKUP_UNSUPPORTED, Provider as _};
+use otpost::provider::{CredentialError, LOOKUP_UNSUPPORTED, Provider as _};
 
 use super::{NO_ONES_KEY, VENDORS, Vendor, read, reference_in};
 use crate::contract::provider::Draft;
-use crate::fake_vendor::Answer;
+use crate::fake_vendor::{Answer, FakeVendor};
 
 const NUMBER: &str = "+573001234567";
 
@@ -29,13 +29,15 @@ async fn every_vendor_gets_the_number_the_text_and_the_credentials_and_accepts()
         let fake = vendor.fake();
         let provider = vendor.described(&fake, NO_ONES_KEY).provider;
         assert_eq!(provider.name(), vendor.name);
-        provider.check_credentials().await.expect("nothing to check");
+        provider.check_credentials().await.expect("the credentials are good");
+        let [check] = fake.requests().try_into().expect("the check");
+        assert_eq!((check.method.as_str(), check.body.len()), ("GET", 0), "{}", vendor.name);
         for body in ["MeStore: Hola Ana & Co, tu codigo es 123456. +100% ñ", "код 123456"] {
             let draft = Draft { body: body.to_owned(), ..Draft::to(NUMBER) };
             let accepted = provider.send(&draft.message()).await.expect(vendor.name);
             assert_eq!(accepted.message_id.as_deref(), Some(vendor.id), "{}", vendor.name);
         }
-        let requests = fake.requests();
+        let requests = fake.requests().split_off(1);
         let shown = format!("{:?} {}", requests[0].headers, String::from_utf8_lossy(&requests[0].body));
         assert!(shown.contains("573001234567"), "{}: {shown}", vendor.name);
         let signed = vendor.name == "webhook";
@@ -108,7 +110,7 @@ async fn every_refusal_of_a_vendor_has_its_class() {
         (6, "REJECTED_NETWORK", Scope::Country),
         (11, "REJECTED_SOURCE", Scope::Sender),
         (7, "REJECTED_ROUTE_NOT_AVAILABLE", Scope::Country),
-        (12, "REJECTED_NOT_ENOUGH_CREDITS", Scope::Unrecognised),
+        (12, "REJECTED_NOT_ENOUGH_CREDITS", Scope::Account),
         (25, "REJECTED_MESSAGE_TOO_LONG", Scope::Request),
     ] {
         check("infobip", 200, &infobip(id, name), refused(scope, Some(id))).await;
@@ -119,51 +121,78 @@ async fn every_refusal_of_a_vendor_has_its_class() {
         provider_code: Some(10),
     };
     check("infobip", 200, &infobip(10, "REJECTED_DND"), opted_out).await;
-    check("infobip", 401, "{}", refused(Scope::Unrecognised, None)).await;
+    check("infobip", 401, "{}", refused(Scope::Account, None)).await;
     for (status, code, scope) in [
         (400, 10_002, Scope::Recipient),
         (403, 10_002, Scope::Recipient),
         (403, 10_010, Scope::Request),
         (400, 10_015, Scope::Request),
-        (401, 10_009, Scope::Unrecognised),
+        (401, 10_009, Scope::Account),
     ] {
         let body = format!(r#"{{"errors":[{{"code":"{code}","title":"no"}}]}}"#);
         check("telnyx", status, &body, refused(scope, Some(code))).await;
     }
     for (code, scope) in
-        [(2, Scope::Request), (4, Scope::Unrecognised), (7, Scope::Recipient), (9, Scope::Unrecognised)]
+        [(2, Scope::Request), (4, Scope::Account), (7, Scope::Recipient), (9, Scope::Account)]
     {
         let body = format!(r#"{{"message-count":"1","messages":[{{"status":"{code}","error-text":"no"}}]}}"#);
         check("vonage", 200, &body, refused(scope, Some(code))).await;
     }
-    check(
-        "jasmin",
-        403,
-        "Error \"Authentication failure for username:x\"",
-        refused(Scope::Unrecognised, None),
-    )
-    .await;
+    check("jasmin", 403, "Error \"Authentication failure for username:x\"", refused(Scope::Account, None))
+        .await;
     check("jasmin", 403, "Error \"Auth", refused(Scope::Request, None)).await;
     check("jasmin", 412, "Error \"No route found\"", refused(Scope::Country, None)).await;
     check("jasmin", 400, "Error \"Argument x is unknown.\"", refused(Scope::Request, None)).await;
-    for (status, scope) in [(404, Scope::Recipient), (422, Scope::Request), (401, Scope::Unrecognised)] {
+    for (status, scope) in [(404, Scope::Recipient), (422, Scope::Request), (401, Scope::Account)] {
         check("webhook", status, "", refused(scope, None)).await;
     }
     let nothing_sent = SendFailure::NotConnected { detail: "answered with HTTP 503".to_owned() };
     check("webhook", 503, "", nothing_sent).await;
 }
 
+/// A shipped file without its check.
+fn without_check(vendor: &Vendor, fake: &FakeVendor) -> String {
+    let text = vendor.text(fake);
+    let (before, rest) = text.split_once("[providers.check]").expect("a check");
+    let (_, after) = rest.split_once("[providers.answers]").expect("answers");
+    format!("{before}[providers.answers]{after}")
+}
+
 #[tokio::test]
 async fn an_account_is_refused_by_one_answer_only_with_a_check() {
     let vendor = Vendor::named("telnyx");
     let fake = vendor.fake();
-    let text =
-        format!("{}\n[providers.check]\nurl = \"https://api.telnyx.com/v2/balance\"\n", vendor.text(&fake));
-    let Ok(file) = read(&text) else { panic!("a file") };
-    let provider = file.provider;
+    let Ok(file) = read(&without_check(&vendor, &fake)) else { panic!("a file") };
     fake.next(Answer::Status(401, "", "{}".to_owned()));
-    let sent = provider.send(&Draft::to(NUMBER).message()).await;
-    assert_eq!(sent, Err(refused(Scope::Account, None)));
+    let sent = file.provider.send(&Draft::to(NUMBER).message()).await;
+    assert_eq!(sent, Err(refused(Scope::Unrecognised, None)));
+    let unchecked = file.provider.check_credentials().await;
+    assert!(matches!(unchecked, Err(CredentialError::NotShown { status: None })), "{unchecked:?}");
+    assert_eq!(fake.requests().len(), 1, "nothing is asked without a check");
+}
+
+#[tokio::test]
+async fn a_check_that_shows_nothing_of_the_account_is_neither_good_nor_a_refusal() {
+    let vendor = Vendor::named("telnyx");
+    let fake = vendor.fake();
+    let provider = vendor.described(&fake, NO_ONES_KEY).provider;
+    for (status, expected) in [
+        (401, "refuses the credentials"),
+        (403, "refuses the credentials"),
+        (404, "nothing shows if the credentials are valid"),
+        (405, "nothing shows if the credentials are valid"),
+        (302, "nothing shows if the credentials are valid"),
+        (429, "could not be checked"),
+        (503, "could not be checked"),
+    ] {
+        fake.next(Answer::Status(status, "", String::new()));
+        let error = provider.check_credentials().await.expect_err("no 2xx");
+        assert!(error.to_string().contains(expected), "{status}: {error}");
+        assert_eq!(error.is_refusal(), matches!(status, 401 | 403), "{status}");
+    }
+    fake.next(Answer::Close);
+    let error = provider.check_credentials().await.expect_err("no answer");
+    assert!(error.to_string().contains("could not be checked"), "{error}");
 }
 
 #[tokio::test]
