@@ -168,13 +168,14 @@ async fn the_callbacks_of_two_accounts_are_served_side_by_side() {
         receipts: gateway.tracker.clone(),
         opt_statuses: None,
     });
-    for (request, to, path, token, other_token) in [
-        ("r1", ALICE, "/webhooks/twilio", AUTH_TOKEN, "two"),
-        ("r2", BOB, "/webhooks/twiliobr", "two", AUTH_TOKEN),
+    let other_sid = "SM00000000000000000000000000000002";
+    for (request, to, sid, path, token, other_token) in [
+        ("r1", ALICE, SID, "/webhooks/twilio", AUTH_TOKEN, "two"),
+        ("r2", BOB, other_sid, "/webhooks/twiliobr", "two", AUTH_TOKEN),
     ] {
         gateway.request(request, to).await.expect_sent();
-        let mut fields = fields("delivered", &[]);
-        fields.iter_mut().filter(|(name, _)| *name == "To").for_each(|field| field.1 = to);
+        let status = ("MessageStatus", "delivered");
+        let fields = [("AccountSid", ACCOUNT_SID), ("MessageSid", sid), status, ("To", to)];
         let forged = server.ask(call_to(path, other_token, request, &fields)).await;
         assert_eq!(forged.status, 403, "{path}");
         assert_eq!(server.ask(call_to(path, token, request, &fields)).await.status, 204, "{path}");

@@ -11,6 +11,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use otpost::clock::Clock;
 use otpost::http::Webhooks;
+use otpost::provider::http_api::provider_table::Described;
 use otpost::provider::http_api::receipts::HttpApiCallbacks;
 use otpost::provider::{Callback, CallbackError, Callbacks as _, Provider as _};
 use serde_json::{Value, json};
@@ -19,17 +20,23 @@ use sha2::{Digest as _, Sha256};
 use super::receipts::{Call, signed_by_hmac};
 use super::{Vendor, reference_in};
 use crate::contract::provider::Draft;
+use crate::fake_vendor::FakeVendor;
 use crate::harness::Embedded;
 use crate::http::TestServer;
 
-/// The receipts of the shipped webhook with another proof, and the body of a true receipt.
-async fn with_proof(proof: &str) -> (HttpApiCallbacks, String) {
+/// The shipped webhook with another proof.
+fn described_with(proof: &str) -> (FakeVendor, Described) {
     let vendor = Vendor::named("webhook");
     let fake = vendor.fake();
     let text = vendor.text(&fake);
     let (before, _) = text.split_once("[providers.receipts.proof]").expect("a proof");
-    let text = format!("{before}{proof}\n");
-    let described = super::read(&text).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let described = super::read(&format!("{before}{proof}\n"));
+    (fake, described.unwrap_or_else(|faults| panic!("{faults:?}")))
+}
+
+/// Its receipts, and the body of a true one.
+async fn with_proof(proof: &str) -> (HttpApiCallbacks, String) {
+    let (fake, described) = described_with(proof);
     described.provider.send(&Draft::to("+573001234567").message()).await.expect("accepted");
     let reference = reference_in(fake.requests().last().expect("a request"));
     let body = format!(r#"{{"ref":"{reference}","id":"m-1","status":"delivered"}}"#);
@@ -177,7 +184,8 @@ async fn a_challenge_is_answered_only_with_our_token() {
 #[tokio::test(start_paused = true)]
 async fn the_webhook_answers_a_challenge_and_refuses_another_get() {
     let handshake = "[providers.receipts.handshake]\nchallenge = \"query:c\"\ntoken = \"query:t\"\nsecret = \"env:P\"\n[providers.receipts.proof]\nkind = \"token\"\nheader = \"X-Token\"\nsecret = \"env:Q\"";
-    let (callbacks, _) = with_proof(handshake).await;
+    let (_, described) = described_with(handshake);
+    let callbacks = described.callbacks.expect("receipts");
     let gateway = Embedded::start();
     let server = TestServer::with_webhooks(Webhooks {
         callbacks: vec![Arc::new(callbacks)],
