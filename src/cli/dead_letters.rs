@@ -8,7 +8,7 @@ mod print;
 
 use clap::{Args, Subcommand};
 
-use self::operation::{Selection, apply};
+use self::operation::{Selection, apply, record_look_at};
 use super::output::{Exit, complain};
 use crate::app;
 use crate::broker::DeadLetters;
@@ -110,6 +110,11 @@ async fn run_on(
         }
         DeadLetterAction::Show { id, .. } => {
             entries.retain(|entry| entry.has_id(id));
+            if let Some(entry) = entries.first()
+                && let Err(exit) = record_look_at(settings, entry).await
+            {
+                return exit;
+            }
             print::show(&entries, json)
         }
         DeadLetterAction::Replay { selection, force, .. } => {

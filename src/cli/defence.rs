@@ -162,7 +162,8 @@ async fn set(
         OverrideAction::Allow => AuditAct::DefenceAllow,
         OverrideAction::Deny => AuditAct::DefenceDeny,
     };
-    let record = acting().record(act).about(&shown).because(Some(reason));
+    let by = acting();
+    let record = by.record(act).about(&shown).because(Some(reason));
     if store.set_defence_override_recorded(&target, Some(&new), &record).await? == OverrideChange::Full {
         complain(&format!("there are {OVERRIDES_MAX} overrides: remove one first"));
         return Ok(Exit::Failed);
@@ -172,7 +173,7 @@ async fn set(
     let row = OverrideRow { target: shown, action: action.as_str(), since, until, reason: reason.clone() };
     print_overrides(&[row], json);
     if action == OverrideAction::Allow {
-        say_done(store, json).await;
+        say_done(store, &by, json).await;
     }
     Ok(Exit::Done)
 }
@@ -184,7 +185,8 @@ async fn remove(
     json: bool,
 ) -> Result<Exit, StoreError> {
     let Some((target, shown)) = target_of(settings, arguments) else { return Ok(Exit::Unusable) };
-    let record = acting().record(AuditAct::DefenceRemove).about(&shown);
+    let by = acting();
+    let record = by.record(AuditAct::DefenceRemove).about(&shown);
     let removed = store.set_defence_override_recorded(&target, None, &record).await?;
     let OverrideChange::Done { before: Some(before) } = removed else {
         if json {
@@ -197,7 +199,7 @@ async fn remove(
         say("removed:");
     }
     print_overrides(&[OverrideRow::of(&before)], json);
-    say_done(store, json).await;
+    say_done(store, &by, json).await;
     Ok(Exit::Done)
 }
 

@@ -79,7 +79,8 @@ async fn forget_person(
     json: bool,
 ) -> Result<Exit, StoreError> {
     let account = account.filter(|account| forget::can_list(Some(*account), person));
-    let report = match forget::forget(store, person, account.is_some(), reason, &acting()).await? {
+    let by = acting();
+    let report = match forget::forget(store, person, account.is_some(), reason, &by).await? {
         ForgetEnd::Forgotten(report) => report,
         ForgetEnd::InProgress(left) => {
             let seconds = seconds_rounded_up(left);
@@ -96,7 +97,7 @@ async fn forget_person(
         print_report(&report);
     }
     let Some(account) = account.filter(|_| report.takes_older_messages()) else {
-        say_done(store, json).await;
+        say_done(store, &by, json).await;
         return Ok(Exit::Done);
     };
     match forget::list_older_messages(store, account, person).await? {
@@ -104,7 +105,7 @@ async fn forget_person(
             if !json {
                 say(&format!("{count} texts found at {}: workers have them deleted", account.name()));
             }
-            say_done(store, json).await;
+            say_done(store, &by, json).await;
             Ok(Exit::Done)
         }
         Err(error) => {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use self::conversion::{counts, writers};
 use self::defence::{holds, overrides, unverified, verified};
 use self::redactions::{redaction_jobs, redactions_due};
-use self::shared::{book, dropped, key_checks, kill_switch, log_filter, outbox};
+use self::shared::{book, dropped, key_checks, kill_switch, log_filter, outbox, publishing_lease};
 use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
 use super::charges::Charge;
@@ -97,6 +97,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"log-level" => Some(("log filter", log_filter)),
         b"outbox" => Some(("audit records to be published", outbox)),
         b"outbox-dropped" => Some(("audit records without room", dropped)),
+        b"outbox-lease" => Some(("lease of the publisher of audit records", publishing_lease)),
         b"countries" => Some(("suppressed countries", countries)),
         b"b" => Some(("places under the cap over all sends", blocks)),
         b"g" => Some(("refunded places", refunded_places)),

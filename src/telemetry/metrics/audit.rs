@@ -9,6 +9,7 @@ pub(in crate::telemetry) struct AuditMetrics {
     pub(in crate::telemetry) pending: Gauge,
     pub(in crate::telemetry) published: Counter,
     pub(in crate::telemetry) dropped: Gauge,
+    pub(in crate::telemetry) unreadable: Counter,
 }
 
 impl AuditMetrics {
@@ -17,8 +18,13 @@ impl AuditMetrics {
         registry.register("audit_published", "Audit records published", self.published.clone());
         registry.register(
             "audit_dropped",
-            "Audit records of stopping acts that found no room",
+            "Stopping acts that left no audit record",
             self.dropped.clone(),
+        );
+        registry.register(
+            "audit_unreadable",
+            "Entries among the audit records that were none, and were removed",
+            self.unreadable.clone(),
         );
     }
 }
