@@ -24,7 +24,8 @@ use crate::broker::{
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::domain::channel::Channel;
-use crate::flow::operate::dead_letters::replayer::Replayer;
+use crate::flow::operate::dead_letters::replayer::{Cooldowns, Replayer};
+use crate::store::Store;
 
 /// Deliveries that the broker in memory hands to one consumer.
 const MEMORY_PREFETCH: usize = 64;
@@ -162,8 +163,11 @@ pub(crate) async fn audit_stream(
 }
 
 /// The parts of a replay in the settings.
-pub(crate) fn replayer(settings: &Settings) -> Replayer {
+/// Without a store a replay to a recipient that is cooling down is rejected by the worker.
+pub(crate) fn replayer(settings: &Settings, store: Option<Arc<dyn Store>>) -> Replayer {
+    let (limits, region) = (settings.limits, settings.default_region);
     Replayer {
+        cooldowns: store.map(|store| Cooldowns { store, limits, region }),
         names: Names::new(&settings.amqp_prefix),
         recipients: settings.recipients.clone(),
         code_life: settings.code_life,

@@ -222,7 +222,8 @@ impl Wiring {
         if !settings.ops_console || role == Role::Dev {
             return None;
         }
-        Some(Console::new(DeadLetterDesk::new(self.broker.dead_letter_queue()?, replayer(settings))))
+        let replayer = replayer(settings, Some(self.store.clone()));
+        Some(Console::new(DeadLetterDesk::new(self.broker.dead_letter_queue()?, replayer)))
     }
 
     pub(super) fn webhooks(

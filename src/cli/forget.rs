@@ -140,13 +140,13 @@ fn print_report(report: &ForgetReport) {
 }
 
 fn print_jobs(jobs: &[RedactionJobRow]) {
-    let headings = ["job", "begun", "total", "done", "failed", "left", "older messages"];
+    let headings = ["job", "begun", "total", "done", "failed", "not found", "left", "older messages"];
     let mut rows = vec![headings.map(str::to_owned).to_vec()];
     for job in jobs {
-        let [total, done, failed, left] =
-            [job.total, job.done, job.failed, job.left].map(|count| count.to_string());
+        let [total, done, failed, not_found, left] =
+            [job.total, job.done, job.failed, job.not_found, job.left].map(|count| count.to_string());
         let older = job.older_messages.replace('_', " ");
-        rows.push(vec![job.job.clone(), job.begun.clone(), total, done, failed, left, older]);
+        rows.push(vec![job.job.clone(), job.begun.clone(), total, done, failed, not_found, left, older]);
     }
     table(&rows).iter().for_each(|line| say(line));
 }

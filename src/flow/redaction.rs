@@ -54,7 +54,8 @@ impl ChannelGateway {
         let answer = call.await.unwrap_or_else(|_| unanswered());
         events::message_redaction_tried(self.provider.name(), id, answer.as_ref().err());
         match answer {
-            Ok(Redacted::Done) | Err(LookupError::NotFound) => (RedactionEnd::Done, true),
+            Ok(Redacted::Done) => (RedactionEnd::Done, true),
+            Err(LookupError::NotFound) => (RedactionEnd::NotFound, true),
             Ok(Redacted::TooEarly) => (RedactionEnd::Later(LONG_WAIT), true),
             Err(LookupError::Unanswered(_)) => (RedactionEnd::Later(UNANSWERED_WAIT), false),
             Err(LookupError::Refused { .. }) => (RedactionEnd::Later(LONG_WAIT), false),

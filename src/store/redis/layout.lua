@@ -16,7 +16,7 @@
 --   {P}:x…  counts of sent and verified codes, and amounts spent: conversion.lua
 --   {P}:z…  pumping defence, {P}:y…  recently verified recipients and users: defence.lua
 --   {P}:keys  key check values: key_checks.lua
---   {P}:jj, jq  jobs that redact messages at the provider: redactions.lua
+--   {P}:jj, jq, jn  jobs that redact messages at the provider: redactions.lua
 --   {P}:e  the book under the budgets: spend.lua
 --   {P}:suppressed  recipients: suppressions.lua
 --   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua

@@ -19,7 +19,7 @@ use otpost::domain::send_failure::Scope;
 use otpost::domain::traffic::{DurationCounts, OutcomeCounts, Traffic};
 use otpost::domain::worker_state::{Rate, WorkerState};
 use otpost::flow::operate::dead_letters::desk::DeadLetterDesk;
-use otpost::flow::operate::dead_letters::replayer::Replayer;
+use otpost::flow::operate::dead_letters::replayer::{Cooldowns, Replayer};
 use otpost::http::Console;
 use otpost::store::Store as _;
 use serde_json::{Value, json};
@@ -57,7 +57,12 @@ impl DeadLetterQueue for NoQueue {
 
 /// The console over these dead letters.
 pub fn console(queue: Arc<dyn DeadLetterQueue>) -> Console {
+    console_with(queue, None)
+}
+
+pub fn console_with(queue: Arc<dyn DeadLetterQueue>, cooldowns: Option<Cooldowns>) -> Console {
     let replayer = Replayer {
+        cooldowns,
         names: Names::new("otpost"),
         recipients: Some(Arc::new(RecipientKeyring::new(&KEY))),
         code_life: Duration::from_secs(600),
