@@ -54,8 +54,8 @@ async fn a_replay_to_a_recipient_that_is_cooling_down_is_refused_with_the_time()
         let admit = request.admit();
         let limits = Limits { cooldown: Duration::from_secs(60), ..*admit.limits };
         let recipient = RecipientKeyring::new(&KEY).address(Channel::Sms, ALICE);
-        let subject = LimitSubject { recipient, ..admit.lease.subject.clone() };
-        let lease = Lease { subject, ..admit.lease.clone() };
+        let subject = LimitSubject { recipient, ..admit.lease.subject };
+        let lease = Lease { subject, ..admit.lease };
         store.admit(&AdmissionInput { lease, limits: &limits, ..admit }).await.expect("answers");
         let queue = Arc::new(RabbitDeadLetterQueue::new(world.settings(1)));
         let region = "CO".parse().expect("a region");
