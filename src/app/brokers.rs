@@ -7,10 +7,10 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
 use super::certificates;
-use crate::broker::audit::{AuditFrom, AuditStream};
+use crate::broker::audit::{AuditFrom, AuditStream, AuditStreamSource};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
-use crate::broker::rabbit::audit_stream::RabbitAuditStream;
+use crate::broker::rabbit::audit_stream::{RabbitAuditStream, RabbitAuditStreamSource};
 use crate::broker::rabbit::consumer::RabbitConsumer;
 use crate::broker::rabbit::dead_letters::{RabbitDeadLetterQueue, RabbitDeadLetters};
 use crate::broker::rabbit::error::RabbitError;
@@ -98,6 +98,13 @@ impl Broker {
     }
 
     /// `None` in memory.
+    pub(super) fn audit_stream_source(&self) -> Option<Arc<dyn AuditStreamSource>> {
+        match self {
+            Broker::Memory(_) => None,
+            Broker::Rabbit { settings, .. } => Some(Arc::new(RabbitAuditStreamSource(*settings.clone()))),
+        }
+    }
+
     pub(super) fn dead_letter_queue(&self) -> Option<Arc<dyn DeadLetterQueue>> {
         match self {
             Broker::Memory(_) => None,

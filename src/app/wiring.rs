@@ -223,7 +223,8 @@ impl Wiring {
             return None;
         }
         let replayer = replayer(settings, Some(self.store.clone()));
-        Some(Console::new(DeadLetterDesk::new(self.broker.dead_letter_queue()?, replayer)))
+        let desk = DeadLetterDesk::new(self.broker.dead_letter_queue()?, replayer);
+        Some(Console::new(desk, self.broker.audit_stream_source(), settings.defence_budget_percent))
     }
 
     pub(super) fn webhooks(
