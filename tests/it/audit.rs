@@ -272,7 +272,8 @@ async fn entries_that_are_no_records_are_removed_and_no_record_waits_behind_them
         br#"{"id":"","at":"2026-12-01T00:00:00Z","act":"x"}"#,
     ];
     let (first_json, last_json) = (first.to_json(), last.to_json());
-    let entries = [foreign[0], first_json.as_bytes(), foreign[1], foreign[2], foreign[3], last_json.as_bytes()];
+    let entries =
+        [foreign[0], first_json.as_bytes(), foreign[1], foreign[2], foreign[3], last_json.as_bytes()];
     redis.replace("outbox", "RPUSH", &entries);
     let publisher = AuditPublisher { store: store.clone(), publisher: taken.clone(), clock: Clock::System };
     for _ in 0..2 {
@@ -283,7 +284,10 @@ async fn entries_that_are_no_records_are_removed_and_no_record_waits_behind_them
     assert_eq!(*taken.ids.lock().expect("no panic"), [first.id(), last.id()], "each once");
     let counted = otpost::telemetry::metrics::render();
     let counted = counted.lines().find_map(|line| line.strip_prefix("otpost_audit_unreadable_total "));
-    assert!(counted.and_then(|count| count.parse::<f64>().ok()).is_some_and(|count| count >= 4.0), "{counted:?}");
+    assert!(
+        counted.and_then(|count| count.parse::<f64>().ok()).is_some_and(|count| count >= 4.0),
+        "{counted:?}"
+    );
     assert_eq!(store.read_outbox(0, false, 9).await.expect("answers").length, 0);
 }
 
@@ -319,7 +323,8 @@ async fn a_look_at_a_dead_letter_is_recorded() {
         said(&run(world, &redis, &["dead-letters", "show", "0123456789ab"]), 3);
         let rows = list(world, &redis, &["--act", "look"]);
         assert_eq!((acts(&rows), &rows[0]["subject"]), (vec![("look_dead_letters", true)], &json!(id)));
-        let without = otpost(world, &redis, &url(), &["dead-letters", "show", id]).env_remove("REDIS_URL").output();
+        let without =
+            otpost(world, &redis, &url(), &["dead-letters", "show", id]).env_remove("REDIS_URL").output();
         let (_, err) = said(&without.expect("the binary starts"), 2);
         assert!(err.contains("REDIS_URL must be set"), "{err}");
     })

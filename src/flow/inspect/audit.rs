@@ -179,7 +179,9 @@ async fn read_published(
     stream.close().await;
     match read {
         Ok(true) => None,
-        Ok(false) => Some("the audit stream is too long to be read at once: ask for a shorter time".to_owned()),
+        Ok(false) => {
+            Some("the audit stream is too long to be read at once: ask for a shorter time".to_owned())
+        }
         Err(error) => Some(error),
     }
 }

@@ -16,11 +16,7 @@ impl AuditMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("audit_pending", "Audit records that wait for the broker", self.pending.clone());
         registry.register("audit_published", "Audit records published", self.published.clone());
-        registry.register(
-            "audit_dropped",
-            "Stopping acts that left no audit record",
-            self.dropped.clone(),
-        );
+        registry.register("audit_dropped", "Stopping acts that left no audit record", self.dropped.clone());
         registry.register(
             "audit_unreadable",
             "Entries among the audit records that were none, and were removed",

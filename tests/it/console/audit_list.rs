@@ -61,15 +61,22 @@ fn operator() -> String {
 async fn the_last_acts_are_shown_newest_first_published_or_not() {
     let record = |act, random| {
         let actor = AuditActor::Command { user: "ana".to_owned() };
-        AuditRecord::new(act, actor, Clock::System.now(), random).because(Some("a test")).to_json().into_bytes()
+        AuditRecord::new(act, actor, Clock::System.now(), random)
+            .because(Some("a test"))
+            .to_json()
+            .into_bytes()
     };
-    let published = [record(AuditAct::KillSwitchOn, 1), record(AuditAct::KillSwitchOff, 2), b"no record".to_vec()];
+    let published =
+        [record(AuditAct::KillSwitchOn, 1), record(AuditAct::KillSwitchOff, 2), b"no record".to_vec()];
     let server = server(Stream(Some(Mutex::new(published.into()))));
     server.post("/api/v1/ops/suppressions", &operator(), &json!({"to": ALICE})).await.expect(200);
     let body = server.ask(get(ACTS, &operator())).await.expect(200);
     let rows = body["acts"].as_array().expect("a list");
     let shown: Vec<Value> = rows.iter().map(|row| json!([row["act"], row["pending"]])).collect();
-    assert_eq!(json!(shown), json!([["suppress", true], ["kill_switch_off", false], ["kill_switch_on", false]]));
+    assert_eq!(
+        json!(shown),
+        json!([["suppress", true], ["kill_switch_off", false], ["kill_switch_on", false]])
+    );
     assert_eq!((&rows[0]["by"], &rows[0]["subject"]), (&json!("t-1"), &json!(MASKED)));
     assert_eq!((&rows[1]["by"], &rows[1]["reason"]), (&json!("ana"), &json!("a test")));
     assert!(body.get("missing").is_none(), "{body}");
@@ -91,7 +98,8 @@ async fn without_the_stream_pending_acts_are_shown_and_what_is_missing_is_said()
 async fn overrides_are_set_explained_and_removed_and_each_act_is_recorded_masked() {
     start_capturing();
     let server = server(Stream(Some(Mutex::default())));
-    let before = server.post(EXPLAIN, &operator(), &json!({"to": ALICE, "client_ip": "192.0.2.9"})).await.expect(200);
+    let before =
+        server.post(EXPLAIN, &operator(), &json!({"to": ALICE, "client_ip": "192.0.2.9"})).await.expect(200);
     assert_eq!((&before["decision"], &before["to"]), (&json!("free"), &json!(MASKED)));
     let scopes: Vec<&Value> =
         before["scopes"].as_array().expect("a list").iter().map(|row| &row["scope"]).collect();
@@ -110,14 +118,20 @@ async fn overrides_are_set_explained_and_removed_and_each_act_is_recorded_masked
     assert_eq!(removed["target"], MASKED);
     server.post(REMOVE, &operator(), &json!({"to": ALICE})).await.expect_problem(404, "no_override");
     let acts = server.ask(get(ACTS, &operator())).await.expect(200);
-    let acts: Vec<&str> = acts["acts"].as_array().expect("a list").iter().filter_map(|row| row["act"].as_str()).collect();
+    let acts: Vec<&str> =
+        acts["acts"].as_array().expect("a list").iter().filter_map(|row| row["act"].as_str()).collect();
     let mut expected =
         ["look_limits", "defence_deny", "look_limits", "defence_allow", "defence_remove", "defence_remove"];
     expected.reverse();
     assert_eq!(acts, expected);
     let log = captured_log();
-    let logged: Vec<Value> = audit(&log).iter().map(|line| json!([line["action"], line["numbers"]])).collect();
-    assert!(logged.contains(&json!(["defence_deny", MASKED])) && logged.contains(&json!(["defence_allow", "+57300"])), "{logged:?}");
+    let logged: Vec<Value> =
+        audit(&log).iter().map(|line| json!([line["action"], line["numbers"]])).collect();
+    assert!(
+        logged.contains(&json!(["defence_deny", MASKED]))
+            && logged.contains(&json!(["defence_allow", "+57300"])),
+        "{logged:?}"
+    );
     assert!(!has_run(&log, &ALICE[3..]), "{log}");
 }
 
@@ -139,5 +153,8 @@ async fn an_override_has_bounds() {
     let mut body = good.clone();
     body["scope"] = json!("block");
     server.post(OVERRIDES, &operator(), &body).await.expect_problem(400, "invalid_request");
-    server.post(EXPLAIN, &operator(), &json!({"to": "ana@shop.example"})).await.expect_problem(422, "invalid_request");
+    server
+        .post(EXPLAIN, &operator(), &json!({"to": "ana@shop.example"}))
+        .await
+        .expect_problem(422, "invalid_request");
 }

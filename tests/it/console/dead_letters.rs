@@ -69,7 +69,10 @@ async fn a_replay_to_a_recipient_that_is_cooling_down_is_refused_with_the_time()
         let replay = json!({"ids": ids, "dry_run": true, "force": true});
         let results = server.post(REPLAY, &service(), &replay).await.expect(200)["results"].clone();
         let why = results[0]["why"].as_str().expect("a reason");
-        assert!(why.starts_with("its recipient is cooling down, so it would be rejected: replay it in "), "{why}");
+        assert!(
+            why.starts_with("its recipient is cooling down, so it would be rejected: replay it in "),
+            "{why}"
+        );
         assert_eq!((&results[0]["result"], &results[0]["can_be_forced"]), (&json!("refused"), &json!(false)));
         assert_eq!(results[1]["result"], "would_replay", "{results}");
     })

@@ -43,7 +43,11 @@ const ENDPOINTS: [(&str, &str, &str); 15] = [
     ("POST", "/api/v1/ops/forget", r#"{"to":"+573001234567","reason":"a test"}"#),
     ("GET", "/api/v1/ops/audit", ""),
     ("POST", "/api/v1/ops/defence/explain", r#"{"to":"+573001234567"}"#),
-    ("POST", "/api/v1/ops/defence/overrides", r#"{"target":"LV","action":"deny","for":"1h","reason":"a test"}"#),
+    (
+        "POST",
+        "/api/v1/ops/defence/overrides",
+        r#"{"target":"LV","action":"deny","for":"1h","reason":"a test"}"#,
+    ),
     ("POST", "/api/v1/ops/defence/overrides/remove", r#"{"target":"LV"}"#),
     ("GET", "/api/v1/ops/dead-letters", ""),
     ("POST", "/api/v1/ops/dead-letters/replay", r#"{"ids":["0123456789ab"],"dry_run":true}"#),

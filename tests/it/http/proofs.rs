@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    ALICE, ANA, Answer, CODE, START, TestServer, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE, alice, claims, jwt,
-    service,
+    ALICE, ANA, Answer, CODE, START, TestServer, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE, alice, claims,
+    jwt, service,
 };
 use crate::real::Redis;
 
@@ -289,6 +289,10 @@ async fn there_is_no_proof_while_another_record_of_the_recipient_cannot_be_read(
             redis.replace([b"qh", &Sha256::digest("orders/7")[..16]].concat(), "SET", &[b"garbage"]);
         }
         let answer = server.check_code(VERIFY_SERVICE, CODE).await.expect(200);
-        assert_eq!((&answer["verified"], answer.get("proof").is_none()), (&json!(true), is_damaged), "{answer}");
+        assert_eq!(
+            (&answer["verified"], answer.get("proof").is_none()),
+            (&json!(true), is_damaged),
+            "{answer}"
+        );
     }
 }

@@ -86,7 +86,11 @@ async fn an_act_and_its_record_are_one_step(store: &dyn TimedStore) {
     store.record_act(&look).await.expect("answers");
     let all = [on, off, suppress, end, level, reset, deny, remove, look].map(|record| record.to_json());
     let outbox = read(store, false, 100).await;
-    assert_eq!(outbox, AuditOutbox { records: all.to_vec(), length: 9, ..AuditOutbox::default() }, "in the shared outbox");
+    assert_eq!(
+        outbox,
+        AuditOutbox { records: all.to_vec(), length: 9, ..AuditOutbox::default() },
+        "in the shared outbox"
+    );
     assert_eq!(take(store).await.len(), 9, "and in no other");
 }
 
