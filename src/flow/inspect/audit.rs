@@ -164,7 +164,7 @@ pub async fn last_acts(
     Ok(ActsReport { acts: acts.records().rev().map(ActRow::of).collect(), missing })
 }
 
-/// What kept acts from being read.
+/// The fault that kept acts from being read.
 async fn read_published(
     acts: &mut Acts,
     source: &dyn AuditStreamSource,

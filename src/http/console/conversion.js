@@ -1,4 +1,4 @@
-// How many of the codes that were sent were verified, and where.
+// The share of the sent codes that were verified, by group.
 
 import { bar, count, duration, empty, h, table, time } from "./draw.js";
 import { TIMES, report } from "./report.js";
@@ -29,8 +29,8 @@ export const conversion = {
 function draw({ by, from, until, code_life, rows, total }) {
   const time_ = h("p", { class: "hint" }, "Sent from ", time(from), " to ", time(until), `; a code lives for ${duration(code_life)}.`);
   if (rows.length === 0) return [time_, empty("No code was sent.")];
-  const cells = ({ name, sent, verified, unverified, pending, rate }) =>
-    [h("b", null, name), count(sent), count(verified), count(unverified), count(pending), rateOf(rate)];
+  const cells = ({ name, sent, verified, unverified, pending, rate }, at) =>
+    [h("b", { class: at === rows.length && "total" }, name), count(sent), count(verified), count(unverified), count(pending), rateOf(rate)];
   return [time_, table(`Codes by ${by}`, [by, "sent", "verified", "not verified", "pending", "rate"], [...rows, total].map(cells))];
 }
 

@@ -41,11 +41,11 @@ function drawBudget({ period, budget, reserved, committed, left, until }) {
   const kind = share >= 1 ? "wrong" : share >= NEAR ? "warning" : "good";
   const state = share >= 1 ? badge("refuses new requests", "wrong") : share >= NEAR ? badge("nearly used up", "warning") : null;
   return h("li", null,
-    h("span", { class: "name" }, period === "hour" ? "This hour" : "This day", " ", state),
+    h("span", { class: "name" }, period === "hour" ? "This hour" : "This day"),
     h("span", { class: "number" }, `${committed} of ${budget}`),
     h("span", { class: "share" }, `${Math.round(share * 100)} %`),
     bar(share, kind),
-    h("small", null, `${left} left, ${reserved} reserved for requests in progress; until `, time(until)));
+    h("small", null, state, state && " ", `${left} left, ${reserved} reserved for requests in progress; until `, time(until)));
 }
 
 function draw({ by, currency, from, until, days_before, rows, total, sample }) {
@@ -54,7 +54,7 @@ function draw({ by, currency, from, until, days_before, rows, total, sample }) {
   if (rows.length === 0) return [facts, empty("Nothing was spent.")];
   const most = Math.max(...rows.map((row) => Number(row.amount)));
   const cells = (row) => [
-    h("b", null, row.name), count(row.messages),
+    h("b", { class: row === total && "total" }, row.name), count(row.messages),
     h("span", { class: "meter" }, h("span", null, row.amount), row === total ? null : bar(most > 0 ? Number(row.amount) / most : 0, grown(row) ? "wrong" : "good")),
     row.before === undefined ? "–" : h("span", null, row.before, " ", grown(row) && badge("doubled", "warning")),
   ];

@@ -16,7 +16,7 @@ end
 
 function reports.redactions.not_found_key(key) return sub(key, 1, -2) .. 'n' end
 
--- How many messages of a job the account does not have. At most the failed ones: an earlier version may have begun the job anew.
+-- The number of messages of a job that the account does not have: at most the failed ones, as an earlier version may begin a job anew.
 function reports.redactions.not_found(key, recipient, failed)
   local count = call('HMGET', reports.redactions.not_found_key(key), recipient)[1]
   return count and min(failed, parse_time(count)) or 0

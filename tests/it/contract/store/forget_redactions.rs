@@ -161,20 +161,20 @@ async fn the_list_is_of_the_whole_prefix_and_ends_by_itself() {
 }
 
 async fn a_message_that_is_not_found_counts_apart_and_is_not_done(store: &dyn TimedStore) {
-    let begun = NOW.plus(90 * 24 * HOUR);
+    let begun = NOW.plus(62 * 24 * HOUR);
     store.at(begun);
-    add(store, 10, 0..3, Listing::Complete).await;
+    add(store, 12, 0..3, Listing::Complete).await;
     let taken = take(store, 9).await;
     for message in &taken[..2] {
         end(store, message, RedactionEnd::NotFound).await;
         end(store, message, RedactionEnd::NotFound).await;
     }
-    let shown = job(store, 10).await;
+    let shown = job(store, 12).await;
     assert_eq!((shown.done, shown.failed, shown.not_found, shown.left()), (0, 0, 2, 1));
     end(store, &taken[2], RedactionEnd::Done).await;
     store.at(begun.plus(HOUR));
-    add(store, 10, 3..4, Listing::Pending).await;
-    let shown = job(store, 10).await;
+    add(store, 12, 3..4, Listing::Pending).await;
+    let shown = job(store, 12).await;
     assert_eq!((shown.total, shown.not_found, shown.left()), (1, 0, 1), "a new job");
     for message in take(store, 9).await {
         end(store, &message, RedactionEnd::Done).await;
