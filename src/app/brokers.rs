@@ -7,10 +7,10 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
 use super::certificates;
-use crate::broker::audit::{AuditFrom, AuditStream};
+use crate::broker::audit::{AuditFrom, AuditStream, AuditStreamSource};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
-use crate::broker::rabbit::audit_stream::RabbitAuditStream;
+use crate::broker::rabbit::audit_stream::{RabbitAuditStream, RabbitAuditStreamSource};
 use crate::broker::rabbit::consumer::RabbitConsumer;
 use crate::broker::rabbit::dead_letters::{RabbitDeadLetterQueue, RabbitDeadLetters};
 use crate::broker::rabbit::error::RabbitError;
@@ -24,7 +24,8 @@ use crate::broker::{
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::domain::channel::Channel;
-use crate::flow::operate::dead_letters::replayer::Replayer;
+use crate::flow::operate::dead_letters::replayer::{Cooldowns, Replayer};
+use crate::store::Store;
 
 /// Deliveries that the broker in memory hands to one consumer.
 const MEMORY_PREFETCH: usize = 64;
@@ -97,6 +98,13 @@ impl Broker {
     }
 
     /// `None` in memory.
+    pub(super) fn audit_stream_source(&self) -> Option<Arc<dyn AuditStreamSource>> {
+        match self {
+            Broker::Memory(_) => None,
+            Broker::Rabbit { settings, .. } => Some(Arc::new(RabbitAuditStreamSource(*settings.clone()))),
+        }
+    }
+
     pub(super) fn dead_letter_queue(&self) -> Option<Arc<dyn DeadLetterQueue>> {
         match self {
             Broker::Memory(_) => None,
@@ -162,8 +170,11 @@ pub(crate) async fn audit_stream(
 }
 
 /// The parts of a replay in the settings.
-pub(crate) fn replayer(settings: &Settings) -> Replayer {
+/// Without a store a replay to a recipient that is cooling down is rejected by the worker.
+pub(crate) fn replayer(settings: &Settings, store: Option<Arc<dyn Store>>) -> Replayer {
+    let (limits, region) = (settings.limits, settings.default_region);
     Replayer {
+        cooldowns: store.map(|store| Cooldowns { store, limits, region }),
         names: Names::new(&settings.amqp_prefix),
         recipients: settings.recipients.clone(),
         code_life: settings.code_life,

@@ -221,7 +221,9 @@ impl Wiring {
         if !settings.ops_console || role == Role::Dev {
             return None;
         }
-        Some(Console::new(DeadLetterDesk::new(self.broker.dead_letter_queue()?, replayer(settings))))
+        let replayer = replayer(settings, Some(self.store.clone()));
+        let desk = DeadLetterDesk::new(self.broker.dead_letter_queue()?, replayer);
+        Some(Console::new(desk, self.broker.audit_stream_source(), settings.defence_budget_percent))
     }
 
     pub(super) fn webhooks(

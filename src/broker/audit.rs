@@ -23,6 +23,13 @@ pub trait AuditStream: Send {
     async fn close(self: Box<Self>);
 }
 
+/// Opens the stream, over a connection of its own.
+#[async_trait]
+pub trait AuditStreamSource: Send + Sync {
+    /// `None` if there is no stream yet.
+    async fn open(&self, from: AuditFrom) -> Result<Option<Box<dyn AuditStream>>, AuditStreamError>;
+}
+
 /// The broker did not answer, or refused.
 #[derive(Debug, thiserror::Error)]
 #[error("the audit stream cannot be read: {0}")]

@@ -6,15 +6,18 @@
 mod operation;
 mod print;
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 
-use self::operation::{Selection, apply};
+use self::operation::{Selection, apply, record_look_at};
 use super::output::{Exit, complain};
 use crate::app;
 use crate::broker::DeadLetters;
 use crate::config::Settings;
 use crate::flow::operate::dead_letters::operation::{Operation, REASONS};
 use crate::flow::operate::dead_letters::{Listing, read};
+use crate::store::Store;
 
 #[derive(Subcommand)]
 pub(super) enum DeadLetterAction {
@@ -110,10 +113,17 @@ async fn run_on(
         }
         DeadLetterAction::Show { id, .. } => {
             entries.retain(|entry| entry.has_id(id));
+            if let Some(entry) = entries.first()
+                && let Err(exit) = record_look_at(settings, entry).await
+            {
+                return exit;
+            }
             print::show(&entries, json)
         }
         DeadLetterAction::Replay { selection, force, .. } => {
-            let replayer = app::brokers::replayer(settings);
+            let store = settings.redis_url.is_some().then(|| app::stores::read_only_store(settings).ok());
+            let store = store.flatten().map(|store| Arc::new(store) as Arc<dyn Store>);
+            let replayer = app::brokers::replayer(settings, store);
             let replay = Operation::Replay { replayer: &replayer, force: *force };
             apply(settings, replay, selection, &entries, queue, json).await
         }

@@ -14,12 +14,12 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::audit::AuditAct;
 use crate::domain::defence_list::{
-    NewOverride, OVERRIDE_TIME_RULE, OVERRIDES_MAX, OverrideAction, OverrideTarget, parse_override_time,
+    OVERRIDE_TIME_RULE, OVERRIDES_MAX, OverrideAction, OverrideTarget, parse_override_time,
 };
 use crate::domain::operator_reason::parse_reason;
 use crate::flow::defence::DefendedRequest;
 use crate::flow::inspect::defence::{self, DefenceExplanation, DefenceReport, OverrideRow};
-use crate::store::defence::OverrideChange;
+use crate::flow::operate::defence::{self as operate, OverriddenNumbers};
 use crate::store::{Store, StoreError};
 
 #[derive(Subcommand)]
@@ -133,19 +133,14 @@ async fn explain(
     Ok(Exit::Done)
 }
 
-/// The target, and the form of it that is shown. `None`: no number.
-fn target_of(settings: &Settings, arguments: &TargetArguments) -> Option<(OverrideTarget, String)> {
+/// `None`: no number.
+fn numbers_of(settings: &Settings, arguments: &TargetArguments) -> Option<OverriddenNumbers> {
     if let Some(target) = &arguments.target {
-        let shown = match target {
-            OverrideTarget::Digits(digits) => format!("+{digits}"),
-            OverrideTarget::Country(country) => country.clone(),
-            OverrideTarget::Recipient(_) => unreachable!("it is given with --to"),
-        };
-        return Some((target.clone(), shown));
+        return Some(OverriddenNumbers::of_target(target.clone()));
     }
     let to = read_recipient(settings, arguments.to.as_deref()?)?;
     let keys = settings.recipients.as_ref().expect("the settings of this command have the key");
-    Some((OverrideTarget::Recipient(keys.address(to.channel(), to.as_str())), to.masked()))
+    Some(OverriddenNumbers::of_number(keys, &to))
 }
 
 async fn set(
@@ -155,24 +150,15 @@ async fn set(
     action: OverrideAction,
     json: bool,
 ) -> Result<Exit, StoreError> {
-    let Some((target, shown)) = target_of(settings, &arguments.target) else { return Ok(Exit::Unusable) };
-    let NewOverrideArguments { duration, reason, .. } = arguments;
-    let new = NewOverride { action, duration: *duration, shown: &shown, reason };
-    let act = match action {
-        OverrideAction::Allow => AuditAct::DefenceAllow,
-        OverrideAction::Deny => AuditAct::DefenceDeny,
-    };
-    let record = acting().record(act).about(&shown).because(Some(reason));
-    if store.set_defence_override_recorded(&target, Some(&new), &record).await? == OverrideChange::Full {
+    let Some(numbers) = numbers_of(settings, &arguments.target) else { return Ok(Exit::Unusable) };
+    let (NewOverrideArguments { duration, reason, .. }, by) = (arguments, acting());
+    let Some(row) = operate::set(store, &numbers, action, *duration, reason, &by).await? else {
         complain(&format!("there are {OVERRIDES_MAX} overrides: remove one first"));
         return Ok(Exit::Failed);
-    }
-    let now = Clock::System.now();
-    let (since, until) = (now, now.plus(*duration));
-    let row = OverrideRow { target: shown, action: action.as_str(), since, until, reason: reason.clone() };
+    };
     print_overrides(&[row], json);
     if action == OverrideAction::Allow {
-        say_done(store, json).await;
+        say_done(store, &by, json).await;
     }
     Ok(Exit::Done)
 }
@@ -183,21 +169,20 @@ async fn remove(
     arguments: &TargetArguments,
     json: bool,
 ) -> Result<Exit, StoreError> {
-    let Some((target, shown)) = target_of(settings, arguments) else { return Ok(Exit::Unusable) };
-    let record = acting().record(AuditAct::DefenceRemove).about(&shown);
-    let removed = store.set_defence_override_recorded(&target, None, &record).await?;
-    let OverrideChange::Done { before: Some(before) } = removed else {
+    let Some(numbers) = numbers_of(settings, arguments) else { return Ok(Exit::Unusable) };
+    let by = acting();
+    let Some(row) = operate::remove(store, &numbers, &by).await? else {
         if json {
             print_json::<OverrideRow>(&[]);
         }
-        complain(&format!("there is no override of {shown}"));
+        complain(&format!("there is no override of {}", numbers.shown));
         return Ok(Exit::No);
     };
     if !json {
         say("removed:");
     }
-    print_overrides(&[OverrideRow::of(&before)], json);
-    say_done(store, json).await;
+    print_overrides(&[row], json);
+    say_done(store, &by, json).await;
     Ok(Exit::Done)
 }
 

@@ -79,7 +79,8 @@ async fn forget_person(
     json: bool,
 ) -> Result<Exit, StoreError> {
     let account = account.filter(|account| forget::can_list(Some(*account), person));
-    let report = match forget::forget(store, person, account.is_some(), reason, &acting()).await? {
+    let by = acting();
+    let report = match forget::forget(store, person, account.is_some(), reason, &by).await? {
         ForgetEnd::Forgotten(report) => report,
         ForgetEnd::InProgress(left) => {
             let seconds = seconds_rounded_up(left);
@@ -96,7 +97,7 @@ async fn forget_person(
         print_report(&report);
     }
     let Some(account) = account.filter(|_| report.takes_older_messages()) else {
-        say_done(store, json).await;
+        say_done(store, &by, json).await;
         return Ok(Exit::Done);
     };
     match forget::list_older_messages(store, account, person).await? {
@@ -104,7 +105,7 @@ async fn forget_person(
             if !json {
                 say(&format!("{count} texts found at {}: workers have them deleted", account.name()));
             }
-            say_done(store, json).await;
+            say_done(store, &by, json).await;
             Ok(Exit::Done)
         }
         Err(error) => {
@@ -139,13 +140,13 @@ fn print_report(report: &ForgetReport) {
 }
 
 fn print_jobs(jobs: &[RedactionJobRow]) {
-    let headings = ["job", "begun", "total", "done", "failed", "left", "older messages"];
+    let headings = ["job", "begun", "total", "done", "failed", "not found", "left", "older messages"];
     let mut rows = vec![headings.map(str::to_owned).to_vec()];
     for job in jobs {
-        let [total, done, failed, left] =
-            [job.total, job.done, job.failed, job.left].map(|count| count.to_string());
+        let [total, done, failed, not_found, left] =
+            [job.total, job.done, job.failed, job.not_found, job.left].map(|count| count.to_string());
         let older = job.older_messages.replace('_', " ");
-        rows.push(vec![job.job.clone(), job.begun.clone(), total, done, failed, left, older]);
+        rows.push(vec![job.job.clone(), job.begun.clone(), total, done, failed, not_found, left, older]);
     }
     table(&rows).iter().for_each(|line| say(line));
 }

@@ -3,10 +3,12 @@
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::acting::acting;
 use super::output::{Exit, complain, invalid_redis_url, print_json, say, store_failed};
 use super::table::table;
 use crate::app;
 use crate::config::Settings;
+use crate::domain::audit::AuditAct;
 use crate::domain::key_check::KeyCheck;
 use crate::store::{Store, StoreError};
 
@@ -44,7 +46,7 @@ pub(super) async fn run(settings: &Settings, action: &KeyAction, json: bool) -> 
             complain("this replaces the recorded values of these keys: repeat it with --yes");
             return Exit::Unusable;
         }
-        if let Err(error) = store.accept_keys(&keys).await {
+        if let Err(error) = accept(&store, &keys).await {
             return store_failed(&error);
         }
     }
@@ -58,6 +60,12 @@ pub(super) async fn run(settings: &Settings, action: &KeyAction, json: bool) -> 
         print_rows(&rows);
     }
     if rows.iter().any(|row| row.differs) { Exit::No } else { Exit::Done }
+}
+
+async fn accept(store: &impl Store, keys: &[KeyCheck]) -> Result<(), StoreError> {
+    let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    store.record_act(&acting().record(AuditAct::AcceptKeys).about(names.join(", "))).await?;
+    store.accept_keys(keys).await
 }
 
 async fn rows(store: &impl Store, keys: &[KeyCheck]) -> Result<Vec<Row>, StoreError> {

@@ -34,10 +34,11 @@ pub(super) async fn run(settings: &Settings, action: KillSwitchAction, json: boo
         return invalid_redis_url();
     };
     let resumes = matches!(action, KillSwitchAction::Off);
+    let by = acting();
     let row = match action {
         KillSwitchAction::Status => kill_switch::show(&store).await,
-        KillSwitchAction::Off => kill_switch::turn_off(&store, None, &acting()).await,
-        KillSwitchAction::On { reason } => kill_switch::turn_on(&store, reason, &acting()).await,
+        KillSwitchAction::Off => kill_switch::turn_off(&store, None, &by).await,
+        KillSwitchAction::On { reason } => kill_switch::turn_on(&store, reason, &by).await,
     };
     let row = match row {
         Ok(row) => row,
@@ -51,7 +52,7 @@ pub(super) async fn run(settings: &Settings, action: KillSwitchAction, json: boo
         print_row(&row);
     }
     if resumes {
-        say_done(&store, json).await;
+        say_done(&store, &by, json).await;
     }
     exit
 }

@@ -83,13 +83,14 @@ pub(super) async fn run(
     }
     let Ok(store) = app::stores::redis_store(settings) else { return invalid_redis_url() };
     let is_change = !matches!(action, LogLevelAction::Show);
-    match apply(&store, action, duration.unwrap_or(DEFAULT_TIME), &acting()).await {
+    let by = acting();
+    match apply(&store, action, duration.unwrap_or(DEFAULT_TIME), &by).await {
         Ok(row) if json => print_json(&[row]),
         Ok(row) => print_row(&row),
         Err(error) => return store_failed(&error),
     }
     if is_change {
-        say_done(&store, json).await;
+        say_done(&store, &by, json).await;
     }
     Exit::Done
 }
@@ -172,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_shows_the_filter_before() {
         let store = MemoryStore::new(Clock::System);
-        let by = Acting { actor: AuditActor::Command { user: "ana".to_owned() }, clock: Clock::System };
+        let by = Acting::new(AuditActor::Command { user: "ana".to_owned() }, Clock::System);
         let act = |action| apply(&store, action, DEFAULT_TIME, &by);
         let filter = || LogFilter::parse("debug").expect("a filter");
         let row = act(LogLevelAction::Set(filter())).await.expect("answers");

@@ -3,9 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
+use super::acting::acting;
 use super::output::{Exit, complain, invalid_redis_url, print_json, say, store_failed};
 use crate::app;
 use crate::config::Settings;
+use crate::domain::audit::AuditAct;
 use crate::domain::shards::Shards;
 use crate::store::resharding::{ReshardAnswer, ReshardRefusal, Resharding, StoredCounts};
 
@@ -30,7 +32,8 @@ pub(super) async fn run(settings: &Settings, arguments: &ReshardArguments, json:
     let Ok(store) = app::stores::redis_store(settings) else { return invalid_redis_url() };
     let ReshardArguments { shards, forget_limits, dry_run } = *arguments;
     let change = Resharding { to: shards, forget_limits, dry_run };
-    match store.reshard(&change).await {
+    let record = acting().record(AuditAct::Reshard).about(in_record(&change));
+    match store.reshard_recorded(&change, (!dry_run).then_some(&record)).await {
         Ok(ReshardAnswer::Done { from, suppressions, forgotten }) => {
             if json {
                 print_json(&[json!({
@@ -55,6 +58,11 @@ pub(super) async fn run(settings: &Settings, arguments: &ReshardArguments, json:
         }
         Err(error) => store_failed(&error),
     }
+}
+
+fn in_record(change: &Resharding) -> String {
+    let limits = if change.forget_limits { ", limits forgotten" } else { "" };
+    format!("to {}{limits}", change.to)
 }
 
 fn print_change(change: &Resharding, from: Shards, suppressions: u64, forgotten: &StoredCounts) {

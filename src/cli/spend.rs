@@ -6,12 +6,12 @@ use super::output::{Exit, invalid_redis_url, print_json, say, store_failed, warn
 use super::table::table;
 use crate::app;
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{Settings, read_prices};
 use crate::domain::amount::Amount;
 use crate::domain::budget::BudgetUse;
 use crate::domain::conversion_report::{ROWS_DEFAULT, ROWS_MAX, SINCE_RULE, parse_since};
 use crate::domain::spend::SpendGroup;
-use crate::domain::spend_report::{SpendQuery, SpendReport, SpendRow, SpendSample};
+use crate::domain::spend_report::{OTHER_ROW, SpendQuery, SpendReport, SpendRow, SpendSample};
 use crate::flow::inspect::spend::spend;
 
 const COLUMNS: [&str; 3] = ["messages", "amount", "before"];
@@ -55,9 +55,28 @@ pub(super) async fn run(settings: &Settings, arguments: &SpendArguments, json: b
     match (json, csv) {
         (true, _) => print_json(&[report]),
         (false, true) => print_csv(&report),
-        (false, false) => print_report(&report),
+        (false, false) => print_report(&report, &prices_in_words(settings, &report)),
     }
     Exit::Done
+}
+
+/// Where the prices come from. The file is that of this machine: a worker may have another one.
+fn prices_in_words(settings: &Settings, report: &SpendReport) -> String {
+    let Some(file) = &settings.spend.prices_file else {
+        return "prices are an estimate: PRICES_FILE is not set".to_owned();
+    };
+    let prices = match read_prices(file, report.currency) {
+        Ok(prices) => prices,
+        Err(fault) => return format!("prices are not known here: PRICES_FILE {fault}"),
+    };
+    let providers: Vec<&str> = prices.providers().collect();
+    let mut words = format!("prices of {} rows of PRICES_FILE: {}", prices.count(), providers.join(", "));
+    let names = report.rows.iter().map(|row| row.name.as_str());
+    let without: Vec<&str> = names.filter(|name| !providers.contains(name) && *name != OTHER_ROW).collect();
+    if report.by == SpendGroup::Provider.as_str() && !without.is_empty() {
+        words.push_str(&format!("; the highest price counts for {}", without.join(", ")));
+    }
+    words
 }
 
 fn cells(row: &SpendRow) -> Vec<String> {
@@ -71,9 +90,8 @@ fn print_csv(report: &SpendReport) {
     report.rows.iter().for_each(|row| say(&cells(row).join(",")));
 }
 
-fn print_report(report: &SpendReport) {
-    let estimate = if report.is_estimate { "; prices are an estimate: PRICES_FILE is not set" } else { "" };
-    say(&format!("amounts in {}{estimate}", report.currency));
+fn print_report(report: &SpendReport, prices: &str) {
+    say(&format!("amounts in {}; {prices}", report.currency));
     if !report.budgets.is_empty() {
         let headings = ["budget", "of", "reserved", "committed", "left", "until"].map(str::to_owned).into();
         let rows: Vec<Vec<String>> =

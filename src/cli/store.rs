@@ -82,7 +82,7 @@ async fn show(settings: &Settings, which: &Which, json: bool) -> Exit {
 fn look(which: &Which, settings: &Settings) -> Option<AuditRecord> {
     let to = which.to.as_deref().and_then(|to| read_recipient(settings, to));
     match (&which.request, to) {
-        (Some(request_id), _) => Some(acting().record(AuditAct::LookRequest).about(request_id)),
+        (Some(request_id), _) => Some(acting().record(AuditAct::LookRequest).about_request(request_id)),
         (None, Some(to)) => Some(acting().record(AuditAct::LookRecipient).about(to.masked())),
         (None, None) => None,
     }

@@ -96,7 +96,8 @@ async fn add(
 }
 
 async fn remove(store: &impl Store, recipient: &SuppressedRecipient, json: bool) -> Result<Exit, StoreError> {
-    let Some(removed) = suppressions::remove(store, recipient, &acting()).await? else {
+    let by = acting();
+    let Some(removed) = suppressions::remove(store, recipient, &by).await? else {
         if json {
             print_json::<SuppressionRow>(&[]);
         }
@@ -107,7 +108,7 @@ async fn remove(store: &impl Store, recipient: &SuppressedRecipient, json: bool)
         say("removed; messages are sent to this recipient again:");
     }
     show(removed, json);
-    say_done(store, json).await;
+    say_done(store, &by, json).await;
     Ok(Exit::Done)
 }
 

@@ -29,7 +29,9 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
     };
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
     let look = match (&request_id, &to) {
-        (Some(request_id), _) => Some(acting().record(AuditAct::LookRequest).about(request_id)),
+        (Some(request_id), _) => {
+            Some(acting().record(AuditAct::LookRequest).about_request(request_id.as_str()))
+        }
         (None, Some(to)) => Some(acting().record(AuditAct::LookRecipient).about(to.masked())),
         (None, None) => None,
     };

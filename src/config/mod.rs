@@ -40,6 +40,7 @@ pub use self::settings::{
     ClientFiles, ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, ProofSettings, Role,
     Settings, Shown, SpendSettings, TlsFiles, signing_secret,
 };
+pub(crate) use self::spend::read_prices;
 pub use self::templates::TemplateText;
 
 const ENVIRONMENT: &str = "ENVIRONMENT";

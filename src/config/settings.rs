@@ -203,6 +203,7 @@ pub struct Settings {
 pub struct SpendSettings {
     /// Empty in a process that sends nothing.
     pub prices: Arc<Prices>,
+    pub prices_file: Option<PathBuf>,
     /// There is no file of prices.
     pub is_estimate: bool,
     pub currency: Currency,

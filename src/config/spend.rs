@@ -33,7 +33,8 @@ impl Reader<'_> {
             true => Arc::default(),
             false => Arc::new(self.prices(file.as_ref(), currency)),
         };
-        SpendSettings { prices, is_estimate, currency, budgets }
+        let prices_file = (!is_estimate).then(|| file.into());
+        SpendSettings { prices, prices_file, is_estimate, currency, budgets }
     }
 
     fn currency(&mut self) -> Currency {
@@ -57,16 +58,17 @@ impl Reader<'_> {
     }
 
     fn prices(&mut self, file: &Path, currency: Currency) -> Prices {
-        let text = match text_file::read(file, BYTES_MAX).and_then(text_file::text) {
-            Ok(text) => text,
-            Err(fault) => {
-                self.error(PRICES_FILE, format!("names a file that {fault}"));
-                return Prices::default();
-            }
-        };
-        Prices::parse(&text, currency).unwrap_or_else(|faults| {
-            self.error(PRICES_FILE, format!("names a file with faults: {}", faults.join("; ")));
+        read_prices(file, currency).unwrap_or_else(|fault| {
+            self.error(PRICES_FILE, fault);
             Prices::default()
         })
     }
+}
+
+/// The fault completes a sentence about the setting.
+pub(crate) fn read_prices(file: &Path, currency: Currency) -> Result<Prices, String> {
+    let text = text_file::read(file, BYTES_MAX).and_then(text_file::text);
+    let text = text.map_err(|fault| format!("names a file that {fault}"))?;
+    Prices::parse(&text, currency)
+        .map_err(|faults| format!("names a file with faults: {}", faults.join("; ")))
 }

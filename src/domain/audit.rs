@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::operator_reason::masked_id;
 use super::time::{UnixMillis, serialize_rfc3339};
 
 /// Longer texts are cut. A request with 100 dead letters has 1,298 characters of ids.
@@ -38,6 +39,10 @@ pub enum AuditAct {
     DropDeadLetters,
     /// The log filter was set or reset.
     LogLevel,
+    /// Key check values are recorded in place of others.
+    AcceptKeys,
+    /// The number of shards is changed.
+    Reshard,
     /// The history of a request is shown.
     LookRequest,
     /// The requests or the stored value of a recipient are shown.
@@ -46,6 +51,8 @@ pub enum AuditAct {
     LookUser,
     /// The use of a recipient's limits is shown.
     LookLimits,
+    /// Dead letters are shown, with masked excerpts.
+    LookDeadLetters,
 }
 
 /// The progress of the act when it was recorded.
@@ -59,7 +66,7 @@ pub enum AuditResult {
 }
 
 impl AuditAct {
-    pub const ALL: [AuditAct; 15] = [
+    pub const ALL: [AuditAct; 18] = [
         AuditAct::KillSwitchOn,
         AuditAct::KillSwitchOff,
         AuditAct::Suppress,
@@ -71,10 +78,13 @@ impl AuditAct {
         AuditAct::ReplayDeadLetters,
         AuditAct::DropDeadLetters,
         AuditAct::LogLevel,
+        AuditAct::AcceptKeys,
+        AuditAct::Reshard,
         AuditAct::LookRequest,
         AuditAct::LookRecipient,
         AuditAct::LookUser,
         AuditAct::LookLimits,
+        AuditAct::LookDeadLetters,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -90,10 +100,13 @@ impl AuditAct {
             AuditAct::ReplayDeadLetters => "replay_dead_letters",
             AuditAct::DropDeadLetters => "drop_dead_letters",
             AuditAct::LogLevel => "log_level",
+            AuditAct::AcceptKeys => "accept_keys",
+            AuditAct::Reshard => "reshard",
             AuditAct::LookRequest => "look_request",
             AuditAct::LookRecipient => "look_recipient",
             AuditAct::LookUser => "look_user",
             AuditAct::LookLimits => "look_limits",
+            AuditAct::LookDeadLetters => "look_dead_letters",
         }
     }
 
@@ -170,7 +183,8 @@ pub struct AuditRecord {
     act: AuditAct,
     /// The operator.
     actor: AuditActor,
-    /// A masked recipient, the id of a request, ids of dead letters, a log filter or a prefix of numbers.
+    /// A masked recipient, the id of a request, ids of dead letters, a log filter, names of keys, numbers of shards, a country or a prefix of
+    /// numbers. What reads as a number or an address in an id is masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
     /// The reason that the operator gave, with digits of numbers masked.
@@ -188,6 +202,11 @@ impl AuditRecord {
         AuditRecord { id, at, act, actor, subject: None, reason: None, result }
     }
 
+    /// Names a request. Its id may hold a number or an address, or be one.
+    pub fn about_request(self, id: &str) -> AuditRecord {
+        self.about(masked_id(id))
+    }
+
     /// Names the subject, masked.
     pub fn about(self, subject: impl Display) -> AuditRecord {
         let subject = subject.to_string().chars().take(SUBJECT_CHARS_MAX).collect();
@@ -201,6 +220,10 @@ impl AuditRecord {
 
     pub fn stops(&self) -> bool {
         self.act.stops()
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     pub fn to_json(&self) -> String {

@@ -36,7 +36,7 @@ impl Period {
         }
     }
 
-    const fn millis(self) -> u64 {
+    pub(crate) const fn millis(self) -> u64 {
         match self {
             Period::Hour => 60 * MINUTE,
             Period::Day => 24 * 60 * MINUTE,
@@ -138,6 +138,8 @@ pub struct SpendBook {
     pub hour_number: u32,
     pub day: BookEntry,
     pub day_number: u32,
+    /// Shards that did not answer: they count with the amounts that they had.
+    pub silent_shards: usize,
 }
 
 impl SpendBook {

@@ -113,6 +113,15 @@ impl Prices {
         self.highest.is_none()
     }
 
+    pub fn count(&self) -> usize {
+        self.rows.values().map(BTreeMap::len).sum()
+    }
+
+    /// Those that have rows.
+    pub fn providers(&self) -> impl Iterator<Item = &str> {
+        self.rows.keys().map(String::as_str)
+    }
+
     /// The price of a segment, or of a message without segments.
     pub fn of(&self, provider: &str, to: &Address) -> Price {
         let number = to.phone().map_or("", PhoneNumber::e164);

@@ -13,7 +13,7 @@ use super::spend::{Sampled, SpendCounts, SpendGroup, StoredSpend};
 use super::time::{UnixMillis, millis, serialize_rfc3339};
 
 /// The name of the row for all that have no row.
-const OTHER_ROW: &str = "other";
+pub const OTHER_ROW: &str = "other";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpendQuery {

@@ -67,7 +67,8 @@ impl ChannelGateway {
             }
         }
         match answer {
-            Ok(Redacted::Done) | Err(LookupError::NotFound) => (RedactionEnd::Done, true),
+            Ok(Redacted::Done) => (RedactionEnd::Done, true),
+            Err(LookupError::NotFound) => (RedactionEnd::NotFound, true),
             Ok(Redacted::TooEarly) => (RedactionEnd::Later(LONG_WAIT), true),
             Err(LookupError::Unanswered(_)) => (RedactionEnd::Later(UNANSWERED_WAIT), false),
             Err(LookupError::Refused { .. }) => (RedactionEnd::Later(LONG_WAIT), false),

@@ -49,6 +49,8 @@ pub struct Verification {
     pub verdict: Verdict,
     /// The request that the code belongs to, if it is verified. `None`: it has no record.
     pub request: Option<CodeRequest>,
+    /// A record of the recipient cannot be read: it may have the code, too.
+    pub is_record_unreadable: bool,
 }
 
 /// A person is waiting.
@@ -97,13 +99,15 @@ impl Verifier {
         }
         let verification = match answer {
             CheckAnswer::Verified { request, unreadable } => {
-                if let Some(error) = unreadable {
-                    events::store_failed("verify", &error, error.is_outage(), None);
+                if let Some(error) = &unreadable {
+                    events::store_failed("verify", error, error.is_outage(), None);
                 }
                 let verdict = self.publish_or_reopen(&check, to, request.as_ref()).await?;
-                Verification { verdict, request }
+                Verification { verdict, request, is_record_unreadable: unreadable.is_some() }
             }
-            CheckAnswer::NotVerified(verdict) => Verification { verdict, request: None },
+            CheckAnswer::NotVerified(verdict) => {
+                Verification { verdict, request: None, is_record_unreadable: false }
+            }
         };
         events::code_checked(to, purpose.as_str(), &verification.verdict);
         Ok(verification)

@@ -12,6 +12,7 @@ use super::pending_limiter::PendingLimiter;
 use super::problem::Problem;
 use super::proof::ProofSigner;
 use crate::broker::RpcClient;
+use crate::broker::audit::AuditStreamSource;
 use crate::clock::Clock;
 use crate::domain::defence::DefenceMode;
 use crate::domain::keyed_digest::Digest16;
@@ -29,6 +30,8 @@ use crate::telemetry::events;
 
 /// Batches of numbers that are validated at once. Validation uses the processor, not the network.
 pub const VALIDATIONS_MAX: usize = 1;
+/// Readings of the audit stream at once: each has a connection.
+const AUDIT_READINGS_MAX: usize = 2;
 /// People whose messages are listed at the provider at once.
 const LISTINGS_MAX: usize = 4;
 
@@ -69,14 +72,27 @@ pub struct Console {
     pub(super) readers: AuditedReaders,
     /// Permits for [`LISTINGS_MAX`] listings of a person's messages.
     pub(super) listings: Arc<Semaphore>,
+    /// `None`: there is no stream, and acts that are published are not shown.
+    pub(super) audit: Option<Arc<dyn AuditStreamSource>>,
+    /// Permits for [`AUDIT_READINGS_MAX`] readings of the audit stream.
+    pub(super) audit_readings: Arc<Semaphore>,
+    /// As [`DefenceMode`], of this process's settings.
+    pub(super) defence_budget_percent: u32,
 }
 
 impl Console {
-    pub fn new(dead_letters: DeadLetterDesk) -> Console {
+    pub fn new(
+        dead_letters: DeadLetterDesk,
+        audit: Option<Arc<dyn AuditStreamSource>>,
+        defence_budget_percent: u32,
+    ) -> Console {
         Console {
             dead_letters,
             readers: AuditedReaders::default(),
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
+            audit,
+            audit_readings: Arc::new(Semaphore::new(AUDIT_READINGS_MAX)),
+            defence_budget_percent,
         }
     }
 }

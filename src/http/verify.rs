@@ -19,7 +19,7 @@ use crate::domain::code::Code;
 use crate::domain::purpose::Purpose;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::verdict::Verdict;
-use crate::store::code_check::CodeRequest;
+use crate::flow::verify::Verification;
 
 #[derive(Serialize)]
 pub(super) struct VerifiedResponse {
@@ -104,7 +104,7 @@ impl Api {
                 channel: to.channel(),
                 purpose: purpose.as_str().to_owned(),
                 to: to.masked(),
-                proof: self.proof(check, verification.request.as_ref()),
+                proof: self.proof(check, &verification),
                 test: verification.request.is_some_and(|request| request.test),
             })),
             verdict => Err(problem(&verdict)),
@@ -112,10 +112,11 @@ impl Api {
     }
 
     /// Without a record of the request nothing is known of the code but that it is right: too little for a proof. A code that
-    /// is known without a message, as a test number's or one that the caller chose, proves nothing.
-    fn proof(&self, check: &Check, request: Option<&CodeRequest>) -> Option<String> {
-        let (proofs, request) = (self.proofs.as_ref()?, request?);
-        if request.test || request.callers_code {
+    /// is known without a message, as a test number's or one that the caller chose, proves nothing. A record that cannot be read may
+    /// be that of such a request.
+    fn proof(&self, check: &Check, verification: &Verification) -> Option<String> {
+        let (proofs, request) = (self.proofs.as_ref()?, verification.request.as_ref()?);
+        if request.test || request.callers_code || verification.is_record_unreadable {
             return None;
         }
         let verified = Verified {

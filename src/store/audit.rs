@@ -1,5 +1,7 @@
 //! The acts of operators, each recorded in the step that makes it, and the outbox of records that are not published yet.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::defence::OverrideChange;
@@ -13,12 +15,16 @@ use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 
 /// Records in one outbox, at most.
 pub const OUTBOX_MAX: u64 = 10_000;
+/// One process publishes at a time: the one that has asked within this time.
+pub const PUBLISHING_LEASE: Duration = Duration::from_secs(5);
 
 /// A part of an outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditOutbox {
     /// In JSON, oldest first.
     pub records: Vec<String>,
+    /// Of the part that was read, what is no text. Any client of Redis may have written it.
+    pub unreadable: Vec<Vec<u8>>,
     /// The records that the outbox holds.
     pub length: u64,
     /// The stopping acts that found no room for their record.
@@ -26,7 +32,7 @@ pub struct AuditOutbox {
 }
 
 /// An act whose record finds no room fails with [`StoreFault::AuditFull`](super::StoreFault::AuditFull) and is not made, unless it stops
-/// messages: then it is made, and the missing record is counted.
+/// messages: then it is made, and the missing record is counted. So is one whose outbox is damaged.
 #[async_trait]
 pub trait AuditStore: Send + Sync {
     /// Records an act that is not one step of the store, before it begins.
@@ -80,6 +86,15 @@ pub trait AuditStore: Send + Sync {
         count_max: u16,
     ) -> Result<AuditOutbox, StoreError>;
 
+    /// True if an outbox still holds the record with this id.
+    async fn holds_record(&self, outbox: usize, id: &str) -> Result<bool, StoreError>;
+
     /// Removes records that were published. One that another worker has removed is no error.
     async fn remove_from_outbox(&self, outbox: usize, records: &[String]) -> Result<(), StoreError>;
+
+    /// Removes what is no record.
+    async fn remove_unreadable(&self, outbox: usize, entries: &[Vec<u8>]) -> Result<(), StoreError>;
+
+    /// True if this publisher may publish for [`PUBLISHING_LEASE`]. It asks again to go on.
+    async fn lease_publishing(&self, publisher: u64) -> Result<bool, StoreError>;
 }

@@ -133,6 +133,8 @@ pub struct Redaction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedactionEnd {
     Done,
+    /// The account that was asked has no such message: it was deleted there, or another account sent it.
+    NotFound,
     /// Again after this time, or failed if it was tried for `REDACTION_TRIED_FOR`.
     Later(Duration),
 }
@@ -144,12 +146,14 @@ pub struct RedactionJob {
     pub total: u32,
     pub done: u32,
     pub failed: u32,
+    /// Messages that the account does not have.
+    pub not_found: u32,
     pub listing: Listing,
 }
 
 impl RedactionJob {
     pub fn left(&self) -> u32 {
-        self.total.saturating_sub(self.done + self.failed)
+        self.total.saturating_sub(self.done + self.failed + self.not_found)
     }
 }
 

@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::audit::{
     audit_dropped, audit_not_published, audit_pending, audit_published, audit_published_again,
-    audit_stream_refused,
+    audit_stream_refused, audit_unreadable,
 };
 pub use self::broker::{
     broker_blocked, broker_closed, broker_connected, broker_connecting, broker_host_failed, broker_lost,

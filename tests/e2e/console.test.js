@@ -9,7 +9,7 @@ import { consoleStage } from "./console_stage.js";
 import { browser as launch } from "./stage.js";
 
 const WITHIN_MS = 45_000;
-const VIEWS = ["overview", "stop", "people", "dead-letters"];
+const VIEWS = ["overview", "conversion", "spend", "defence", "stop", "people", "dead-letters", "audit"];
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 let browser;
@@ -118,7 +118,7 @@ describe("an incident", { concurrency: 1 }, () => {
   const ends = [];
   before(async () => {
     // Without a cooldown, as the request with the broken record never ends for the store.
-    stage = await consoleStage({ OTP_RESEND_COOLDOWN_SECONDS: "0" });
+    stage = await consoleStage({ OTP_RESEND_COOLDOWN_SECONDS: "0", SPEND_PER_HOUR_MAX: "3" });
     page = await open({ after: (end) => ends.push(end) }, stage);
   });
   after(async () => {
@@ -248,6 +248,71 @@ describe("an incident", { concurrency: 1 }, () => {
     await shows(page, ".empty", "No recipient is suppressed");
   });
 
+  test("conversion and spend show where the money goes", async () => {
+    await go(page, "conversion");
+    const sent = page.locator(".report tr").filter({ hasText: "CO" });
+    // Workers add their counts once a second.
+    while (!(await sent.first().innerText().catch(() => "")).includes("40")) await page.click("text=Read again");
+    await shows(page, ".report td", "too young");
+    await page.focus('.segments button:text-is("Block")');
+    await page.keyboard.press("Enter");
+    await shows(page, ".report th", "block");
+    await page.locator('.segments button:text-is("Block"):focus').waitFor();
+    await go(page, "spend");
+    // A message costs 0.04 by the estimate.
+    await shows(page, ".budgets li", /This hour\s*1\.64 of 3\.00/);
+    await shows(page, ".report tr", /CO\s*41\s*1\.64/);
+    await page.click('.segments button:text-is("Sender")');
+    await shows(page, ".report tr", "twilio 1");
+  });
+
+  test("numbers are explained, denied and let go again", async () => {
+    await go(page, "defence");
+    await shows(page, ".mode", "only counts");
+    await shows(page, ".held", "Nothing is held");
+    await page.fill("#explain-to", "+573005550000");
+    await page.click("button:text-is('Explain')");
+    await shows(page, ".limits .found", "+57******0000 not refused");
+    await page.fill("#override-of", "+573005550000");
+    await page.fill("#override-reason", "pumping");
+    await page.click("button:text-is('Deny')");
+    await page.click("#dialog-ok");
+    await shows(page, ".overrides tr", /denied\s*\+57\*{6}0000/);
+    await page.click("button:text-is('Explain')");
+    await shows(page, ".limits .found", "denied by an operator");
+    await page.fill("#override-of", "LV");
+    await page.fill("#override-for", "12h");
+    await page.fill("#override-reason", "no business there");
+    await page.click("button:text-is('Deny')");
+    await page.click("#dialog-ok");
+    await shows(page, ".overrides tr", /denied\s*LV/);
+    await page.locator(".overrides tr").filter({ hasText: "LV" }).locator("button").click();
+    await page.click("#dialog-ok");
+    await page.locator(".overrides tr").filter({ hasText: "LV" }).waitFor({ state: "detached" });
+    await page.fill("#override-of", "12345");
+    await page.fill("#override-reason", "x");
+    await page.click("button:text-is('Allow')");
+    await page.click("#dialog-ok");
+    await shows(page, ".problem", "“to”");
+    await page.fill("#override-of", "+573005550000");
+    await page.click("button:text-is('Remove')");
+    await page.click("#dialog-ok");
+    await shows(page, ".overrides", "There is none");
+  });
+
+  test("the last acts name the operator and no number", async () => {
+    await go(page, "audit");
+    for (const act of ["kill switch on", "kill switch off", "replay dead letters", "suppress", "defence deny", "defence remove"]) {
+      await shows(page, ".report .badge", act);
+    }
+    await shows(page, ".report tr", "pumping, seen at +## ### ### ####");
+    await shows(page, ".report tr", "127.0.0.1");
+    const text = await page.locator(".report").innerText();
+    assert.ok(!/\+57300\d{7}/.test(text), text);
+    await page.click('.segments button:text-is("7 days")');
+    await shows(page, ".report .badge", "kill switch on");
+  });
+
   test("a lost connection is said, and its end, too", async () => {
     await go(page, "overview");
     await page.context().setOffline(true);
@@ -276,7 +341,7 @@ describe("an incident", { concurrency: 1 }, () => {
     const log = stage.lines.join("\n");
     const acts = stage.lines.map((line) => JSON.parse(line)).filter((line) => line.message === "operator act");
     const seen = acts.map((line) => line.action);
-    for (const action of ["kill_switch_on", "kill_switch_off", "replay_dead_letters", "suppress", "end_suppression"]) {
+    for (const action of ["kill_switch_on", "kill_switch_off", "replay_dead_letters", "suppress", "end_suppression", "defence_deny", "defence_remove"]) {
       assert.ok(seen.includes(action), action);
     }
     for (const line of acts) assert.deepEqual([line.sub, line.client_ip], ["development-service", "127.0.0.1"]);

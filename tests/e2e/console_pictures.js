@@ -57,6 +57,11 @@ if (directory) {
     await page.click('#nav [href="#stop"]');
     await pause(300);
     await page.screenshot({ path: `${directory}/stop-${name}.png`, fullPage: true });
+    for (const view of ["conversion", "spend", "defence", "audit"]) {
+      await page.click(`#nav [href="#${view}"]`);
+      await page.locator("[aria-busy]").first().waitFor({ state: "detached" });
+      await page.screenshot({ path: `${directory}/${view}-${name}.png`, fullPage: true });
+    }
     await page.click('#nav [href="#people"]');
     await page.fill("#to", "+573001000003");
     await page.click("text=Look up");

@@ -17,10 +17,11 @@ use otpost::store::memory::MemoryStore;
 use otpost::store::{AuditStore as _, Store as _};
 use serde_json::{Value, json};
 
+use crate::contract::broker::dead_letters::{ago, dead_letter, panicked};
 use crate::contract::broker::rabbit::{RabbitWorld, in_empty_world, in_world, url};
 use crate::contract::store::audit::record;
 use crate::documents::messages::check_audit_record;
-use crate::harness::{ALICE, RECIPIENT_KEY};
+use crate::harness::{ALICE, RECIPIENT_KEY, with};
 use crate::http::{TestServer, token};
 use crate::logs::Running;
 use crate::promises::secrets::has_run;
@@ -255,6 +256,104 @@ async fn two_workers_lose_no_record() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 300);
+}
+
+/// What others write into the outbox would be published again and again: it is removed, and what is a record is published.
+#[tokio::test]
+async fn entries_that_are_no_records_are_removed_and_no_record_waits_behind_them() {
+    let (redis, taken) = (Redis::fresh(), Arc::new(Taken::default()));
+    let store = Arc::new(redis.store());
+    store.kill_switch().await.expect("answers");
+    let [first, last] = [1, 2].map(|random| record(AuditAct::LookUser, random));
+    let foreign: [&[u8]; 4] = [
+        b"\xff{\"id\":\"1\"}",
+        b"no record",
+        br#"{"id":"2","at":"never","act":"x"}"#,
+        br#"{"id":"","at":"2026-12-01T00:00:00Z","act":"x"}"#,
+    ];
+    let (first_json, last_json) = (first.to_json(), last.to_json());
+    let entries =
+        [foreign[0], first_json.as_bytes(), foreign[1], foreign[2], foreign[3], last_json.as_bytes()];
+    redis.replace("outbox", "RPUSH", &entries);
+    let publisher = AuditPublisher { store: store.clone(), publisher: taken.clone(), clock: Clock::System };
+    for _ in 0..2 {
+        let mut pending = 0;
+        publisher.drain(0, &mut pending).await.expect("confirmed");
+        assert_eq!(pending, 0);
+    }
+    assert_eq!(*taken.ids.lock().expect("no panic"), [first.id(), last.id()], "each once");
+    let counted = otpost::telemetry::metrics::render();
+    let counted = counted.lines().find_map(|line| line.strip_prefix("otpost_audit_unreadable_total "));
+    assert!(
+        counted.and_then(|count| count.parse::<f64>().ok()).is_some_and(|count| count >= 4.0),
+        "{counted:?}"
+    );
+    assert_eq!(store.read_outbox(0, false, 9).await.expect("answers").length, 0);
+}
+
+#[tokio::test]
+async fn what_reads_as_a_number_or_an_address_is_masked_wherever_it_is_typed() {
+    in_empty_world(async |world: &RabbitWorld| {
+        let redis = Redis::fresh();
+        redis.store().kill_switch().await.expect("answers");
+        for id in [ALICE, "573001234567", "ana@shop.example", "sms-573001234567~r1"] {
+            said(&run(world, &redis, &["why", id]), 3);
+            said(&run(world, &redis, &["store", "show", "--request", id]), 3);
+        }
+        let id = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
+        said(&run(world, &redis, &["why", id]), 3);
+        let rows = list(world, &redis, &[]);
+        let subjects: Vec<&str> = rows.iter().filter_map(|row| row["subject"].as_str()).collect();
+        assert_eq!((subjects.len(), subjects[8]), (9, id));
+        let all = subjects.join(" ");
+        assert!(!has_run(&all, &ALICE[3..]) && !all.contains("ana@"), "{all}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_look_at_a_dead_letter_is_recorded() {
+    in_world(async |world: &RabbitWorld| {
+        let redis = Redis::fresh();
+        dead_letter(world, "dead:1", &with("r1", ALICE, json!({})), panicked("r1", "failed"), ago(9)).await;
+        let (out, _) = said(&run(world, &redis, &["dead-letters", "list", "--json"]), 0);
+        let listed: Value = serde_json::from_str(&out).expect("JSON");
+        let id = listed[0]["id"].as_str().expect("an id");
+        // The broker returns what the reader before had, a moment later.
+        while run(world, &redis, &["dead-letters", "show", id]).status.code() != Some(0) {}
+        said(&run(world, &redis, &["dead-letters", "show", "0123456789ab"]), 3);
+        let rows = list(world, &redis, &["--act", "look"]);
+        assert_eq!((acts(&rows), &rows[0]["subject"]), (vec![("look_dead_letters", true)], &json!(id)));
+        let without =
+            otpost(world, &redis, &url(), &["dead-letters", "show", id]).env_remove("REDIS_URL").output();
+        let (_, err) = said(&without.expect("the binary starts"), 2);
+        assert!(err.contains("REDIS_URL must be set"), "{err}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn changes_of_keys_and_shards_are_recorded() {
+    in_empty_world(async |world: &RabbitWorld| {
+        let redis = Redis::fresh();
+        redis.store().kill_switch().await.expect("answers");
+        said(&run(world, &redis, &["keys", "accept", "--yes"]), 0);
+        said(&run(world, &redis, &["store", "reshard", "16", "--dry-run"]), 0);
+        said(&run(world, &redis, &["store", "reshard", "16"]), 0);
+        let records = redis.sharded(16).read_outbox(0, false, 9).await.expect("answers").records;
+        records.iter().for_each(|record| check_audit_record(record));
+        let rows: Vec<Value> =
+            records.iter().map(|record| serde_json::from_str(record).expect("JSON")).collect();
+        assert_eq!(acts(&rows), [("accept_keys", false), ("reshard", false)]);
+        assert_eq!(rows[1]["subject"], "to 16");
+        assert!(
+            rows[0]["subject"].as_str().is_some_and(|names| names.contains("recipient key")),
+            "{}",
+            rows[0]
+        );
+        assert_eq!(rows[1]["result"], "begun");
+    })
+    .await;
 }
 
 const ON: &str = "/api/v1/ops/kill-switch/on";

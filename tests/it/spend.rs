@@ -159,6 +159,38 @@ async fn a_table_shows_the_budgets_and_what_has_doubled() {
     }
 }
 
+#[tokio::test]
+async fn the_source_of_prices_is_named_with_the_providers_that_have_none() {
+    let (redis, prices) = (Redis::fresh(), prices());
+    let at = Clock::System.now();
+    let spend_entries = vec![
+        entry(at, SpendGroup::Provider, "twilio", 1, "0.01"),
+        entry(at, SpendGroup::Provider, "acme", 1, "0.02"),
+    ];
+    let batch =
+        ConversionBatch { writer: 1, sequence: 1, spend: spend_entries, ..ConversionBatch::default() };
+    redis.store().add_conversion(&batch).await.expect("answers");
+    let say = |file: &str| {
+        let spend = Command::new(env!("CARGO_BIN_EXE_otpost"))
+            .args(["spend", "--by", "provider"])
+            .env_clear()
+            .env("ENVIRONMENT", "development")
+            .env("REDIS_URL", redis_url())
+            .env("REDIS_PREFIX", &redis.prefix)
+            .env("PRICES_FILE", file)
+            .output();
+        said(&spend.expect("the binary starts"), 0).0
+    };
+    let out = say(prices.to_str().expect("text"));
+    let first = "amounts in USD; prices of 2 rows of PRICES_FILE: simulated, twilio; the highest price counts for acme\n";
+    assert!(out.starts_with(first), "{out}");
+    std::fs::write(&prices, "twilio * 0.01 EUR\n").expect("written");
+    let out = say(prices.to_str().expect("text"));
+    assert!(out.contains("prices are not known here: PRICES_FILE names a file with faults: line 1"), "{out}");
+    let out = say("/nonexistent");
+    assert!(out.contains("PRICES_FILE names a file that does not exist"), "{out}");
+}
+
 /// The prices of a real process, and what is left of them when it ends.
 #[tokio::test]
 async fn amounts_of_a_process_are_added_before_it_ends() {

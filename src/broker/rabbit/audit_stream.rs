@@ -13,7 +13,7 @@ use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
 use super::topology::open;
 use super::{RPC_TIMEOUT, RabbitSettings};
-use crate::broker::audit::{AuditFrom, AuditStream, AuditStreamError};
+use crate::broker::audit::{AuditFrom, AuditStream, AuditStreamError, AuditStreamSource};
 
 /// A stream needs a limit, and sends more as records are acknowledged.
 const PREFETCH: u16 = 500;
@@ -50,6 +50,16 @@ impl RabbitAuditStream {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+pub struct RabbitAuditStreamSource(pub RabbitSettings);
+
+#[async_trait]
+impl AuditStreamSource for RabbitAuditStreamSource {
+    async fn open(&self, from: AuditFrom) -> Result<Option<Box<dyn AuditStream>>, AuditStreamError> {
+        let stream = RabbitAuditStream::open(&self.0, from).await.map_err(|error| failed(&error))?;
+        Ok(stream.map(|stream| Box::new(stream) as Box<dyn AuditStream>))
     }
 }
 

@@ -5,10 +5,11 @@ use clap::Args;
 use super::print;
 use crate::app;
 use crate::broker::DeadLetters;
-use crate::cli::acting::{acting, say_done};
+use crate::cli::acting::{acting, record_look, say_done};
 use crate::cli::output::{Exit, complain, invalid_redis_url, print_json, store_failed};
 use crate::config::Settings;
 use crate::domain::audit::AuditAct;
+use crate::flow::operate::acting::Acting;
 use crate::flow::operate::dead_letters::entry::Entry;
 use crate::flow::operate::dead_letters::operation::{self, FAILED, NOT_FOUND, Operation, REASONS, REFUSED};
 use crate::store::{AuditStore as _, Store};
@@ -43,7 +44,8 @@ pub(super) async fn apply(
         all: selection.all.then_some(selection.reason.as_deref()),
         dry_run: selection.dry_run,
     };
-    let store = match record(settings, operation, &selection, entries).await {
+    let by = acting();
+    let store = match record(settings, operation, &selection, entries, &by).await {
         Ok(store) => store,
         Err(exit) => return exit,
     };
@@ -57,7 +59,7 @@ pub(super) async fn apply(
         eprintln!("otpost: no dead letter was found");
     }
     if let Some(store) = store {
-        say_done(&store, json).await;
+        say_done(&store, &by, json).await;
     }
     let any = |result| rows.iter().any(|row| row.result == result);
     match () {
@@ -73,22 +75,34 @@ async fn record(
     operation: Operation<'_>,
     selection: &operation::Selection<'_>,
     entries: &[Entry],
+    by: &Acting,
 ) -> Result<Option<impl Store + use<>>, Exit> {
     let ids: Vec<&str> =
         entries.iter().filter(|entry| selection.includes(entry)).map(|entry| entry.id.as_str()).collect();
     if selection.dry_run || ids.is_empty() {
         return Ok(None);
     }
-    if settings.redis_url.is_none() {
-        complain("REDIS_URL must be set: the audit record of this is written there");
-        return Err(Exit::Unusable);
-    }
-    let store = app::stores::redis_store(settings).map_err(|_| invalid_redis_url())?;
+    let store = audit_store(settings)?;
     let act = match operation {
         Operation::Replay { .. } => AuditAct::ReplayDeadLetters,
         Operation::Drop => AuditAct::DropDeadLetters,
     };
-    let record = acting().record(act).about(ids.join(" "));
+    let record = by.record(act).about(ids.join(" "));
     store.record_act(&record).await.map_err(|error| store_failed(&error))?;
     Ok(Some(store))
+}
+
+/// Records a look at a dead letter, before it is shown.
+pub(super) async fn record_look_at(settings: &Settings, entry: &Entry) -> Result<(), Exit> {
+    let record = acting().record(AuditAct::LookDeadLetters).about(&entry.id);
+    let store = audit_store(settings)?;
+    record_look(&store, record).await.map_err(|error| store_failed(&error))
+}
+
+fn audit_store(settings: &Settings) -> Result<impl Store + use<>, Exit> {
+    if settings.redis_url.is_none() {
+        complain("REDIS_URL must be set: the audit record of this is written there");
+        return Err(Exit::Unusable);
+    }
+    app::stores::redis_store(settings).map_err(|_| invalid_redis_url())
 }

@@ -3,6 +3,7 @@
 //! HTTP and the command line share these rows. A query charges and changes nothing. Rows have no `Debug`, because some
 //! hold the full number that an operator asked about.
 
+pub mod audit;
 pub mod conversion;
 pub mod defence;
 pub mod limits;

@@ -8,7 +8,7 @@ use crate::domain::spend_report::{SpendQuery, SpendReport, SpendSums, TimeBefore
 use crate::domain::time::UnixMillis;
 use crate::domain::time_zone::Zone;
 use crate::store::retention::BUCKETS_READ_MAX;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreFault};
 
 /// A part has a hundred names at most.
 const PARTS_READ_MAX: usize = 50;
@@ -58,6 +58,10 @@ async fn budgets(store: &dyn Store, view: &SpendView, now: UnixMillis) -> Result
     }
     let offset = view.zone.utc_offset(now);
     let book = store.spend_book(offset).await?;
+    // Amounts that may be old are no answer.
+    if book.silent_shards > 0 {
+        return Err(StoreError::Unavailable(StoreFault::NoAnswer));
+    }
     Ok(Period::ALL.map(|period| BudgetUse::of(period, view.budgets, &book, offset)).into())
 }
 

@@ -97,6 +97,8 @@ pub struct RedactionJobRow {
     pub total: u32,
     pub done: u32,
     pub failed: u32,
+    /// The account that workers have does not have these messages: they were deleted there, or another account sent them.
+    pub not_found: u32,
     pub left: u32,
     /// The search for older messages: `pending`, `complete`, `more`, `failed` or `not_possible`.
     pub older_messages: &'static str,
@@ -217,6 +219,7 @@ impl RedactionJobRow {
             total: job.total,
             done: job.done,
             failed: job.failed,
+            not_found: job.not_found,
             left: job.left(),
             older_messages: job.listing.as_str(),
         }

@@ -43,7 +43,11 @@ pub async fn turn_on(
     let record = by.record(AuditAct::KillSwitchOn).because(reason.as_deref());
     let reason = match reason {
         Some(reason) => reason,
-        None => store.kill_switch().await?.map_or_else(|| NO_REASON.to_owned(), |on| on.reason),
+        // A damaged switch can still be turned on.
+        None => {
+            let on = store.kill_switch().await.ok().flatten();
+            on.map_or_else(|| NO_REASON.to_owned(), |on| on.reason)
+        }
     };
     let before = KillSwitchRow::of(store.set_kill_switch_recorded(Some(&reason), &record).await?);
     let now = KillSwitchRow { on: true, since: before.since.clone(), reason: Some(reason) };
@@ -60,7 +64,7 @@ mod tests {
     #[tokio::test]
     async fn repeating_a_change_keeps_the_time_and_replaces_only_a_given_reason() {
         let store = MemoryStore::new(Clock::System);
-        let by = Acting { actor: AuditActor::Command { user: "ana".to_owned() }, clock: Clock::System };
+        let by = Acting::new(AuditActor::Command { user: "ana".to_owned() }, Clock::System);
         let on = |reason: Option<&str>| turn_on(&store, reason.map(str::to_owned), &by);
         assert_eq!(on(None).await.expect("answers").now.reason.as_deref(), Some(NO_REASON));
         let since = store.kill_switch().await.expect("answers").expect("it is on").since;

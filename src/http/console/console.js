@@ -1,15 +1,19 @@
 // Opens the console with a token, and shows one view at a time.
 
 import { isSignedIn, signIn, signOut } from "./api.js";
+import { audit } from "./audit.js";
+import { conversion } from "./conversion.js";
 import { deadLetters } from "./dead-letters.js";
+import { defence } from "./defence.js";
 import { announce, closeDialog, clockTime, h, sentence } from "./draw.js";
 import { forget, live, refresh, subscribe } from "./live.js";
 import { overview } from "./overview.js";
 import { people } from "./people.js";
+import { spend } from "./spend.js";
 import { stop } from "./stop.js";
 
 /** The views in the order of the navigation. Another one is another entry: `id`, `title`, `count?`, and `mount`. */
-const VIEWS = [overview, stop, people, deadLetters];
+const VIEWS = [overview, conversion, spend, defence, stop, people, deadLetters, audit];
 
 const $ = (id) => document.getElementById(id);
 let shown = null, unmount = null;

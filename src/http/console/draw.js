@@ -88,6 +88,29 @@ export function table(caption, columns, rows) {
     h("tbody", { role: "rowgroup" }, rows.map((row) => h("tr", { role: "row" }, cells(row))))));
 }
 
+/** A part of a whole as a bar: `share` is from 0 to 1. */
+export function bar(share, kind) {
+  return s("svg", { class: `bar ${kind ?? ""}`, viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" },
+    s("rect", { class: "track", width: 100, height: 6 }), s("rect", { class: "part", width: Math.max(0.6, Math.min(1, share) * 100), height: 6 }));
+}
+
+/** Buttons of which one is pressed. `options` are pairs of a value and its text. */
+export function segments(label, options, value, choose) {
+  const group = h("div", { class: "segments", role: "group", "aria-label": label });
+  const draw = () => group.replaceChildren(...options.map(([option, text]) => h("button", {
+    type: "button", "aria-pressed": String(option === value),
+    click: () => {
+      if (option === value) return;
+      value = option;
+      draw();
+      group.querySelector('[aria-pressed="true"]').focus();
+      choose(option);
+    },
+  }, text)));
+  draw();
+  return group;
+}
+
 // --- lines ---
 
 const WIDTH = 240, HEIGHT = 56, SPAN_MIN_MS = 60_000;

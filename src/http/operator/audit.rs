@@ -12,7 +12,7 @@ impl Api {
     pub(super) fn acting(&self, operator: &Operator) -> Acting {
         let sub_digest = self.recipient_keyring.user(&operator.sub);
         let actor = AuditActor::http(operator.jti.as_deref(), sub_digest, operator.client);
-        Acting { actor, clock: self.clock }
+        Acting::new(actor, self.clock)
     }
 
     /// Before an act that is not one step of the store. Without the record there is no act.

@@ -42,6 +42,10 @@ pub(crate) struct ResultsResponse {
 pub(crate) async fn list(State(api): State<Arc<Api>>, Caller(operator): Caller) -> Result<Response, Problem> {
     events::operator_asked(&operator, AdminAction::DeadLetters, None, None, false);
     let listing = api.console().dead_letters.list().await.map_err(desk_problem)?;
+    if !listing.entries.is_empty() {
+        let ids: Vec<&str> = listing.entries.iter().map(|entry| entry.id.as_str()).collect();
+        api.record_act(&operator, AuditAct::LookDeadLetters, ids.join(" ")).await?;
+    }
     let now = api.clock.now();
     let dead_letters = listing.entries.iter().map(|entry| details(entry, now)).collect();
     Ok(JsonAnswer(DeadLettersResponse { dead_letters, more: listing.more }).into_response())
@@ -58,15 +62,16 @@ pub(crate) async fn replay(
     body.only(&["ids", "dry_run", "force"])?;
     let (ids, dry_run, force) =
         (ids_in(&body)?, body.required_flag("dry_run")?, body.flag("force")?.unwrap_or(false));
+    let shown = shown_ids(&ids);
     let act = OperatorAct {
-        dead_letters: &ids,
+        dead_letters: &shown,
         force: Some(force),
         dry_run: Some(dry_run),
         ..OperatorAct::default()
     };
     events::operator_acts(&operator, AdminAction::ReplayDeadLetters, &act);
     if !dry_run {
-        api.record_act(&operator, AuditAct::ReplayDeadLetters, ids.join(" ")).await?;
+        api.record_act(&operator, AuditAct::ReplayDeadLetters, shown.join(" ")).await?;
     }
     perform(&api, DeskAct { kind: DeskActKind::Replay { force }, ids, dry_run }).await
 }
@@ -81,10 +86,11 @@ pub(crate) async fn drop(
     let body = Body::read(&headers, &bytes)?;
     body.only(&["ids", "dry_run"])?;
     let (ids, dry_run) = (ids_in(&body)?, body.required_flag("dry_run")?);
-    let act = OperatorAct { dead_letters: &ids, dry_run: Some(dry_run), ..OperatorAct::default() };
+    let shown = shown_ids(&ids);
+    let act = OperatorAct { dead_letters: &shown, dry_run: Some(dry_run), ..OperatorAct::default() };
     events::operator_acts(&operator, AdminAction::DropDeadLetters, &act);
     if !dry_run {
-        api.record_act(&operator, AuditAct::DropDeadLetters, ids.join(" ")).await?;
+        api.record_act(&operator, AuditAct::DropDeadLetters, shown.join(" ")).await?;
     }
     perform(&api, DeskAct { kind: DeskActKind::Drop, ids, dry_run }).await
 }
@@ -103,6 +109,12 @@ fn ids_in(body: &Body) -> Result<Vec<String>, Problem> {
     } else {
         Err(Problem::invalid(format!("`ids` {IDS_RULE}; got another text")))
     }
+}
+
+/// One in three hundred ids has no letter: it reads as a number that was typed, and is masked.
+fn shown_ids(ids: &[String]) -> Vec<String> {
+    let is_number = |id: &String| id.bytes().all(|byte| byte.is_ascii_digit());
+    ids.iter().map(|id| if is_number(id) { "#".repeat(id.len()) } else { id.clone() }).collect()
 }
 
 fn desk_problem(error: DeskError) -> Problem {

@@ -33,6 +33,20 @@ pub(super) fn read_query<By>(
     Ok(GroupedQuery { by, since, rows_max: rows_max.unwrap_or(ROWS_DEFAULT) })
 }
 
+/// A query whose only parameter is `since`.
+pub(super) fn read_since(query: &str) -> Result<Option<Duration>, Problem> {
+    let mut since = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "since" {
+            return Err(Problem::invalid("the query has a name other than `since`"));
+        }
+        if since.replace(read(&value, "since", SINCE_RULE, parse_since)?).is_some() {
+            return Err(Problem::invalid("`since` must be given once; got it twice"));
+        }
+    }
+    Ok(since)
+}
+
 const LIMIT_RULE: &str = "must be a number from 1 to 5000";
 
 fn parse_limit(text: &str) -> Option<u32> {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::caller::Caller;
 use crate::domain::audit::AuditAct;
+use crate::domain::operator_reason::masked_id;
 use crate::flow::explain::{self, RecentRequest, RequestExplanation};
 use crate::http::api::{Api, store_problem};
 use crate::http::body::Body;
@@ -31,8 +32,10 @@ pub(crate) async fn explain_request(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<JsonAnswer<RequestExplanation>, Problem> {
     let request_id = request_id_in(path)?;
-    events::operator_asked(&operator, AdminAction::Request, Some(request_id.as_str()), None, false);
-    api.record_act(&operator, AuditAct::LookRequest, &request_id).await?;
+    // It may be typed, so it may be a number or an address.
+    let shown = masked_id(request_id.as_str());
+    events::operator_asked(&operator, AdminAction::Request, Some(&shown), None, false);
+    api.record_act(&operator, AuditAct::LookRequest, &shown).await?;
     let record = api.request_record(&request_id, None).await?.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
             "no record of this request is kept: it never arrived, was rejected without a record, or is too old",

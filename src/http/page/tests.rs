@@ -144,7 +144,14 @@ fn every_documented_error_has_a_text_in_every_language() {
     let texts = include_str!("texts.js");
     let languages = texts.matches("    errors: {").count();
     // Errors of callbacks and of the console never reach a person.
-    let others = ["signature_refused", "not_recorded", "not_suppressed", "request_in_progress"];
+    let others = [
+        "signature_refused",
+        "not_recorded",
+        "not_suppressed",
+        "request_in_progress",
+        "no_override",
+        "too_many_overrides",
+    ];
     for code in codes.iter().filter(|code| others.iter().all(|other| *code != other)) {
         let code = code.as_str().expect("a string");
         assert_eq!(texts.matches(&format!("\n      {code}: \"")).count(), languages, "{code}");

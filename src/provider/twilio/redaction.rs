@@ -63,7 +63,6 @@ pub(super) async fn redact(
 ) -> Result<Redacted, LookupError> {
     match Lookup::fetch(account, message_id).await {
         Ok(message) if message.status.rank() < DeliveryStatus::Sent.rank() => return Ok(Redacted::TooEarly),
-        Err(LookupError::NotFound) => return Ok(Redacted::Done),
         other => other.map(drop)?,
     }
     let mut request = Request::new(Method::POST, account.url(&format!("/Messages/{message_id}.json")));

@@ -89,8 +89,23 @@ impl AuditStore for MemoryStore {
         Ok(self.step(|state, _| state.outbox.read(newest, count_max)))
     }
 
+    async fn holds_record(&self, _: usize, id: &str) -> Result<bool, StoreError> {
+        Ok(self.step(|state, _| state.outbox.holds(id)))
+    }
+
     async fn remove_from_outbox(&self, _: usize, records: &[String]) -> Result<(), StoreError> {
         self.step(|state, _| state.outbox.remove(records));
         Ok(())
+    }
+
+    /// Nothing but records is written here.
+    async fn remove_unreadable(&self, _: usize, entries: &[Vec<u8>]) -> Result<(), StoreError> {
+        let entries: Vec<String> =
+            entries.iter().map(|entry| String::from_utf8_lossy(entry).into_owned()).collect();
+        self.remove_from_outbox(0, &entries).await
+    }
+
+    async fn lease_publishing(&self, publisher: u64) -> Result<bool, StoreError> {
+        Ok(self.step(|state, now| state.outbox.lease(publisher, now)))
     }
 }

@@ -17,6 +17,7 @@ pub(super) struct Reserved {
     amount: Amount,
     hour: u32,
     day: u32,
+    at: UnixMillis,
 }
 
 impl Reserved {
@@ -25,6 +26,12 @@ impl Reserved {
             Period::Hour => self.hour,
             Period::Day => self.day,
         }
+    }
+
+    /// Without an offset: the current hour or day, or the one before it.
+    fn number_since(self, period: Period, now: UnixMillis) -> u32 {
+        let passed = now.since(self.at).as_millis() / u128::from(period.millis());
+        self.number(period).saturating_add(u32::try_from(passed).unwrap_or(u32::MAX))
     }
 }
 
@@ -49,7 +56,7 @@ impl Book {
     pub(super) fn reserve(&mut self, spend: Option<Reservation>, now: UnixMillis) -> Option<Reserved> {
         let Reservation { amount, offset, .. } = spend?;
         let [hour, day] = Period::ALL.map(|period| offset.number(period, now));
-        let reserved = Reserved { amount, hour, day };
+        let reserved = Reserved { amount, hour, day, at: now };
         for period in Period::ALL {
             let current = reserved.number(period);
             self.0.retain(|(its, number), _| *its != period || Period::is_kept(*number, current));
@@ -59,7 +66,7 @@ impl Book {
         Some(reserved)
     }
 
-    /// Of an hour or day that is over nothing is left to change. A request without a reservation counts now.
+    /// A request counts in the hour and the day in which it reserved. If they leave the book, or it reserved nothing, it counts now.
     pub(super) fn end(
         &mut self,
         reserved: Option<Reserved>,
@@ -70,16 +77,16 @@ impl Book {
         let price = spent.map(|spent| spent.amount).or(reserved.map(|reserved| reserved.amount));
         let price = price.filter(|_| !nothing_sent).unwrap_or_default();
         for period in Period::ALL {
-            let entry = match (reserved, spent) {
-                (Some(reserved), _) => self.0.get_mut(&(period, reserved.number(period))),
-                (None, Some(spent)) if !nothing_sent => {
-                    Some(self.0.entry((period, spent.offset.number(period, now))).or_default())
-                }
-                (None, _) => None,
-            };
-            if let Some(entry) = entry {
-                let amount = reserved.map_or(Amount::ZERO, |reserved| reserved.amount);
-                entry.reserved = entry.reserved.minus(amount);
+            let current = spent.map(|spent| spent.offset.number(period, now));
+            let current = current.or_else(|| Some(reserved?.number_since(period, now)));
+            let Some(current) = current else { continue };
+            self.0.retain(|(its, number), _| *its != period || Period::is_kept(*number, current));
+            let own = reserved.map(|reserved| (period, reserved.number(period)));
+            if let (Some(reserved), Some(entry)) = (reserved, own.and_then(|own| self.0.get_mut(&own))) {
+                entry.reserved = entry.reserved.minus(reserved.amount);
+                entry.committed = entry.committed.plus(price);
+            } else if price > Amount::ZERO {
+                let entry = self.0.entry((period, current)).or_default();
                 entry.committed = entry.committed.plus(price);
             }
         }
@@ -96,6 +103,7 @@ impl Book {
             hour_number,
             day: self.entry(Period::Day, day_number),
             day_number,
+            silent_shards: 0,
         }
     }
 }

@@ -35,7 +35,7 @@ impl Redactions {
         if self.jobs.len() >= REDACTION_JOBS_MAX && !self.jobs.contains_key(&recipient) {
             return RedactionsAdded::TooManyJobs;
         }
-        let new = RedactionJob { recipient, begun: now, total: 0, done: 0, failed: 0, listing };
+        let new = RedactionJob { recipient, begun: now, total: 0, done: 0, failed: 0, not_found: 0, listing };
         let job = self.jobs.entry(recipient).or_insert_with(|| Job { shown: new.clone(), changed: now });
         // A job begins while its listing is pending, or if there is none; the end of the listing adds to it.
         if job.shown.left() == 0 && matches!(listing, Listing::Pending | Listing::NotPossible) {
@@ -81,6 +81,7 @@ impl Redactions {
         {
             match end {
                 RedactionEnd::Done => job.shown.done += 1,
+                RedactionEnd::NotFound => job.shown.not_found += 1,
                 RedactionEnd::Later(_) => job.shown.failed += 1,
             }
             job.changed = now;

@@ -103,6 +103,7 @@ impl ForgetStore for RedisStore {
     async fn end_redaction(&self, redaction: &Redaction, end: RedactionEnd) -> Result<(), StoreError> {
         let (letter, wait) = match end {
             RedactionEnd::Done => (b'd', Duration::ZERO),
+            RedactionEnd::NotFound => (b'n', Duration::ZERO),
             RedactionEnd::Later(wait) => (b'l', wait),
         };
         let packed = Packer::new()
@@ -240,14 +241,11 @@ fn redactions(answer: &[u8]) -> Option<Vec<Redaction>> {
 fn redaction_jobs(answer: &[u8]) -> Option<Vec<RedactionJob>> {
     let (mut words, mut jobs) = (Unpacker::new(answer), Vec::new());
     while !words.is_empty() {
-        jobs.push(RedactionJob {
-            recipient: words.digest()?,
-            begun: words.time()?,
-            total: words.u32()?,
-            done: words.u32()?,
-            failed: words.u32()?,
-            listing: *Listing::ALL.get(usize::from(words.u8()?))?,
-        });
+        let (recipient, begun) = (words.digest()?, words.time()?);
+        let [total, done, failed, not_found] = [words.u32()?, words.u32()?, words.u32()?, words.u32()?];
+        let listing = *Listing::ALL.get(usize::from(words.u8()?))?;
+        let failed = failed.saturating_sub(not_found);
+        jobs.push(RedactionJob { recipient, begun, total, done, failed, not_found, listing });
     }
     jobs.sort_by_key(|job| (std::cmp::Reverse(job.begun), job.recipient));
     Some(jobs)

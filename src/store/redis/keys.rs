@@ -104,7 +104,7 @@ pub(super) fn damaged(name: &str) -> Damaged {
         "o" => "last_opt",
         "t" => "request_text",
         "p" => "panics",
-        "outbox" | "outbox-dropped" => "outbox",
+        "outbox" | "outbox-dropped" | "outbox-lease" => "outbox",
         name if name.starts_with('x') => "conversion",
         name if name.starts_with('j') => "redactions",
         name if name.starts_with(['y', 'z']) => "defence",

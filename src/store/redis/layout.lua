@@ -11,11 +11,12 @@
 --      list, for a limit of 257 or more: a packed value is rewritten whole
 --   {P}:r<minute>, due  receipts to poll for: complete.lua
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
---   {P}:states  states of workers: reports.lua; {P}:log-level: log_filter.lua; {P}:outbox, outbox-dropped: audit.lua
+--   {P}:states  states of workers: reports.lua; {P}:log-level: log_filter.lua; {P}:outbox, outbox-dropped, outbox-lease:
+--      audit.lua
 --   {P}:x…  counts of sent and verified codes, and amounts spent: conversion.lua
 --   {P}:z…  pumping defence, {P}:y…  recently verified recipients and users: defence.lua
 --   {P}:keys  key check values: key_checks.lua
---   {P}:jj, jq  jobs that redact messages at the provider: redactions.lua
+--   {P}:jj, jq, jn  jobs that redact messages at the provider: redactions.lua
 --   {P}:e  the book under the budgets: spend.lua
 --   {P}:suppressed  recipients: suppressions.lua
 --   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua

@@ -147,7 +147,9 @@ steps! {
     Conversion "reports.conversion.read"
     RecordAct "reports.audit.record"
     ReadOutbox "reports.audit.read"
+    HoldsRecord "reports.audit.holds"
     RemoveFromOutbox "reports.audit.remove"
+    LeasePublishing "reports.audit.lease"
     ForgettableRecords "reports.forget.records"
     Forget "reports.forget.forget"
     AddRedactions "reports.redactions.add"
@@ -209,7 +211,9 @@ impl Step {
                 | Step::Conversion
                 | Step::RecordAct
                 | Step::ReadOutbox
+                | Step::HoldsRecord
                 | Step::RemoveFromOutbox
+                | Step::LeasePublishing
                 | Step::AddRedactions
                 | Step::TakeRedactions
                 | Step::EndRedaction
@@ -247,6 +251,7 @@ impl Step {
                 | Step::RecordedKeys
                 | Step::Conversion
                 | Step::ReadOutbox
+                | Step::HoldsRecord
                 | Step::ForgettableRecords
                 | Step::RedactionJobs
                 | Step::SpendBook

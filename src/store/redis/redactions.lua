@@ -1,7 +1,8 @@
 -- Texts that the provider is still to delete.
 --
 -- {P}:jj, a hash: recipient → a job: I6 begun, I6 changed, I4 total, I4 done, I4 failed, B listing; the empty field: I6 when messages may be
--- taken again. {P}:jq, a sorted set: recipient and message id → when the message is due.
+-- taken again. {P}:jq, a sorted set: recipient and message id → when the message is due. {P}:jn, a hash: recipient → how many of the failed
+-- ones the account does not have; apart, as earlier versions read a job of 25 bytes only.
 reports.redactions = {JOB = '>I6I6I4I4I4B', JOB_BYTES = 25}
 
 function reports.redactions.job(key, recipient)
@@ -11,6 +12,14 @@ function reports.redactions.job(key, recipient)
   local job = {}
   job.begun, job.changed, job.total, job.done, job.failed, job.listing = read(reports.redactions.JOB, value)
   return job
+end
+
+function reports.redactions.not_found_key(key) return sub(key, 1, -2) .. 'n' end
+
+-- The number of messages of a job that the account does not have: at most the failed ones, as an earlier version may begin a job anew.
+function reports.redactions.not_found(key, recipient, failed)
+  local count = call('HMGET', reports.redactions.not_found_key(key), recipient)[1]
+  return count and min(failed, parse_time(count)) or 0
 end
 
 function reports.redactions.write(key, recipient, job, now)
@@ -25,6 +34,7 @@ function reports.redactions.sweep(key, kept, now)
       count = count + 1
     elseif words[i] ~= '' then
       call('HDEL', key, words[i])
+      call('HDEL', reports.redactions.not_found_key(key), words[i])
     end
   end
   return count
@@ -42,7 +52,10 @@ function reports.redactions.add(keys, args)
   if not job and count >= jobs_max then return 'f' end
   local is_finished = not job or job.done + job.failed >= job.total
   -- A job begins while its listing is pending, or if there is none; the end of the listing adds to it.
-  if not job or is_finished and (listing == 0 or listing == 4) then job = {begun = now, total = 0, done = 0, failed = 0} end
+  if not job or is_finished and (listing == 0 or listing == 4) then
+    job = {begun = now, total = 0, done = 0, failed = 0}
+    call('HDEL', reports.redactions.not_found_key(keys[1]), recipient)
+  end
   job.listing = listing
   while at <= #args[2] do
     local message_id
@@ -77,7 +90,7 @@ end
 
 -- Ends the work on a message. Without its job it goes.
 -- KEYS     jj, jq
--- ARGV     settings; c1 end (d: done, l: later), I4 wait, I6 how long a message is tried, c16 recipient, then the message id
+-- ARGV     settings; c1 end (d: done, n: not found, l: later), I4 wait, I6 how long a message is tried, c16 recipient, then the message id
 -- Answers  e: ended
 function reports.redactions.finish(keys, args)
   local now = clock(settings_of(args[1]).test_time)
@@ -87,6 +100,11 @@ function reports.redactions.finish(keys, args)
     call('ZADD', keys[2], 'XX', decimal(now + wait), member)
   elseif call('ZREM', keys[2], member) == 1 and job then
     if finish == 'd' then job.done = job.done + 1 else job.failed = job.failed + 1 end
+    if finish == 'n' then
+      local key = reports.redactions.not_found_key(keys[1])
+      call('HSET', key, recipient, decimal(reports.redactions.not_found(keys[1], recipient, job.failed) + 1))
+      call('PEXPIRE', key, decimal(30 * DAY))
+    end
     reports.redactions.write(keys[1], recipient, job, now)
   end
   return 'e'
@@ -95,7 +113,7 @@ end
 -- Jobs: reads them.
 -- KEYS     jj
 -- ARGV     settings; I6 how long a job is kept
--- Answers  of each: c16 recipient, I6 begun, I4 total, I4 done, I4 failed, B listing
+-- Answers  of each: c16 recipient, I6 begun, I4 total, I4 done, I4 failed, I4 of these not found, B listing
 function reports.redactions.jobs(keys, args)
   local now, kept = clock(settings_of(args[1]).test_time), read('>I6', args[2])
   local words, answer = call('HGETALL', keys[1]), {}
@@ -104,7 +122,8 @@ function reports.redactions.jobs(keys, args)
       if #words[i + 1] ~= reports.redactions.JOB_BYTES then error('a job cannot be read') end
       local begun, changed, total, done, failed, listing = read(reports.redactions.JOB, words[i + 1])
       if changed + kept > now then
-        answer[#answer + 1] = words[i] .. pack('>I6I4I4I4B', begun, total, done, failed, listing)
+        local not_found = reports.redactions.not_found(keys[1], words[i], failed)
+        answer[#answer + 1] = words[i] .. pack('>I6I4I4I4I4B', begun, total, done, failed, not_found, listing)
       end
     end
   end

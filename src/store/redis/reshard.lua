@@ -6,7 +6,8 @@
 local reshard = {
   -- Keys that belong to no shard. Those of countries, of conversion and of the pumping defence stay as well.
   SHARED = {kill = true, workers = true, primary = true, format = true, countries = true, states = true, b = true,
-    g = true, keys = true, ['log-level'] = true, outbox = true, ['outbox-dropped'] = true, jj = true, jq = true},
+    g = true, keys = true, ['log-level'] = true, outbox = true, ['outbox-dropped'] = true, ['outbox-lease'] = true, jj = true, jq = true,
+    jn = true},
   BATCH = 500,
 }
 

@@ -10,6 +10,7 @@ use super::library::Step;
 use super::opening::other_format;
 use super::pack::{Packer, Unpacker};
 use super::step_call::Call;
+use crate::domain::audit::AuditRecord;
 use crate::domain::shards::Shards;
 use crate::store::resharding::{ReshardAnswer, ReshardRefusal, Resharding, StoredCounts};
 use crate::store::{StoreError, StoreFault};
@@ -33,6 +34,15 @@ struct Suppression {
 impl RedisStore {
     /// Changes the number of shards, while no process runs. An interrupted change is finished by the same call again.
     pub async fn reshard(&self, change: &Resharding) -> Result<ReshardAnswer, StoreError> {
+        self.reshard_recorded(change, None).await
+    }
+
+    /// The record is written before anything changes.
+    pub async fn reshard_recorded(
+        &self,
+        change: &Resharding,
+        mut record: Option<&AuditRecord>,
+    ) -> Result<ReshardAnswer, StoreError> {
         let (mut first, mut moved, mut forgotten) = (None, 0, StoredCounts::default());
         loop {
             let from = match self.begin_reshard(change.to, true).await? {
@@ -62,6 +72,9 @@ impl RedisStore {
                 break;
             }
             let next = next(from, change.to);
+            if let Some(record) = record.take() {
+                self.record_reshard(STEP, record).await?;
+            }
             if let Begun::Refused(refusal) = self.begin_reshard(next, false).await? {
                 return Ok(ReshardAnswer::Refused(refusal));
             }

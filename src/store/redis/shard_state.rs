@@ -1,12 +1,10 @@
-//! State of a process about shards: the countries, servers and books that its last calls have named.
+//! State of a process about shards: the countries and servers that its last calls have named.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use crate::domain::budget::SpendBook;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CountrySuppression {
@@ -21,16 +19,6 @@ pub(super) struct Countries(Mutex<Option<HashMap<String, CountrySuppression>>>);
 
 impl Countries {
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<HashMap<String, CountrySuppression>>> {
-        self.0.lock().expect("nothing panics while it holds the lock")
-    }
-}
-
-/// The book of each shard, as this process read it last.
-#[derive(Default)]
-pub(super) struct ShardBooks(Mutex<Vec<SpendBook>>);
-
-impl ShardBooks {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<SpendBook>> {
         self.0.lock().expect("nothing panics while it holds the lock")
     }
 }

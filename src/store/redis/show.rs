@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use self::conversion::{counts, writers};
 use self::defence::{holds, overrides, unverified, verified};
-use self::redactions::{redaction_jobs, redactions_due};
-use self::shared::{book, dropped, key_checks, kill_switch, log_filter, outbox};
+use self::redactions::{redaction_jobs, redactions_due, redactions_not_found};
+use self::shared::{book, dropped, key_checks, kill_switch, log_filter, outbox, publishing_lease};
 use self::stored::{Fields, Stored, bytes};
 use self::times::{minute, score, time, with_times};
 use super::charges::Charge;
@@ -87,6 +87,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"keys" => Some(("key check values", key_checks)),
         b"jj" => Some(("jobs that redact messages", redaction_jobs)),
         b"jq" => Some(("messages to redact", redactions_due)),
+        b"jn" => Some(("messages to redact that were not found", redactions_not_found)),
         b"e" => Some(("book under the budgets", book)),
         b"xw" | b"zw" => Some(("last batches of counts", writers)),
         b"zh" => Some(("holds of the pumping defence", holds)),
@@ -97,6 +98,7 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"log-level" => Some(("log filter", log_filter)),
         b"outbox" => Some(("audit records to be published", outbox)),
         b"outbox-dropped" => Some(("audit records without room", dropped)),
+        b"outbox-lease" => Some(("lease of the publisher of audit records", publishing_lease)),
         b"countries" => Some(("suppressed countries", countries)),
         b"b" => Some(("places under the cap over all sends", blocks)),
         b"g" => Some(("refunded places", refunded_places)),

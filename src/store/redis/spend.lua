@@ -52,11 +52,11 @@ function reports.spend.current(book, period)
   return entry
 end
 
--- Writes the book; with the current periods without the hours and days that are neither these nor next to them.
+-- Writes the book without the hours and days that are neither the current ones nor next to them.
 function reports.spend.write_book(key, book, periods)
   local kept = {}
   for _, entry in ipairs(book) do
-    local current = periods and periods[entry.kind == 'h' and 1 or 2].number or entry.number
+    local current = periods[entry.kind == 'h' and 1 or 2].number
     if math.abs(entry.number - current) <= 1 then
       kept[#kept + 1] = pack(reports.spend.ENTRY, entry.kind, entry.number, min(entry.reserved, NO_END), min(entry.committed, NO_END))
     end
@@ -112,17 +112,26 @@ end
 -- The charges without a reservation, and the reservation.
 function reports.spend.split_charges(charged)
   for at = 1, #charged, charges.ENTRY_BYTES do
-    local letter, amount, hour, day = read(reports.spend.RESERVATION, charged, at)
+    local letter, amount, hour, day, _, reserved_at = read(reports.spend.RESERVATION, charged, at)
     if letter == reports.spend.LETTER then
       local rest = sub(charged, 1, at - 1) .. sub(charged, at + charges.ENTRY_BYTES)
-      return rest, {amount = amount, h = hour, d = day}
+      return rest, {amount = amount, h = hour, d = day, at = reserved_at}
     end
   end
   return charged, nil
 end
 
--- The end of a request: `packed` is H offset, I6 price; empty if none is known, then what was reserved is committed. A request without
--- a reservation counts now. Reads the book before anything is written; nil if there is nothing to do.
+-- The current periods by those of a reservation, where the offset is not known: each is the current one, or the one before it.
+function reports.spend.periods_since(reservation, now)
+  local function since(kind, width)
+    return {kind = kind, number = reservation[kind] + max(0, floor((now - reservation.at) / width))}
+  end
+  return {since('h', HOUR), since('d', DAY)}
+end
+
+-- The end of a request: `packed` is H offset, I6 price; empty if none is known, then what was reserved is committed. A request counts in
+-- the hour and the day in which it reserved; if they leave the book, or it reserved nothing, it counts now. Reads the book before
+-- anything is written; nil if there is nothing to do.
 function reports.spend.ending(recipient_key, reservation, packed, nothing_sent, now)
   if not reservation and (packed == '' or nothing_sent == 1) then return nil end
   local ending = {key = reports.spend.key_of(recipient_key), reserved = 0}
@@ -131,26 +140,28 @@ function reports.spend.ending(recipient_key, reservation, packed, nothing_sent, 
     local offset
     offset, ending.price = read('>HI6', packed)
     ending.periods = reports.spend.periods(offset, now)
+  else
+    ending.periods = reports.spend.periods_since(reservation, now)
   end
   if nothing_sent == 1 then ending.price = 0 end
   ending.book = reports.spend.read_book(ending.key)
   ending.entries = {}
-  for i, kind in ipairs({'h', 'd'}) do
-    if reservation then
-      -- Of an hour or day that is over nothing is left to change.
-      ending.entries[#ending.entries + 1] = reports.spend.find(ending.book, kind, reservation[kind])
-    else
-      ending.entries[i] = reports.spend.current(ending.book, ending.periods[i])
-    end
+  for i, period in ipairs(ending.periods) do
+    local own = reservation and reports.spend.find(ending.book, period.kind, reservation[period.kind])
+    local is_kept = own and math.abs(own.number - period.number) <= 1
+    local committed_in = own
+    if not is_kept then committed_in = ending.price > 0 and reports.spend.current(ending.book, period) or nil end
+    ending.entries[i] = {own = own, committed_in = committed_in}
   end
   return ending
 end
 
 function reports.spend.finish(ending)
   if not ending then return end
-  for _, entry in ipairs(ending.entries) do
-    entry.reserved = max(0, entry.reserved - ending.reserved)
-    entry.committed = entry.committed + ending.price
+  for i = 1, #ending.periods do
+    local own, committed_in = ending.entries[i].own, ending.entries[i].committed_in
+    if own then own.reserved = max(0, own.reserved - ending.reserved) end
+    if committed_in then committed_in.committed = committed_in.committed + ending.price end
   end
   reports.spend.write_book(ending.key, ending.book, ending.periods)
 end

@@ -1,7 +1,10 @@
 //! The book under the budgets, and its arguments of an admission and a completion: `spend.lua`.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::RedisStore;
 use super::keys::{Key, Keys};
@@ -12,38 +15,24 @@ use crate::domain::budget::{BookEntry, Period, Reservation, SpendBook, Spent, Ut
 use crate::domain::conversion::Bucket;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::spend::{SpendGroup, StoredSpend};
-use crate::store::{SpendStore, StoreError};
+use crate::store::{SpendStore, StoreError, StoreFault};
+
+/// A later answer of one shard counts as none, so that the others are known.
+const BOOK_TIMEOUT: Duration = Duration::from_millis(400);
 
 #[async_trait]
 impl SpendStore for RedisStore {
-    /// A shard that does not answer counts as it was: its spend stands still, too.
+    /// A shard that does not answer counts as it was.
     async fn spend_book(&self, offset: UtcOffset) -> Result<SpendBook, StoreError> {
         let shards = self.keys.shards();
-        let answers = join_all((0..shards).map(|shard| self.read_book(shard, offset))).await;
-        let mut books = self.books.lock();
-        books.resize(shards, SpendBook::default());
-        let (mut failure, mut newest) = (None, SpendBook::default());
-        for (book, answer) in books.iter_mut().zip(answers) {
-            match answer {
-                Ok(answer) => {
-                    *book = answer;
-                    (newest.hour_number, newest.day_number) = (answer.hour_number, answer.day_number);
-                }
-                Err(error) => failure = Some(error),
-            }
+        let readings = join_all((0..shards).map(|shard| self.learn_book(shard, offset))).await;
+        let mut failures: Vec<StoreError> = readings.into_iter().filter_map(Result::err).collect();
+        if failures.len() == shards {
+            return Err(failures.swap_remove(0));
         }
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        for period in Period::ALL {
-            let (number, _) = newest.of(period);
-            let sum = sum(books.iter(), period, number);
-            match period {
-                Period::Hour => newest.hour = sum,
-                Period::Day => newest.day = sum,
-            }
-        }
-        Ok(newest)
+        let [(hour_number, hour), (day_number, day)] =
+            Period::ALL.map(|period| self.books.sum_without(None, period));
+        Ok(SpendBook { hour, hour_number, day, day_number, silent_shards: failures.len() })
     }
 
     async fn spend(&self, group: SpendGroup, buckets: &[Bucket]) -> Result<Vec<StoredSpend>, StoreError> {
@@ -51,13 +40,22 @@ impl SpendStore for RedisStore {
     }
 }
 
-/// The entries of a period in those books that are at it.
-fn sum<'a>(books: impl IntoIterator<Item = &'a SpendBook>, period: Period, number: u32) -> BookEntry {
-    let entries = books.into_iter().map(|book| book.of(period)).filter(|(its, _)| *its == number);
-    entries.fold(BookEntry::default(), |sum, (_, entry)| sum.plus(entry))
-}
-
 impl RedisStore {
+    /// Each book is kept as it comes: a caller that stops waiting loses none.
+    async fn learn_book(&self, shard: usize, offset: UtcOffset) -> Result<(), StoreError> {
+        let answer = timeout(BOOK_TIMEOUT, self.read_book(shard, offset)).await;
+        match answer.unwrap_or(Err(StoreError::Unavailable(StoreFault::NoAnswer))) {
+            Ok(book) => {
+                self.books.answered(shard, book);
+                Ok(())
+            }
+            Err(error) => {
+                self.books.unanswered(shard);
+                Err(error)
+            }
+        }
+    }
+
     async fn read_book(&self, shard: usize, offset: UtcOffset) -> Result<SpendBook, StoreError> {
         let call = self
             .call(Step::SpendBook, &[self.keys.book_of(shard)])
@@ -70,14 +68,10 @@ impl RedisStore {
     pub(super) fn pack_reservation(&self, recipient: &Digest16, spend: Option<Reservation>) -> Vec<u8> {
         let Some(Reservation { amount, budgets, offset }) = spend else { return Vec::new() };
         let own = self.keys.shard_of(recipient);
-        let books = self.books.lock();
-        let others =
-            || books.iter().enumerate().filter(move |(shard, _)| *shard != own).map(|(_, book)| book);
         let head = Packer::new().u16(offset.shifted()).u48(amount.micros());
         let packed = Period::ALL.into_iter().fold(head, |packed, period| {
-            let number = others().map(|book| book.of(period).0).max().unwrap_or_default();
-            let sum = sum(others(), period, number).sum();
-            packed.optional48(budgets.of(period).map(Amount::micros)).u32(number).u48(sum.micros())
+            let (number, others) = self.books.sum_without(Some(own), period);
+            packed.optional48(budgets.of(period).map(Amount::micros)).u32(number).u48(others.sum().micros())
         });
         packed.done()
     }
@@ -98,7 +92,7 @@ fn read_book(answer: &[u8]) -> Option<SpendBook> {
         Some((number, BookEntry { reserved: amount(words.u48()?), committed: amount(words.u48()?) }))
     };
     let ((hour_number, hour), (day_number, day)) = (entry()?, entry()?);
-    Some(SpendBook { hour, hour_number, day, day_number })
+    Some(SpendBook { hour, hour_number, day, day_number, silent_shards: 0 })
 }
 
 impl Keys {

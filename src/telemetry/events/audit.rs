@@ -29,6 +29,12 @@ pub fn audit_dropped(outbox: usize, records: u64) {
     METRICS.audit.dropped.set(gauge(dropped.iter().sum()));
 }
 
+/// Others than otpost wrote it: an entry of an outbox that is no record.
+pub fn audit_unreadable(outbox: usize, entries: usize) {
+    METRICS.audit.unreadable.inc_by(entries as u64);
+    repeating!(warn, "audit entries that are no records were removed", About::NOTHING; outbox, entries,);
+}
+
 fn gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

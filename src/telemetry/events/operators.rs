@@ -30,10 +30,15 @@ pub enum AdminAction {
     DropDeadLetters,
     Forget,
     Redactions,
+    Audit,
+    DefenceExplain,
+    DefenceAllow,
+    DefenceDeny,
+    DefenceRemove,
 }
 
 impl AdminAction {
-    pub const ALL: [AdminAction; 19] = [
+    pub const ALL: [AdminAction; 24] = [
         AdminAction::Status,
         AdminAction::RateLimit,
         AdminAction::Validate,
@@ -53,6 +58,11 @@ impl AdminAction {
         AdminAction::DropDeadLetters,
         AdminAction::Forget,
         AdminAction::Redactions,
+        AdminAction::Audit,
+        AdminAction::DefenceExplain,
+        AdminAction::DefenceAllow,
+        AdminAction::DefenceDeny,
+        AdminAction::DefenceRemove,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -76,6 +86,11 @@ impl AdminAction {
             AdminAction::DropDeadLetters => "drop_dead_letters",
             AdminAction::Forget => "forget",
             AdminAction::Redactions => "redactions",
+            AdminAction::Audit => "audit",
+            AdminAction::DefenceExplain => "defence_explain",
+            AdminAction::DefenceAllow => "defence_allow",
+            AdminAction::DefenceDeny => "defence_deny",
+            AdminAction::DefenceRemove => "defence_remove",
         }
     }
 }
@@ -94,6 +109,9 @@ pub struct OperatorAct<'a> {
     /// Masked.
     pub reason: Option<&'a str>,
     pub hours: Option<u32>,
+    /// A country, digits, or a masked number.
+    pub numbers: Option<&'a str>,
+    pub seconds: Option<u64>,
     pub dead_letters: &'a [String],
     pub force: Option<bool>,
     pub dry_run: Option<bool>,
@@ -121,11 +139,12 @@ pub fn operator_acts(by: &Operator, action: AdminAction, act: &OperatorAct<'_>) 
     count(action);
     let (sub, jti) = (printable(&by.sub), by.jti.as_deref().map(printable));
     let (client_ip, action) = (by.client.map(display), action.as_str());
-    let OperatorAct { to, reason, hours, dead_letters, force, dry_run } = act;
+    let OperatorAct { to, reason, hours, numbers, seconds, dead_letters, force, dry_run } = act;
     let to = to.map(display);
     let dead_letters = (!dead_letters.is_empty()).then(|| printable_list(dead_letters));
     info!(
-        target: "otpost::audit", audit = true, sub, jti, client_ip, action, to, reason, hours, dead_letters, force, dry_run,
+        target: "otpost::audit", audit = true, sub, jti, client_ip, action, to, reason, hours, numbers, seconds, dead_letters, force,
+        dry_run,
         "operator act"
     );
 }

@@ -69,7 +69,7 @@ pub const CONSTANT_ROUTES: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/
 pub const JWKS_FETCHES: [&str; 6] = ["good", "unreachable", "status", "too_long", "unreadable", "too_many"];
 pub const JWKS_IGNORED: [&str; 6] =
     ["symmetric", "private", "other_use", "unsupported", "unfit", "duplicate"];
-pub const OPERATOR_ACTIONS: [&str; 19] = [
+pub const OPERATOR_ACTIONS: [&str; 24] = [
     "status",
     "rate_limit",
     "validate",
@@ -89,6 +89,11 @@ pub const OPERATOR_ACTIONS: [&str; 19] = [
     "drop_dead_letters",
     "forget",
     "redactions",
+    "audit",
+    "defence_explain",
+    "defence_allow",
+    "defence_deny",
+    "defence_remove",
 ];
 pub const SAMPLES: [&str; 3] = ["priced", "other_currency", "no_price"];
 pub const STORE_WARNINGS: [&str; 3] = ["cluster_node", "sentinels_silent", "shards_silent"];

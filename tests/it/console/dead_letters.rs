@@ -6,13 +6,21 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use otpost::broker::rabbit::dead_letters::RabbitDeadLetterQueue;
 use otpost::broker::{DeadLetterQueue, DeadLetters, DeadLettersError};
+use otpost::clock::Clock;
+use otpost::domain::channel::Channel;
+use otpost::domain::limit::Limits;
+use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::flow::operate::dead_letters::replayer::Cooldowns;
+use otpost::store::memory::MemoryStore;
+use otpost::store::{AdmissionInput, Lease, LimitSubject, Store as _};
 use serde_json::{Value, json};
 
-use super::{audit, console, get};
-use crate::contract::broker::dead_letters::{ago, dead_letter, panicked};
+use super::{audit, console, console_with, get};
+use crate::contract::broker::dead_letters::{KEY, ago, dead_letter, panicked};
 use crate::contract::broker::rabbit::{RabbitWorld, in_world};
 use crate::contract::broker::{World as _, next, patiently};
-use crate::harness::{ALICE, with};
+use crate::contract::store::request_to;
+use crate::harness::{ALICE, BOB, with};
 use crate::http::{TestServer, service};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
 
@@ -35,6 +43,40 @@ async fn list(server: &TestServer) -> Vec<Value> {
 
 fn id(row: &Value) -> &str {
     row["id"].as_str().expect("an id")
+}
+
+/// The worker would reject it, and its dead letter would be gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_to_a_recipient_that_is_cooling_down_is_refused_with_the_time() {
+    in_world(async |world: &RabbitWorld| {
+        let store = Arc::new(MemoryStore::new(Clock::System));
+        let request = request_to(1, "r0");
+        let admit = request.admit();
+        let limits = Limits { cooldown: Duration::from_secs(60), ..*admit.limits };
+        let recipient = RecipientKeyring::new(&KEY).address(Channel::Sms, ALICE);
+        let subject = LimitSubject { recipient, ..admit.lease.subject };
+        let lease = Lease { subject, ..admit.lease };
+        store.admit(&AdmissionInput { lease, limits: &limits, ..admit }).await.expect("answers");
+        let queue = Arc::new(RabbitDeadLetterQueue::new(world.settings(1)));
+        let region = "CO".parse().expect("a region");
+        let server = TestServer::with(|api| {
+            api.console = Some(console_with(queue, Some(Cooldowns { store, limits, region })));
+        });
+        dead_letter(world, "dead:1", &with("r1", ALICE, json!({})), panicked("r1", "failed"), ago(9)).await;
+        dead_letter(world, "dead:2", &with("r2", BOB, json!({})), panicked("r2", "failed"), ago(8)).await;
+        let rows = list(&server).await;
+        let ids: Vec<&str> = rows.iter().map(id).collect();
+        let replay = json!({"ids": ids, "dry_run": true, "force": true});
+        let results = server.post(REPLAY, &service(), &replay).await.expect(200)["results"].clone();
+        let why = results[0]["why"].as_str().expect("a reason");
+        assert!(
+            why.starts_with("its recipient is cooling down, so it would be rejected: replay it in "),
+            "{why}"
+        );
+        assert_eq!((&results[0]["result"], &results[0]["can_be_forced"]), (&json!("refused"), &json!(false)));
+        assert_eq!(results[1]["result"], "would_replay", "{results}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! The operators' console: its page, and the endpoints that only it has.
 
 mod acts;
+mod audit_list;
 mod dead_letters;
 mod forget;
 mod page;
@@ -19,7 +20,7 @@ use otpost::domain::send_failure::Scope;
 use otpost::domain::traffic::{DurationCounts, OutcomeCounts, Traffic};
 use otpost::domain::worker_state::{Rate, WorkerState};
 use otpost::flow::operate::dead_letters::desk::DeadLetterDesk;
-use otpost::flow::operate::dead_letters::replayer::Replayer;
+use otpost::flow::operate::dead_letters::replayer::{Cooldowns, Replayer};
 use otpost::http::Console;
 use otpost::store::Store as _;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ use crate::promises::secrets::{captured_log, start_capturing};
 use crate::scripted::refused;
 
 /// Each endpoint with a body that it takes, if any.
-const ENDPOINTS: [(&str, &str, &str); 11] = [
+const ENDPOINTS: [(&str, &str, &str); 15] = [
     ("GET", "/api/v1/ops/overview", ""),
     ("POST", "/api/v1/ops/kill-switch/on", r#"{"reason":"a test"}"#),
     ("POST", "/api/v1/ops/kill-switch/off", "{}"),
@@ -40,6 +41,14 @@ const ENDPOINTS: [(&str, &str, &str); 11] = [
     ("POST", "/api/v1/ops/suppressions/remove", r#"{"to":"+573001234567"}"#),
     ("GET", "/api/v1/ops/forget", ""),
     ("POST", "/api/v1/ops/forget", r#"{"to":"+573001234567","reason":"a test"}"#),
+    ("GET", "/api/v1/ops/audit", ""),
+    ("POST", "/api/v1/ops/defence/explain", r#"{"to":"+573001234567"}"#),
+    (
+        "POST",
+        "/api/v1/ops/defence/overrides",
+        r#"{"target":"LV","action":"deny","for":"1h","reason":"a test"}"#,
+    ),
+    ("POST", "/api/v1/ops/defence/overrides/remove", r#"{"target":"LV"}"#),
     ("GET", "/api/v1/ops/dead-letters", ""),
     ("POST", "/api/v1/ops/dead-letters/replay", r#"{"ids":["0123456789ab"],"dry_run":true}"#),
     ("POST", "/api/v1/ops/dead-letters/drop", r#"{"ids":["0123456789ab"],"dry_run":true}"#),
@@ -57,13 +66,21 @@ impl DeadLetterQueue for NoQueue {
 
 /// The console over these dead letters.
 pub fn console(queue: Arc<dyn DeadLetterQueue>) -> Console {
-    let replayer = Replayer {
+    console_with(queue, None)
+}
+
+pub fn console_with(queue: Arc<dyn DeadLetterQueue>, cooldowns: Option<Cooldowns>) -> Console {
+    Console::new(DeadLetterDesk::new(queue, replayer(cooldowns)), None, 100)
+}
+
+fn replayer(cooldowns: Option<Cooldowns>) -> Replayer {
+    Replayer {
+        cooldowns,
         names: Names::new("otpost"),
         recipients: Some(Arc::new(RecipientKeyring::new(&KEY))),
         code_life: Duration::from_secs(600),
         clock: Clock::System,
-    };
-    Console::new(DeadLetterDesk::new(queue, replayer))
+    }
 }
 
 async fn ask(

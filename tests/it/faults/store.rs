@@ -191,6 +191,15 @@ impl AuditStore for SeamStore {
     async fn remove_from_outbox(&self, outbox: usize, records: &[String]) -> Result<(), StoreError> {
         self.step(self.server.store().remove_from_outbox(outbox, records)).await
     }
+    async fn holds_record(&self, outbox: usize, id: &str) -> Result<bool, StoreError> {
+        self.step(self.server.store().holds_record(outbox, id)).await
+    }
+    async fn remove_unreadable(&self, outbox: usize, entries: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.step(self.server.store().remove_unreadable(outbox, entries)).await
+    }
+    async fn lease_publishing(&self, publisher: u64) -> Result<bool, StoreError> {
+        self.step(self.server.store().lease_publishing(publisher)).await
+    }
 }
 
 #[async_trait]

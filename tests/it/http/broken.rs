@@ -106,6 +106,15 @@ impl AuditStore for Broken {
     async fn remove_from_outbox(&self, _: usize, _: &[String]) -> Result<(), StoreError> {
         self.fail().await
     }
+    async fn holds_record(&self, _: usize, _: &str) -> Result<bool, StoreError> {
+        self.fail().await
+    }
+    async fn remove_unreadable(&self, _: usize, _: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.fail().await
+    }
+    async fn lease_publishing(&self, _: u64) -> Result<bool, StoreError> {
+        self.fail().await
+    }
 }
 
 #[async_trait]

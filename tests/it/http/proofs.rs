@@ -1,5 +1,6 @@
 //! Proofs of verified codes, read as a receiver does: with the published keys alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,11 +12,13 @@ use otpost::config::{JwtKey, ProofSettings};
 use otpost::domain::time::UnixMillis;
 use otpost::http::{ProofKeyError, ProofSigner, Tokens};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    ALICE, ANA, Answer, CODE, TestServer, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE, alice, claims, jwt,
-    service,
+    ALICE, ANA, Answer, CODE, START, TestServer, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE, alice, claims,
+    jwt, service,
 };
+use crate::real::Redis;
 
 const P256: &str = include_str!("../keys/p256.private.pem");
 const ED25519: &str = include_str!("../keys/ed25519.private.pem");
@@ -263,5 +266,33 @@ async fn a_key_that_checks_tokens_makes_no_proof_and_a_proof_is_no_token() {
                 Err(code) => answer.expect_problem(401, code),
             };
         }
+    }
+}
+
+/// It may be that of a request whose caller chose this code.
+#[tokio::test]
+async fn there_is_no_proof_while_another_record_of_the_recipient_cannot_be_read() {
+    for is_damaged in [false, true] {
+        let redis = Redis::fresh();
+        let store = Arc::new(redis.store());
+        let proofs = signer(P256).expect("keys");
+        let server = TestServer::with(|api| {
+            api.proofs = Some(proofs);
+            api.verifier.store = store.clone();
+            api.store = store.clone();
+        });
+        for (nth, request, purpose) in [(0, "orders/7", "login"), (1, "orders/8", "verification")] {
+            store.set_time(START.plus(Duration::from_secs(60 * nth)));
+            server.send_code_over(&*store, request, CODE, ALICE, purpose, "k1").await;
+        }
+        if is_damaged {
+            redis.replace([b"qh", &Sha256::digest("orders/7")[..16]].concat(), "SET", &[b"garbage"]);
+        }
+        let answer = server.check_code(VERIFY_SERVICE, CODE).await.expect(200);
+        assert_eq!(
+            (&answer["verified"], answer.get("proof").is_none()),
+            (&json!(true), is_damaged),
+            "{answer}"
+        );
     }
 }

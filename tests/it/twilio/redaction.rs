@@ -113,7 +113,7 @@ async fn a_text_goes_once_its_message_is_sent_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_message_that_twilio_has_not_finished_or_does_not_know_is_no_failure() {
+async fn a_message_that_twilio_has_not_finished_comes_again_and_an_unknown_one_is_not_deleted() {
     let twilio = FakeTwilio::start();
     let adapter = adapter(&settings(&twilio));
     let sid = delivered(&twilio, "tu codigo es 123456");
@@ -126,10 +126,13 @@ async fn a_message_that_twilio_has_not_finished_or_does_not_know_is_no_failure()
     twilio.next([Answer::Normal, Answer::error(403, 20403)]);
     let refused = Err(LookupError::Refused { status: 403, provider_code: Some(20403) });
     assert_eq!(adapter.redact(&sid).await, refused);
-    assert_eq!(adapter.redact("SM000000000000000000000000000000ff").await, Ok(Redacted::Done));
+    let unknown = adapter.redact("SM000000000000000000000000000000ff").await;
+    assert_eq!(unknown, Err(LookupError::NotFound), "it may be another account's");
     let asked = twilio.requests().len();
-    assert_eq!(adapter.redact("../Accounts").await, Ok(Redacted::Done));
+    assert_eq!(adapter.redact("../Accounts").await, Err(LookupError::NotFound));
     assert_eq!(twilio.requests().len(), asked, "another text would change the path");
+    twilio.next([Answer::Normal, Answer::error(404, 20404)]);
+    assert_eq!(adapter.redact(&sid).await, Ok(Redacted::Done), "this account had it a moment ago");
     assert_eq!(adapter.redact(&sid).await, Ok(Redacted::Done));
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::entry::Entry;
 use super::replayer::Replayer;
 use crate::broker::{DeadLetters, Outgoing, Target};
+use crate::domain::time::seconds_rounded_up;
 
 /// Reasons for dead-lettering: those of otpost, then those of the broker, and `unknown` if no reason is recorded.
 pub const REASONS: [&str; 9] = [
@@ -133,12 +134,20 @@ async fn replay(
         why,
         ..OperationRow::new(&entry.id, result)
     };
-    if dry_run {
-        return row("would_replay", None);
-    }
     // Without a known queue, the request goes to text messages: it is one, or it ends with an error there.
     let source_queue = entry.dead_letter.queue.as_deref();
     let channel = source_queue.and_then(|queue| replayer.names.channel_of(queue)).unwrap_or_default();
+    let cooldown = replayer.cooldown_left(channel, &replay.body).await;
+    if !cooldown.is_zero() {
+        let why = format!(
+            "its recipient is cooling down, so it would be rejected: replay it in {} s",
+            seconds_rounded_up(cooldown)
+        );
+        return OperationRow { can_be_forced: Some(false), ..row(REFUSED, Some(why)) };
+    }
+    if dry_run {
+        return row("would_replay", None);
+    }
     let properties = &entry.dead_letter.properties;
     // A correlation id that could not be read is not the caller's.
     let correlation_id = properties.correlation_id.as_deref().filter(|_| !entry.dead_letter.unreadable);

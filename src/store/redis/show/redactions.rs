@@ -33,3 +33,12 @@ pub(super) fn redactions_due(_name: &[u8], stored: &Stored) -> Option<Fields> {
     };
     Some(vec![("messages", members.iter().map(one).collect::<Option<Value>>()?)])
 }
+
+pub(super) fn redactions_not_found(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let Stored::Hash(fields) = stored else { return None };
+    let one = |(recipient, count): &(Vec<u8>, Vec<u8>)| {
+        let count: u64 = std::str::from_utf8(count).ok()?.parse().ok()?;
+        Some(json!({"recipient": hex::encode(recipient), "not_found": count}))
+    };
+    Some(vec![("jobs", fields.iter().map(one).collect::<Option<Value>>()?)])
+}

@@ -28,6 +28,12 @@ pub(super) fn outbox(_name: &[u8], stored: &Stored) -> Option<Fields> {
     Some(vec![("records", records.collect::<Option<Value>>()?)])
 }
 
+pub(super) fn publishing_lease(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (publisher, until) = std::str::from_utf8(bytes(stored)?).ok()?.split_once(' ')?;
+    let (_, until): (u64, u64) = (publisher.parse().ok()?, until.parse().ok()?);
+    Some(vec![("until", json!(UnixMillis(until).to_string()))])
+}
+
 pub(super) fn dropped(_name: &[u8], stored: &Stored) -> Option<Fields> {
     let count: u64 = std::str::from_utf8(bytes(stored)?).ok()?.parse().ok()?;
     Some(vec![("count", json!(count))])

@@ -8,7 +8,7 @@ use otpost::domain::defence_list::{NewOverride, OverrideAction, OverrideTarget};
 use otpost::domain::log_filter::{LogFilter, NewLogFilter};
 use otpost::domain::shards::Shards;
 use otpost::domain::suppression::ManualSuppression;
-use otpost::store::audit::OUTBOX_MAX;
+use otpost::store::audit::{OUTBOX_MAX, PUBLISHING_LEASE};
 use otpost::store::defence::OverrideChange;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
@@ -44,6 +44,8 @@ async fn take(store: &dyn TimedStore) -> Vec<String> {
 pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     an_act_and_its_record_are_one_step(store).await;
     records_leave_in_order_and_each_once(store).await;
+    a_record_is_found_by_its_id_wherever_it_is(store).await;
+    one_publisher_has_the_lease_until_it_asks_no_more(store).await;
 }
 
 async fn an_act_and_its_record_are_one_step(store: &dyn TimedStore) {
@@ -84,7 +86,11 @@ async fn an_act_and_its_record_are_one_step(store: &dyn TimedStore) {
     store.record_act(&look).await.expect("answers");
     let all = [on, off, suppress, end, level, reset, deny, remove, look].map(|record| record.to_json());
     let outbox = read(store, false, 100).await;
-    assert_eq!(outbox, AuditOutbox { records: all.to_vec(), length: 9, dropped: 0 }, "in the shared outbox");
+    assert_eq!(
+        outbox,
+        AuditOutbox { records: all.to_vec(), length: 9, ..AuditOutbox::default() },
+        "in the shared outbox"
+    );
     assert_eq!(take(store).await.len(), 9, "and in no other");
 }
 
@@ -96,7 +102,7 @@ async fn records_leave_in_order_and_each_once(store: &dyn TimedStore) {
     let json: Vec<String> = records.iter().map(AuditRecord::to_json).collect();
     assert_eq!(
         read(store, false, 2).await,
-        AuditOutbox { records: json[..2].to_vec(), length: 5, dropped: 0 }
+        AuditOutbox { records: json[..2].to_vec(), length: 5, ..AuditOutbox::default() }
     );
     assert_eq!(read(store, true, 2).await.records, json[3..]);
     // Two workers have read the same; the slower one takes nothing of what follows.
@@ -106,6 +112,32 @@ async fn records_leave_in_order_and_each_once(store: &dyn TimedStore) {
     assert_eq!(read(store, false, 9).await.records, json[3..]);
     take(store).await;
     assert_eq!(read(store, false, 9).await, AuditOutbox::default());
+}
+
+async fn a_record_is_found_by_its_id_wherever_it_is(store: &dyn TimedStore) {
+    let records: Vec<AuditRecord> = (0..200).map(|random| record(AuditAct::LookUser, random)).collect();
+    for record in &records {
+        store.record_act(record).await.expect("answers");
+    }
+    let holds = async |random: usize| store.holds_record(0, records[random].id()).await.expect("answers");
+    assert_eq!([holds(0).await, holds(199).await], [true; 2], "also far behind the newest");
+    store.remove_from_outbox(0, &[records[0].to_json()]).await.expect("answers");
+    assert_eq!([holds(0).await, holds(199).await], [false, true]);
+    take(store).await;
+}
+
+async fn one_publisher_has_the_lease_until_it_asks_no_more(store: &dyn TimedStore) {
+    let at = START.plus(Duration::from_secs(3_600));
+    let lease = async |publisher, after: Duration| {
+        store.at(at.plus(after));
+        store.lease_publishing(publisher).await.expect("answers")
+    };
+    let (second, over) = (Duration::from_secs(1), PUBLISHING_LEASE);
+    assert_eq!([lease(1, second).await, lease(2, second).await], [true, false]);
+    assert!(lease(1, second * 4).await, "it renews its own");
+    assert!(!lease(2, second + over).await);
+    assert!(lease(2, second * 4 + over).await, "the first one is gone");
+    assert!(!lease(1, second * 4 + over).await);
 }
 
 /// Only stopping acts are made without a record.
@@ -150,6 +182,41 @@ async fn an_act_whose_record_cannot_be_written_is_not_made() {
 }
 
 #[tokio::test]
+async fn a_damaged_outbox_stops_no_stopping_act() {
+    let (redis, store) = fresh();
+    store.kill_switch().await.expect("answers");
+    redis.replace("outbox", "SET", &[b"x"]);
+    let on = record(AuditAct::KillSwitchOn, 1);
+    store.set_kill_switch_recorded(Some("a test"), &on).await.expect("made without a record");
+    assert!(store.kill_switch().await.expect("answers").is_some());
+    let suppress = record(AuditAct::Suppress, 2);
+    store.add_suppression_recorded(named(250), &MANUAL, &suppress).await.expect("made without a record");
+    redis.delete("outbox");
+    assert_eq!(store.read_outbox(0, false, 9).await.expect("answers").dropped, 2, "they are counted");
+    // Nor does a count that cannot be read.
+    redis.replace("outbox", "SET", &[b"x"]);
+    redis.replace("outbox-dropped", "SET", &[b"many"]);
+    store.set_kill_switch_recorded(Some("again"), &on).await.expect("made without a record");
+    redis.delete("outbox");
+    redis.delete("outbox-dropped");
+}
+
+/// Any client of Redis can write them.
+#[tokio::test]
+async fn entries_that_are_no_text_are_read_apart_and_can_be_removed() {
+    let (redis, store) = fresh();
+    store.kill_switch().await.expect("answers");
+    let look = record(AuditAct::LookUser, 1);
+    let foreign = [b"\xff\xfe".to_vec(), [b"\xff".as_slice(), &[b'x'; 70_000]].concat()];
+    redis.replace("outbox", "RPUSH", &[&foreign[0], look.to_json().as_bytes(), &foreign[1]]);
+    let outbox = store.read_outbox(0, false, 9).await.expect("answers");
+    assert_eq!((outbox.length, &outbox.records), (3, &vec![look.to_json()]));
+    assert!(outbox.unreadable == foreign);
+    store.remove_unreadable(0, &foreign).await.expect("answers");
+    assert_eq!(store.read_outbox(0, false, 9).await.expect("answers").length, 1);
+}
+
+#[tokio::test]
 async fn an_act_that_fails_leaves_no_record() {
     let (redis, store) = fresh();
     store.add_suppression(named(251), &MANUAL).await.expect("answers");
@@ -186,6 +253,25 @@ async fn a_change_of_the_number_of_shards_keeps_the_records() {
     let changed = store.reshard(&change).await.expect("answers");
     assert!(matches!(changed, ReshardAnswer::Done { .. }), "{changed:?}");
     assert_eq!(take(&redis.store()).await, [left]);
+}
+
+/// While no process runs nothing is published, so a full outbox stays full.
+#[tokio::test]
+async fn a_full_outbox_is_no_obstacle_to_a_change_of_the_number_of_shards() {
+    let redis = Redis::fresh();
+    let store = redis.sharded(16);
+    store.kill_switch().await.expect("answers");
+    let full: Vec<String> =
+        (0..OUTBOX_MAX).map(|random| record(AuditAct::LookUser, random).to_json()).collect();
+    redis.replace("outbox", "RPUSH", &full.iter().map(String::as_bytes).collect::<Vec<_>>());
+    let left = record(AuditAct::Suppress, OUTBOX_MAX).to_json();
+    let () = redis.run(redis::cmd("RPUSH").arg(redis.in_shard(3, "outbox")).arg(&left));
+    let change = Resharding { to: Shards::ONE, forget_limits: false, dry_run: false };
+    let act = record(AuditAct::Reshard, OUTBOX_MAX + 1).about("to 1");
+    let changed = store.reshard_recorded(&change, Some(&act)).await.expect("answers");
+    assert!(matches!(changed, ReshardAnswer::Done { .. }), "{changed:?}");
+    let outbox = redis.store().read_outbox(0, true, 2).await.expect("answers");
+    assert_eq!((outbox.length, outbox.records), (OUTBOX_MAX + 2, vec![act.to_json(), left]));
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     messages_are_taken_at_a_bounded_rate_and_counted_once(store).await;
     a_message_comes_again_until_it_has_been_tried_for_a_week(store).await;
     a_job_grows_by_the_listing_and_begins_anew_when_it_has_ended(store).await;
+    a_message_that_is_not_found_counts_apart_and_is_not_done(store).await;
     jobs_and_their_messages_are_bounded(store).await;
 }
 
@@ -156,5 +157,26 @@ async fn the_list_is_of_the_whole_prefix_and_ends_by_itself() {
     let names: Vec<String> = redis.dump().into_iter().map(|(key, ..)| key).collect();
     for name in ["jj", "jq"] {
         assert!(names.contains(&format!("{{{}}}:{name}", redis.prefix)), "{names:?}");
+    }
+}
+
+async fn a_message_that_is_not_found_counts_apart_and_is_not_done(store: &dyn TimedStore) {
+    let begun = NOW.plus(62 * 24 * HOUR);
+    store.at(begun);
+    add(store, 12, 0..3, Listing::Complete).await;
+    let taken = take(store, 9).await;
+    for message in &taken[..2] {
+        end(store, message, RedactionEnd::NotFound).await;
+        end(store, message, RedactionEnd::NotFound).await;
+    }
+    let shown = job(store, 12).await;
+    assert_eq!((shown.done, shown.failed, shown.not_found, shown.left()), (0, 0, 2, 1));
+    end(store, &taken[2], RedactionEnd::Done).await;
+    store.at(begun.plus(HOUR));
+    add(store, 12, 3..4, Listing::Pending).await;
+    let shown = job(store, 12).await;
+    assert_eq!((shown.total, shown.not_found, shown.left()), (1, 0, 1), "a new job");
+    for message in take(store, 9).await {
+        end(store, &message, RedactionEnd::Done).await;
     }
 }

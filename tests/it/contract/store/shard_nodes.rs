@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use otpost::domain::budget::UtcOffset;
 use otpost::domain::shards::Shards;
 use otpost::store::redis::RedisStore;
-use otpost::store::{Store as _, StoreError, StoreFault, StoreWarning};
+use otpost::store::{AdmissionInput, SpendStore as _, Store as _, StoreError, StoreFault, StoreWarning};
 
-use super::{START, TimedStore as _, keeps_its_promises, named};
+use super::spend::reservation;
+use super::{START, TestRequest, TimedStore as _, granted, keeps_its_promises, named, request_to};
 use crate::real;
 use crate::redis_nodes::{Cluster, Persistence, is_installed, until};
 
@@ -120,4 +122,40 @@ async fn silent_shards_are_counted_and_the_others_go_on() {
     })
     .await
     .expect("it ends");
+}
+
+/// A silent shard keeps its sum, and those of the others are read on.
+#[tokio::test]
+async fn a_silent_shard_keeps_no_other_book_from_being_read() {
+    if !can_run() {
+        return;
+    }
+    let cluster = Cluster::start(3, 0, Persistence::Nothing).await.expect("a Cluster");
+    let (store, other) = (store(&cluster, 16), store(&cluster, 16));
+    let shared = port_of(&cluster, PREFIX).await;
+    let mut ports = Vec::new();
+    for shard in 0..16 {
+        ports.push(port_of(&cluster, &format!("{PREFIX}:{shard:02x}")).await);
+    }
+    let frozen =
+        u8::try_from(ports.iter().position(|port| *port != shared).expect("several nodes")).expect("few");
+    let alive =
+        u8::try_from(ports.iter().position(|port| *port == shared).expect("one is there")).expect("few");
+    let spend = async |by: &RedisStore, shard: u8, id: &str| {
+        let request = TestRequest { recipient: shard << 4, ..request_to(1, id) };
+        let input = AdmissionInput { spend: Some(reservation(10, Some(100), None)), ..request.admit() };
+        by.admit(&input).await.expect("answers")
+    };
+    granted(spend(&other, frozen, "spend-frozen").await);
+    granted(spend(&other, alive, "spend-alive-1").await);
+    let book = async || store.spend_book(UtcOffset::default()).await.expect("some answer");
+    assert_eq!((book().await.hour.reserved.micros(), book().await.silent_shards), (20, 0));
+    let node =
+        cluster.nodes.iter().find(|node| node.port == ports[usize::from(frozen)]).expect("it is known");
+    node.freeze();
+    granted(spend(&other, alive, "spend-alive-2").await);
+    let read = book().await;
+    node.thaw();
+    assert_eq!(read.hour.reserved.micros(), 30, "the frozen one counts as it was");
+    assert!(read.silent_shards > 0);
 }

@@ -76,6 +76,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     the_next_hour_has_a_budget_of_its_own_and_the_day_goes_on(store).await;
     whichever_handler_completes_a_request_the_book_balances(store).await;
     a_request_without_a_reservation_counts_at_its_end(store).await;
+    a_request_that_ends_after_its_hour_has_left_the_book_counts_now(store).await;
     amounts_count_once_in_their_buckets(store).await;
 }
 
@@ -185,6 +186,32 @@ async fn a_request_without_a_reservation_counts_at_its_end(store: &dyn TimedStor
     end(store, &request(252, "spend-lost-record"), &sent(day(5)), Some(spent(30))).await;
     end(store, &request(253, "spend-lost-failed"), &failed(day(5)), Some(spent(30))).await;
     assert_eq!(read(store).await, [(0, 70); 2]);
+}
+
+async fn a_request_that_ends_after_its_hour_has_left_the_book_counts_now(store: &dyn TimedStore) {
+    store.at(day(9));
+    let [priced, unpriced, failing, late] =
+        [(251, "spend-late-1"), (252, "spend-late-2"), (253, "spend-late-3"), (254, "spend-late-4")]
+            .map(|(to, id)| request(to, id));
+    for request in [&priced, &unpriced, &failing, &late] {
+        granted(admit(store, request, reservation(80, Some(1_000), Some(1_000))).await);
+    }
+    // Another admission removes what is older than the hour before.
+    let at = day(9).plus(HOUR * 2);
+    store.at(at);
+    granted(admit(store, &request(250, "spend-later"), reservation(5, Some(1_000), Some(1_000))).await);
+    assert_eq!(read(store).await, [(5, 0), (325, 0)]);
+    end(store, &priced, &sent(at), Some(spent(40))).await;
+    assert_eq!(read(store).await, [(5, 40), (245, 40)], "the day knows its reservation");
+    end(store, &failing, &failed(at), Some(spent(40))).await;
+    assert_eq!(read(store).await, [(5, 40), (165, 40)], "nothing was sent");
+    end(store, &unpriced, &sent(at), None).await;
+    assert_eq!(read(store).await, [(5, 120), (85, 120)], "what was reserved");
+    let at = day(9).plus(DAY * 2);
+    store.at(at);
+    granted(admit(store, &request(249, "spend-much-later"), reservation(5, Some(1_000), None)).await);
+    end(store, &late, &sent(at), Some(spent(40))).await;
+    assert_eq!(read(store).await, [(5, 40); 2]);
 }
 
 async fn amounts_count_once_in_their_buckets(store: &dyn TimedStore) {
