@@ -347,6 +347,21 @@ pub fn delivery_requeued(reason: &'static str) {
     debug!(reason, "delivery requeued");
 }
 
+/// Every provider of its route is shut, so the request waits on the delay queue.
+pub fn delivery_delayed() {
+    METRICS.deliveries_delayed.inc();
+    debug!("delivery delayed");
+}
+
+/// The delivery is requeued. A broker that blocks publishers is logged once.
+pub fn delivery_not_delayed(error: &impl Display, is_blocked: bool) {
+    if is_blocked {
+        return debug!(%error, "delivery not delayed");
+    }
+    METRICS.publish_errors.inc();
+    repeating!(warn, "delivery not delayed", About::NOTHING; %error,);
+}
+
 pub fn consumption_paused(channel: Channel) {
     info!(channel = channel.as_str(), "consumption paused");
 }

@@ -112,6 +112,7 @@ pub(super) struct Metrics {
     pub(super) replies_ignored: Counter,
     pub(super) dead_lettered: Family<ReasonLabel, Counter>,
     pub(super) deliveries_requeued: Counter,
+    pub(super) deliveries_delayed: Counter,
     pub(super) handler_panics: Counter,
     pub(super) broker_connected: Family<RoleLabel, Gauge>,
     pub(super) broker_connections_lost: Family<RoleLabel, Counter>,
@@ -184,6 +185,7 @@ impl Metrics {
             replies_ignored: Counter::default(),
             dead_lettered: Family::default(),
             deliveries_requeued: Counter::default(),
+            deliveries_delayed: Counter::default(),
             handler_panics: Counter::default(),
             broker_connected: Family::default(),
             broker_connections_lost: Family::default(),
@@ -261,6 +263,7 @@ impl Metrics {
             replies_ignored "Reply queues that are not allowed";
             dead_lettered "Messages dead-lettered, by reason";
             deliveries_requeued "Deliveries requeued";
+            deliveries_delayed "Requests put on the delay queue";
             handler_panics "Handlers that panicked";
             broker_connected "1 while the broker is connected";
             broker_connections_lost "Broker connections lost, and attempts that failed";
