@@ -338,18 +338,18 @@ pub fn panicked(place: &str) {
 }
 
 pub fn handler_panicked(delivery_count: u64) {
-    METRICS.handler_panics.inc();
+    METRICS.deliveries.panicked.inc();
     repeating!(error, "handler panicked", About::NOTHING; delivery_count,);
 }
 
 pub fn delivery_requeued(reason: &'static str) {
-    METRICS.deliveries_requeued.inc();
+    METRICS.deliveries.requeued.inc();
     debug!(reason, "delivery requeued");
 }
 
 /// Every provider of its route is shut, so the request waits on the delay queue.
 pub fn delivery_delayed() {
-    METRICS.deliveries_delayed.inc();
+    METRICS.deliveries.delayed.inc();
     debug!("delivery delayed");
 }
 

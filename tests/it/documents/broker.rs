@@ -188,7 +188,10 @@ async fn the_properties_of_delayed_requests_are_the_documented_ones() {
             delivery.settle(Settlement::Ack);
             let got = channel.basic_get(world.names.delayed().into(), BasicGetOptions { no_ack: true }).await;
             let delayed = got.expect("the queue is there").expect("it is confirmed").delivery;
-            check_properties("delayedRequest", &beside(&delayed.properties), full);
+            let mut beside = beside(&delayed.properties);
+            // The broker's own counts.
+            beside.retain(|name, _| !["x-delivery-count", "x-acquired-count"].contains(&name.as_str()));
+            check_properties("delayedRequest", &beside, full);
             assert_eq!((delayed.data, delayed.properties.delivery_mode()), (b"{}".to_vec(), &Some(2)));
         }
     })
