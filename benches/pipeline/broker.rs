@@ -170,7 +170,7 @@ impl Broker {
 
     /// Deletes every name of the contract under the prefix; deleting what is not there is no error.
     pub async fn clean_up(self) -> anyhow::Result<()> {
-        for queue in ["send-sms", "send-email", "dead-letters", "audit"] {
+        for queue in ["send-sms", "send-sms-delayed", "send-email", "dead-letters", "audit"] {
             self.channel.queue_delete(self.name(queue), QueueDeleteOptions::default()).await?;
         }
         for exchange in ["requests", "results", "dead"] {

@@ -176,7 +176,7 @@ class Stage:
             self.redis.wait()
         with contextlib.suppress(OSError, Refused):
             broker = Amqp(self.amqp_url)
-            for name in ("send-sms", "send-email", "dead-letters", "audit", "reader"):
+            for name in ("send-sms", "send-sms-delayed", "send-email", "dead-letters", "audit", "reader"):
                 broker.delete_queue(f"{self.prefix}.{name}")
             for name in ("requests", "results", "dead"):
                 broker.delete_exchange(f"{self.prefix}.{name}")

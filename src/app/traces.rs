@@ -7,8 +7,12 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 
 use super::certificates;
-use crate::broker::{Names, Outgoing, PublishError, Publisher, RpcClient, Target, request_key};
+use crate::broker::{
+    Delivery, Names, Outgoing, PublishError, Publisher, RpcClient, Target, delayed_key, request_key,
+};
 use crate::config::Settings;
+use crate::domain::channel::Channel;
+use crate::domain::time::UnixMillis;
 use crate::domain::trace_context::TraceContext;
 use crate::telemetry::trace::spans::{self, PublishSpan};
 use crate::telemetry::trace::{self, ExportOptions, Sampler, TraceOptions};
@@ -64,7 +68,7 @@ impl<Inner: ?Sized> Traced<Inner> {
             // The name of the queue is the caller's.
             Target::Reply { .. } => (|_| String::new(), "reply"),
         };
-        spans::publish(|| exchange(&self.names), routing_key, message.message_id)
+        spans::publish(|| exchange(&self.names), routing_key, Some(message.message_id))
     }
 }
 
@@ -89,6 +93,19 @@ impl Publisher for Traced<dyn Publisher> {
         let headers = headers(&span);
         let published = self.inner.publish(with_trace(message, headers.as_ref())).await;
         published.inspect_err(|error| span.failed(error.as_str()))
+    }
+
+    /// The message keeps the context of its publisher.
+    async fn delay(
+        &self,
+        channel: Channel,
+        delivery: &Delivery,
+        now: UnixMillis,
+    ) -> Result<(), PublishError> {
+        let routing_key = delayed_key(channel).unwrap_or_default();
+        let mut span = spans::publish(|| self.names.requests(), routing_key, None);
+        let delayed = self.inner.delay(channel, delivery, now).await;
+        delayed.inspect_err(|error| span.failed(error.as_str()))
     }
 }
 

@@ -1,8 +1,11 @@
 //! A broker inside the process, for tests, the simulator and the quick start. Nothing survives the process.
 //!
 //! It hands out at most each consumer's prefetch, requeues unsettled deliveries of a consumer that ends, counts these returns
-//! and the counted requeues, and dead-letters a message after too many. No decision depends on time.
+//! and the counted requeues, and dead-letters a message after too many. Only the delay queue depends on time.
 
+mod delay_queue;
+mod delayed;
+mod faults;
 mod request_queues;
 mod rpc_client;
 
@@ -13,6 +16,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use self::delay_queue::DelayQueue;
 use crate::broker::pending_replies::PendingReplies;
 use crate::broker::{
     DELIVERY_LIMIT, DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestConsumer,
@@ -112,43 +116,17 @@ impl MemoryBroker {
         self.lock().dead.clone()
     }
 
-    /// The number of requests that no consumer holds.
+    /// The number of requests that no consumer holds, without the delayed ones.
     pub fn waiting(&self) -> usize {
         self.lock().queues.iter().map(VecDeque::len).sum()
     }
 
-    /// No request waits, and no consumer holds one.
+    /// No request waits or is delayed, and no consumer holds one.
     pub fn is_idle(&self) -> bool {
         let state = self.lock();
         state.queues.iter().all(VecDeque::is_empty)
+            && state.delayed.len() == 0
             && state.consumers.iter().all(|consumer| consumer.taken.is_empty())
-    }
-
-    /// As under a memory alarm.
-    pub fn block_publishers(&self, blocked: bool) {
-        self.lock().blocked = blocked;
-    }
-
-    /// The next `count` publishes fail without effect.
-    pub fn fail_next_publishes(&self, count: usize) {
-        self.lock().failing = count;
-    }
-
-    /// The next `count` requests are enqueued and not confirmed.
-    pub fn lose_next_confirms(&self, count: usize) {
-        self.lock().losing_confirms = count;
-    }
-
-    /// The next `count` dead letters are refused.
-    pub fn fail_next_dead_letters(&self, count: usize) {
-        self.lock().failing_dead_letters = count;
-    }
-
-    /// Requests are unroutable from now on.
-    pub fn delete_request_queue(&self) {
-        let mut state = self.lock();
-        state.deleted = true;
-        state.queues.iter_mut().for_each(VecDeque::clear);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,6 +143,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 struct State {
     /// By channel.
     queues: [VecDeque<Message>; Channel::ALL.len()],
+    delayed: DelayQueue<Message>,
     consumers: Vec<Consumer>,
     results: Vec<mpsc::Sender<OwnedMessage>>,
     replies: HashMap<String, Reader>,
@@ -305,7 +284,8 @@ impl State {
         self.hand_out();
     }
 
-    fn publish(&mut self, message: Outgoing<'_>, reply_to: Option<&str>) -> Result<(), PublishError> {
+    /// Refuses a message while publishers are blocked or fail.
+    fn accept(&mut self) -> Result<(), PublishError> {
         if self.blocked {
             return Err(PublishError::Blocked);
         }
@@ -313,6 +293,11 @@ impl State {
             self.failing -= 1;
             return Err(PublishError::NotTaken("failed on purpose".to_owned()));
         }
+        Ok(())
+    }
+
+    fn publish(&mut self, message: Outgoing<'_>, reply_to: Option<&str>) -> Result<(), PublishError> {
+        self.accept()?;
         match message.target {
             Target::Results { routing_key } => {
                 let message = owned(&message, routing_key);
@@ -381,6 +366,8 @@ fn owned(message: &Outgoing<'_>, routing_key: &str) -> OwnedMessage {
 /// AMQP timestamps have whole seconds: a test that needs more must fail here too.
 fn properties(message: &Outgoing<'_>, reply_to: Option<&str>) -> Properties {
     Properties {
+        message_id: Some(message.message_id.to_owned()),
+        priority: None,
         correlation_id: message.correlation_id.map(str::to_owned),
         reply_to: reply_to.map(str::to_owned),
         timestamp: UnixMillis::from_seconds(message.at.as_seconds()),
@@ -490,5 +477,14 @@ pub struct MemoryPublisher {
 impl Publisher for MemoryPublisher {
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError> {
         self.broker.lock().publish(message, None)
+    }
+
+    async fn delay(
+        &self,
+        channel: Channel,
+        delivery: &Delivery,
+        now: UnixMillis,
+    ) -> Result<(), PublishError> {
+        self.broker.delay(channel, delivery, now)
     }
 }

@@ -51,6 +51,14 @@ pub trait RequestConsumer: Send {
 pub trait Publisher: Send + Sync {
     /// Publishes one persistent message. `Ok` means that the broker confirmed it.
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError>;
+
+    /// Puts a copy of a delivery of `channel` on the delay queue, from where it comes back as a redelivered one after
+    /// [`DELAY`]. `Ok` means that the broker confirmed it: then acknowledge the delivery.
+    ///
+    /// The copy has the body and our [`Properties`], and no others. Its timestamp is `now` if the delivery has none, so that the
+    /// life of its request goes on. A channel without a delay queue is unroutable.
+    async fn delay(&self, channel: Channel, delivery: &Delivery, now: UnixMillis)
+    -> Result<(), PublishError>;
 }
 
 /// Checks whether the broker can be reached, for `otpost status`.
@@ -64,7 +72,11 @@ pub trait HealthCheck: Send + Sync {
 #[async_trait]
 pub trait RequestQueues: Send + Sync {
     /// A queue that does not exist is empty. The error holds no address. The caller bounds the wait, and may drop the future.
+    /// Without delayed requests.
     async fn depths(&self) -> Result<QueueDepths, String>;
+
+    /// The requests on the delay queue.
+    async fn delayed(&self) -> Result<u32, String>;
 
     /// The dead letters that no consumer holds.
     async fn dead_letters(&self) -> Result<u32, String>;
@@ -184,15 +196,20 @@ pub enum Settlement {
 }
 
 /// The AMQP properties and headers that we read. AMQP bounds strings to 255 bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
+    /// The caller's own. We only pass it on, like the priority.
+    pub message_id: Option<String>,
+    pub priority: Option<u8>,
     pub correlation_id: Option<String>,
     pub reply_to: Option<String>,
     pub timestamp: Option<UnixMillis>,
     pub traceparent: Option<String>,
     pub tracestate: Option<String>,
-    /// `x-delivery-count`: earlier deliveries that returned, without the orderly requeues that the broker does not count.
+    /// `x-delivery-count`: earlier deliveries that returned, without the orderly requeues that the broker does not count. The
+    /// delay queue keeps the count.
     pub delivery_count: u64,
+    /// A message that comes from the delay queue is redelivered, too.
     pub redelivered: bool,
 }
 
@@ -300,6 +317,11 @@ impl Names {
         format!("{}.{}", self.prefix, request_key(channel))
     }
 
+    /// The queue of delayed requests: those for text messages, as e-mail has one provider.
+    pub fn delayed(&self) -> String {
+        format!("{}.{DELAYED_SMS_KEY}", self.prefix)
+    }
+
     pub fn channel_of(&self, queue: &str) -> Option<Channel> {
         Channel::ALL.into_iter().find(|channel| self.requests_of(*channel) == queue)
     }
@@ -330,6 +352,8 @@ impl Names {
 
 pub const SEND_SMS_KEY: &str = "send-sms";
 pub const SEND_EMAIL_KEY: &str = "send-email";
+/// Of the delay queue, on the requests exchange.
+pub const DELAYED_SMS_KEY: &str = "send-sms-delayed";
 
 pub const fn request_key(channel: Channel) -> &'static str {
     match channel {
@@ -337,6 +361,20 @@ pub const fn request_key(channel: Channel) -> &'static str {
         Channel::Email => SEND_EMAIL_KEY,
     }
 }
+
+/// `None` for a channel without a delay queue.
+pub const fn delayed_key(channel: Channel) -> Option<&'static str> {
+    match channel {
+        Channel::Sms => Some(DELAYED_SMS_KEY),
+        Channel::Email => None,
+    }
+}
+
+/// The time of a request on the delay queue.
+pub const DELAY: Duration = Duration::from_secs(15);
+
+/// Requests on the delay queue. More are refused.
+pub const DELAYED_MAX: u32 = 100_000;
 
 /// Returns of a dead letter before the broker drops it. Before RabbitMQ 4.3 each listing counts, and a broker's default (20 in
 /// RabbitMQ 4) is soon reached.

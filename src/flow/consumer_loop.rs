@@ -26,6 +26,8 @@ use crate::telemetry::trace::RequestSpan;
 
 /// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
+/// A delivery that could not be delayed is requeued after this time: at once it would be back at once.
+const NOT_DELAYED_WAIT: Duration = Duration::from_secs(1);
 
 /// A worker process runs one for each channel.
 pub struct ConsumerLoop {
@@ -166,6 +168,7 @@ async fn handle(
         trace,
     };
     let processed = AssertUnwindSafe(gateway.process(&mut handler)).catch_unwind().await;
+    let is_route_shut = matches!(processed, Ok(Err(StopReason::RouteShut)));
     let settlement = match processed {
         Ok(Ok(())) => Settlement::Ack,
         Ok(Err(reason)) => {
@@ -181,17 +184,26 @@ async fn handle(
     drop(handler);
     drop(in_flight);
     gateway.activity.delivery_ended();
+    if is_route_shut && settlement == Settlement::Requeue {
+        // The slot is free by now.
+        shutdown.run_until_cancelled(tokio::time::sleep(NOT_DELAYED_WAIT)).await;
+    }
     let _span = gateway.span_of_settlement(settlement);
     delivery.settle(settlement);
 }
 
-/// Requeues the delivery of a handler that stopped, or dead-letters it if a requeue would repeat the failure.
+/// Requeues the delivery of a handler that stopped, delays it, or dead-letters it if a requeue would repeat the failure.
 async fn settle_stopped(
     gateway: &ChannelGateway,
     handler: &DeliveryContext<'_>,
     reason: StopReason,
 ) -> Settlement {
-    if reason == StopReason::RecordUnreadable && gateway.dead_letter_unreadable(handler).await.is_ok() {
+    let is_settled = match reason {
+        StopReason::RecordUnreadable => gateway.dead_letter_unreadable(handler).await.is_ok(),
+        StopReason::RouteShut => gateway.delay(handler).await.is_ok(),
+        _ => false,
+    };
+    if is_settled {
         return Settlement::Ack;
     }
     events::delivery_requeued(reason.as_str());

@@ -30,7 +30,7 @@ use crate::text::autofill::Autofill;
 /// delivery frees a slot: 24 minutes in all. RabbitMQ closes the AMQP channel after its `consumer_timeout`, 30 by default.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
-/// Why a handler stops early. Its delivery is then requeued, or dead-lettered.
+/// Why a handler stops early. Its delivery is then requeued, delayed or dead-lettered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopReason {
     Shutdown,
@@ -40,6 +40,9 @@ pub(super) enum StopReason {
     LeaseLost,
     /// The delivery was held for [`HOLD_MAX`].
     HeldTooLong,
+    /// Every provider of the request's route is shut, and enough handlers wait for one. The delivery is delayed, and requeued
+    /// only if that fails.
+    RouteShut,
     /// Stored data that this request needs cannot be read. The delivery is dead-lettered, and requeued only if that fails.
     RecordUnreadable,
 }
@@ -51,6 +54,7 @@ impl StopReason {
             StopReason::DeliveryLost => "delivery_lost",
             StopReason::LeaseLost => "taken_over",
             StopReason::HeldTooLong => "held_too_long",
+            StopReason::RouteShut => "route_shut",
             StopReason::RecordUnreadable => "record_unreadable",
         }
     }

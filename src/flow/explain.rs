@@ -398,6 +398,7 @@ fn requeue_reason_in_words(reason: &str) -> &str {
         "delivery_lost" => "the connection to the broker was lost",
         "taken_over" => "another handler had taken it over",
         "held_too_long" => "it had waited for 12 minutes",
+        "route_shut" => "every provider of its route was shut",
         "record_unreadable" => "stored data that it needs could not be read",
         unknown => unknown,
     }

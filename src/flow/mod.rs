@@ -10,6 +10,7 @@
 //! - [`progress`]: renews the lease of a request while it is being sent.
 //! - [`after_panic`]: counts the panics of a request.
 //! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
+//! - `delay.rs`: requests whose providers are all shut.
 //! - [`reply`]: copies of results for callers' own queues.
 //! - [`maintenance`]: heartbeat, reports, probes, overdue receipts. [`store_watch`]: the heartbeat of a process without a worker.
 //! - [`queue_watch`]: the queues of the broker in memory, for the metrics.
@@ -28,8 +29,8 @@
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
 //! step.
 //!
-//! In the `Result` of a step, `Err(StopReason)` ends the handler: the delivery is requeued, or dead-lettered if a
-//! record cannot be read.
+//! In the `Result` of a step, `Err(StopReason)` ends the handler: the delivery is requeued, delayed if every provider of its
+//! route is shut, or dead-lettered if a record cannot be read.
 
 pub mod admit;
 pub mod after_panic;
@@ -44,6 +45,7 @@ pub mod conversion;
 pub mod dead_letter;
 pub mod defence;
 mod defence_budgets;
+mod delay;
 pub mod dispatch;
 pub mod explain;
 pub mod gateway;

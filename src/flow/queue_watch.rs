@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::broker::RequestQueues;
 use crate::domain::channel::Channel;
 use crate::telemetry::events;
-use crate::telemetry::metrics::words::DEAD_LETTERS;
+use crate::telemetry::metrics::words::{DEAD_LETTERS, DELAYED};
 
 const READ_EVERY: Duration = Duration::from_secs(10);
 
@@ -19,6 +19,9 @@ pub async fn watch_queues(queues: Arc<dyn RequestQueues>) {
             for (channel, depth) in Channel::ALL.into_iter().zip(depths) {
                 events::queue_read(channel.as_str(), depth.ready, depth.consumers);
             }
+        }
+        if let Ok(messages) = queues.delayed().await {
+            events::queue_read(DELAYED, messages, 0);
         }
         if let Ok(messages) = queues.dead_letters().await {
             events::queue_read(DEAD_LETTERS, messages, 0);

@@ -351,13 +351,28 @@ pub fn panicked(place: &str) {
 }
 
 pub fn handler_panicked(delivery_count: u64) {
-    METRICS.handler_panics.inc();
+    METRICS.deliveries.panicked.inc();
     repeating!(error, "handler panicked", About::NOTHING; delivery_count,);
 }
 
 pub fn delivery_requeued(reason: &'static str) {
-    METRICS.deliveries_requeued.inc();
+    METRICS.deliveries.requeued.inc();
     debug!(reason, "delivery requeued");
+}
+
+/// Every provider of its route is shut, so the request waits on the delay queue.
+pub fn delivery_delayed() {
+    METRICS.deliveries.delayed.inc();
+    debug!("delivery delayed");
+}
+
+/// The delivery is requeued. A broker that blocks publishers is logged once.
+pub fn delivery_not_delayed(error: &impl Display, is_blocked: bool) {
+    if is_blocked {
+        return debug!(%error, "delivery not delayed");
+    }
+    METRICS.publish_errors.inc();
+    repeating!(warn, "delivery not delayed", About::NOTHING; %error,);
 }
 
 pub fn consumption_paused(channel: Channel) {

@@ -3,6 +3,7 @@
 mod at_start;
 pub(super) mod audit;
 mod countries;
+mod deliveries;
 mod labels;
 mod process;
 pub(in crate::telemetry) mod provider_codes;
@@ -113,8 +114,6 @@ pub(super) struct Metrics {
     pub(super) replies_failed: Counter,
     pub(super) replies_ignored: Counter,
     pub(super) dead_lettered: Family<ReasonLabel, Counter>,
-    pub(super) deliveries_requeued: Counter,
-    pub(super) handler_panics: Counter,
     pub(super) broker_connected: Family<RoleLabel, Gauge>,
     pub(super) broker_connections_lost: Family<RoleLabel, Counter>,
     pub(super) broker_reconnects: Family<RoleLabel, Counter>,
@@ -133,6 +132,7 @@ pub(super) struct Metrics {
     pub(super) key_info: Family<KeyLabels, Gauge>,
     pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
     pub(super) audit: audit::AuditMetrics,
+    pub(super) deliveries: deliveries::DeliveryMetrics,
     pub(super) spend: spend::SpendMetrics,
     pub(super) traces: traces::TraceMetrics,
 }
@@ -186,8 +186,6 @@ impl Metrics {
             replies_failed: Counter::default(),
             replies_ignored: Counter::default(),
             dead_lettered: Family::default(),
-            deliveries_requeued: Counter::default(),
-            handler_panics: Counter::default(),
             broker_connected: Family::default(),
             broker_connections_lost: Family::default(),
             broker_reconnects: Family::default(),
@@ -206,6 +204,7 @@ impl Metrics {
             key_info: Family::default(),
             key_mismatch: Family::default(),
             audit: audit::AuditMetrics::default(),
+            deliveries: deliveries::DeliveryMetrics::default(),
             spend: spend::SpendMetrics::default(),
             traces: traces::TraceMetrics::default(),
         };
@@ -264,8 +263,6 @@ impl Metrics {
             replies_failed "Replies that were not confirmed";
             replies_ignored "Reply queues that are not allowed";
             dead_lettered "Messages dead-lettered, by reason";
-            deliveries_requeued "Deliveries requeued";
-            handler_panics "Handlers that panicked";
             broker_connected "1 while the broker is connected";
             broker_connections_lost "Broker connections lost, and attempts that failed";
             broker_reconnects "Broker connections opened after the first";
@@ -285,6 +282,7 @@ impl Metrics {
             build_info "1, for the version and the commit of the binary";
         );
         self.audit.register(&mut self.registry);
+        self.deliveries.register(&mut self.registry);
         self.spend.register(&mut self.registry);
         self.traces.register(&mut self.registry);
     }

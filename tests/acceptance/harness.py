@@ -291,7 +291,7 @@ class Gateway:
                 subscriber.stop()
         connection = pika.BlockingConnection(parameters(self.options.amqp_url))
         channel = connection.channel()
-        for queue in ("send-sms", "send-email", "dead-letters", "audit"):
+        for queue in ("send-sms", "send-sms-delayed", "send-email", "dead-letters", "audit"):
             channel.queue_delete(self.name(queue))
         for exchange in ("requests", "results", "dead"):
             channel.exchange_delete(self.name(exchange))

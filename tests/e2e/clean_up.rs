@@ -11,7 +11,7 @@ async fn main() -> Result<()> {
 
     let broker = Connection::connect(&std::env::var("AMQP_URL")?, ConnectionProperties::default()).await?;
     let channel = broker.create_channel().await?;
-    for queue in ["send-sms", "send-email", "dead-letters", "audit"] {
+    for queue in ["send-sms", "send-sms-delayed", "send-email", "dead-letters", "audit"] {
         channel.queue_delete(format!("{prefix}.{queue}").into(), QueueDeleteOptions::default()).await?;
     }
     for exchange in ["requests", "results", "dead"] {

@@ -9,9 +9,11 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::broker::rabbit::publish::RabbitPublisher;
-use otpost::broker::{Outgoing, PublishError, Publisher, Target};
+use otpost::broker::{Delivery, Outgoing, PublishError, Publisher, Target};
 use otpost::clock::Clock;
 use otpost::domain::audit::AuditAct;
+use otpost::domain::channel::Channel;
+use otpost::domain::time::UnixMillis;
 use otpost::flow::audit::AuditPublisher;
 use otpost::store::memory::MemoryStore;
 use otpost::store::{AuditStore as _, Store as _};
@@ -215,6 +217,10 @@ impl Publisher for Taken {
             self.ids.lock().expect("no panic").push(message.message_id.to_owned());
         }
         failure.map_or(Ok(()), |_| Err(PublishError::Unconfirmed("a test".to_owned())))
+    }
+
+    async fn delay(&self, _: Channel, _: &Delivery, _: UnixMillis) -> Result<(), PublishError> {
+        unreachable!("a record is no delivery")
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage, StoredDeadLetter};
-use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher, RequestConsumer};
+use otpost::broker::{Delivery, Names, Outgoing, Properties, PublishError, Publisher, RequestConsumer};
 use otpost::clock::Clock;
 use otpost::domain::audit::AuditRecord;
 use otpost::domain::budget::{SpendBook, UtcOffset};
@@ -35,6 +35,7 @@ use otpost::domain::routes::{ProviderIndex, Routes};
 use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::test_number::TestNumbers;
+use otpost::domain::time::UnixMillis;
 use otpost::domain::time_zone::Zone;
 use otpost::domain::verdict::Verdict;
 use otpost::domain::worker_state::{ReportedWorker, WorkerState};
@@ -97,6 +98,10 @@ pub struct NeverConfirmed;
 #[async_trait]
 impl Publisher for NeverConfirmed {
     async fn publish(&self, _: Outgoing<'_>) -> Result<(), PublishError> {
+        std::future::pending().await
+    }
+
+    async fn delay(&self, _: Channel, _: &Delivery, _: UnixMillis) -> Result<(), PublishError> {
         std::future::pending().await
     }
 }

@@ -96,7 +96,9 @@ async fn a_worker_shows_its_queues_and_the_first_dead_letter() {
             "otpost_broker_connected{role=\"requests\",channel=\"sms\"} 1",
             "otpost_broker_reconnects_total{role=\"requests\",channel=\"sms\"} 0",
             "otpost_queue_messages{queue=\"sms\"} 0",
+            "otpost_queue_messages{queue=\"delayed\"} 0",
             "otpost_queue_messages{queue=\"dead_letters\"} 0",
+            "otpost_deliveries_delayed_total 0",
             "otpost_queue_consumers{queue=\"sms\"} 1",
             "otpost_queue_consumers{queue=\"email\"} 1",
             "otpost_queue_consumers{queue=\"dead_letters\"} 0",
@@ -135,6 +137,7 @@ async fn dev_shows_the_queues_in_memory() {
     let dev = Worker::spawn("dev", &[("HTTP_ADDR", "127.0.0.1:0")]);
     dev.metrics_with(&[
         "otpost_queue_messages{queue=\"sms\"} 0",
+        "otpost_queue_messages{queue=\"delayed\"} 0",
         "otpost_queue_messages{queue=\"dead_letters\"} 0",
         "otpost_queue_consumers{queue=\"sms\"} 1",
         "otpost_queue_consumers{queue=\"email\"} 1",

@@ -69,7 +69,8 @@ async fn without_workers_and_servers_the_status_names_both_queues() {
         row["queues"][0],
         json!({"channel": "sms", "queue": "otpost.send-sms", "ready": 0, "consumers": 0})
     );
-    assert_eq!((&row["dead_letters"], &row["processes"], &row["keys"]), (&json!(0), &json!([]), &json!([])));
+    assert_eq!((&row["delayed"], &row["dead_letters"]), (&json!(0), &json!(0)));
+    assert_eq!((&row["processes"], &row["keys"]), (&json!([]), &json!([])));
     assert_eq!(row["limits_hit"]["cooldown"], 0);
     let production = TestServer::with(|api| {
         api.inspector.process.production = true;

@@ -19,7 +19,6 @@ pub struct MemoryRequestQueues(MemoryBroker);
 impl RequestQueues for MemoryRequestQueues {
     async fn depths(&self) -> Result<QueueDepths, String> {
         let state = self.0.lock();
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Ok(Channel::ALL.map(|channel| {
             let consumes =
                 state.consumers.iter().filter(|one| one.channel == channel && !one.cancelled && !one.paused);
@@ -30,7 +29,15 @@ impl RequestQueues for MemoryRequestQueues {
         }))
     }
 
-    async fn dead_letters(&self) -> Result<u32, String> {
-        Ok(u32::try_from(self.0.dead_letters().len()).unwrap_or(u32::MAX))
+    async fn delayed(&self) -> Result<u32, String> {
+        Ok(count(self.0.delayed()))
     }
+
+    async fn dead_letters(&self) -> Result<u32, String> {
+        Ok(count(self.0.dead_letters().len()))
+    }
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

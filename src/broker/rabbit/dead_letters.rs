@@ -14,10 +14,10 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation};
 
+use super::confirming::{open_confirming, send};
 use super::connect::{OpenConnection, close, connect_mending};
 use super::error::{RabbitError, within};
-use super::properties::{self, Routes, count, owned};
-use super::publish::{open_confirming, send};
+use super::properties::{self, DELIVERY_COUNT, Routes, count, owned};
 use super::readable_stream::Mended;
 use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE};
 use crate::broker::{DeadLetter, DeadLetterQueue, DeadLetters, DeadLettersError, Outgoing, PublishError};
@@ -194,7 +194,7 @@ fn dead_letter(delivery: lapin::message::Delivery, unreadable: bool) -> DeadLett
         request_id: ours("x-otpost-request-id"),
         status: ours("x-otpost-status"),
         // Since 4.3, as the delivery count leaves out the reads that ended in order.
-        reads: headers.count("x-acquired-count").unwrap_or(incoming.delivery_count),
+        reads: headers.count("x-acquired-count").or_else(|| headers.count(DELIVERY_COUNT)).unwrap_or(0),
         properties: incoming,
         unreadable,
         body: delivery.data,

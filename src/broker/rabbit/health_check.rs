@@ -10,10 +10,11 @@ use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, Event};
 
 use super::RabbitSettings;
+use super::confirming::open_confirming;
 use super::connect::{OpenConnection, close, connect};
 use super::error::RabbitError;
 use super::hosts::Hosts;
-use super::publish::{BLOCKS, open_confirming};
+use super::publish::BLOCKS;
 use crate::broker::HealthCheck;
 
 const ROLE: &str = "status";

@@ -11,6 +11,7 @@ mod ack_writer;
 mod acks;
 mod address;
 pub mod audit_stream;
+mod confirming;
 mod connect;
 pub mod consumer;
 pub mod dead_letters;

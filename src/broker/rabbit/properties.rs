@@ -11,19 +11,27 @@ const TRACEPARENT: &str = "traceparent";
 const TRACEPARENT_MAX: usize = 255;
 const TRACESTATE: &str = "tracestate";
 const TRACESTATE_MAX: usize = 512;
+/// The broker's.
+pub(super) const DELIVERY_COUNT: &str = "x-delivery-count";
+/// Of a request that was delayed: the count of its earlier returns, which the broker begins anew.
+const RETURNS: &str = "x-otpost-returns";
 const PERSISTENT: u8 = 2;
 
 /// A property that cannot be read counts as absent.
 pub(super) fn incoming(properties: &BasicProperties, redelivered: bool) -> Properties {
     let header = |name| properties.headers().as_ref().and_then(|headers| headers.inner().get(name));
+    let earlier_returns = header(RETURNS).and_then(count);
+    let returns = header(DELIVERY_COUNT).and_then(count).unwrap_or(0);
     Properties {
+        message_id: owned(properties.message_id()),
+        priority: *properties.priority(),
         correlation_id: owned(properties.correlation_id()),
         reply_to: owned(properties.reply_to()),
         timestamp: properties.timestamp().and_then(UnixMillis::from_seconds),
         traceparent: header(TRACEPARENT).and_then(traceparent),
         tracestate: header(TRACESTATE).and_then(tracestate),
-        delivery_count: header("x-delivery-count").and_then(count).unwrap_or(0),
-        redelivered,
+        delivery_count: returns.saturating_add(earlier_returns.unwrap_or(0)),
+        redelivered: redelivered || earlier_returns.is_some(),
     }
 }
 
@@ -118,18 +126,47 @@ impl Routes {
             Target::Dead(_) => (self.dead.clone(), DEAD_KEY),
             Target::Audit => (ShortString::default(), self.audit.as_str()),
         };
-        let routing_key = ShortString::try_new(routing_key).ok()?;
+        let routing_key = short(routing_key)?;
         let mandatory = !matches!(message.target, Target::Reply { .. });
         Some(Envelope { exchange, routing_key, properties: self.properties(message), mandatory })
     }
 
-    fn properties(&self, message: &Outgoing<'_>) -> BasicProperties {
-        let mut properties = self.constant.clone().with_timestamp(message.at.as_seconds());
-        // Ids are bounded where they are read. One over AMQP's 255 bytes is left out, not cut.
-        if let Ok(id) = ShortString::try_new(message.message_id) {
+    /// A copy of a delivered request for the delay queue. Other properties are left out: some would close the AMQP channel
+    /// (`user_id`), shorten the delay (`expiration`) or send copies elsewhere (`CC`), and a caller's headers may be as long as
+    /// a whole frame.
+    pub(super) fn delayed(&self, routing_key: &str, request: &Properties, now: UnixMillis) -> Envelope {
+        let at = request.timestamp.unwrap_or(now);
+        let mut properties =
+            BasicProperties::default().with_delivery_mode(PERSISTENT).with_timestamp(at.as_seconds());
+        if let Some(id) = request.message_id.as_deref().and_then(short) {
             properties = properties.with_message_id(id);
         }
-        if let Some(Ok(id)) = message.correlation_id.map(ShortString::try_new) {
+        if let Some(id) = request.correlation_id.as_deref().and_then(short) {
+            properties = properties.with_correlation_id(id);
+        }
+        if let Some(queue) = request.reply_to.as_deref().and_then(short) {
+            properties = properties.with_reply_to(queue);
+        }
+        if let Some(priority) = request.priority {
+            properties = properties.with_priority(priority);
+        }
+        let mut headers = trace_headers(request.traceparent.as_deref(), request.tracestate.as_deref());
+        let returns = i64::try_from(request.delivery_count).unwrap_or(i64::MAX);
+        headers.insert(RETURNS.into(), AMQPValue::LongLongInt(returns));
+        Envelope {
+            exchange: self.requests.clone(),
+            routing_key: routing_key.into(),
+            properties: properties.with_headers(headers),
+            mandatory: true,
+        }
+    }
+
+    fn properties(&self, message: &Outgoing<'_>) -> BasicProperties {
+        let mut properties = self.constant.clone().with_timestamp(message.at.as_seconds());
+        if let Some(id) = short(message.message_id) {
+            properties = properties.with_message_id(id);
+        }
+        if let Some(id) = message.correlation_id.and_then(short) {
             properties = properties.with_correlation_id(id);
         }
         match self.headers(message) {
@@ -139,14 +176,10 @@ impl Routes {
     }
 
     fn headers(&self, message: &Outgoing<'_>) -> Option<FieldTable> {
-        let mut headers = FieldTable::default();
+        let mut headers = trace_headers(message.traceparent, message.tracestate);
         let mut put = |name: &str, text: &str| {
             headers.insert(name.into(), AMQPValue::LongString(text.into()));
         };
-        if let Some(traceparent) = message.traceparent {
-            put(TRACEPARENT, traceparent);
-            message.tracestate.into_iter().for_each(|tracestate| put(TRACESTATE, tracestate));
-        }
         if let Target::Dead(dead) = message.target {
             put("x-otpost-reason", dead.reason);
             put("x-otpost-error", dead.error);
@@ -166,6 +199,22 @@ impl Routes {
         }
         (!headers.inner().is_empty()).then_some(headers)
     }
+}
+
+/// `None` over AMQP's 255 bytes. Ids are bounded where they are read; one that is longer is left out, not cut.
+fn short(text: &str) -> Option<ShortString> {
+    ShortString::try_new(text).ok()
+}
+
+fn trace_headers(traceparent: Option<&str>, tracestate: Option<&str>) -> FieldTable {
+    let mut headers = FieldTable::default();
+    if let Some(traceparent) = traceparent {
+        headers.insert(TRACEPARENT.into(), AMQPValue::LongString(traceparent.into()));
+        if let Some(tracestate) = tracestate {
+            headers.insert(TRACESTATE.into(), AMQPValue::LongString(tracestate.into()));
+        }
+    }
+    headers
 }
 
 #[cfg(test)]
@@ -211,6 +260,30 @@ mod tests {
         assert_eq!(read(AMQPValue::LongInt(-1)), 0);
         assert_eq!(read(AMQPValue::LongString("7".into())), 0);
         assert_eq!(incoming(&BasicProperties::default(), false).delivery_count, 0);
+    }
+
+    #[test]
+    fn a_delayed_request_keeps_its_properties_and_its_count_and_is_redelivered() {
+        let sent = Properties {
+            message_id: Some("m-1".to_owned()),
+            priority: Some(7),
+            correlation_id: Some("c-1".to_owned()),
+            reply_to: Some("reply.me".to_owned()),
+            timestamp: Some(UnixMillis(5_000)),
+            traceparent: Some(TRACE.to_owned()),
+            tracestate: Some("vendor=a".to_owned()),
+            delivery_count: 3,
+            redelivered: false,
+        };
+        let routes = Routes::new(&Names::new("t"));
+        let envelope = routes.delayed("send-sms-delayed", &sent, UnixMillis(9_000));
+        assert_eq!((envelope.exchange.as_str(), envelope.mandatory), ("t.requests", true));
+        let again = incoming(&envelope.properties, false);
+        assert_eq!(again, Properties { redelivered: true, ..sent });
+        let bare = routes.delayed("send-sms-delayed", &Properties::default(), UnixMillis(9_000)).properties;
+        let timestamp = Some(UnixMillis(9_000));
+        let dated = Properties { timestamp, redelivered: true, ..Properties::default() };
+        assert_eq!(incoming(&bare, false), dated);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Publishes with publisher confirms, over one connection that is rebuilt whenever it is lost.
 //!
 //! Results and replies share one pipelined channel. There `lapin` may attach a returned message to the confirm of
-//! another, so a return is only logged, by its own message id. Requests, dead letters and audit records must reach a queue: they use a
-//! second channel one at a time, where a return belongs to the message just published.
+//! another, so a return is only logged, by its own message id. Requests, delayed requests, dead letters and audit records must
+//! reach a queue: they use [`CheckedChannels`].
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,35 +11,34 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Connection, Event};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::confirming::{CONFIRM_TIMEOUT, CheckedChannels, not_confirmed_in_time, open_confirming, publish};
 use super::connect::{OpenConnection, close, connect};
-use super::error::{RabbitError, within};
+use super::error::RabbitError;
 use super::hosts::Hosts;
 use super::properties::{Envelope, Routes};
 use super::reconnect::ReconnectBackoff;
 use super::refusals::Refusals;
 use super::tls::Certificates;
-use super::{RPC_TIMEOUT, RabbitSettings, topology};
-use crate::broker::{HealthCheck, Outgoing, PublishError, Publisher, Target};
+use super::{RabbitSettings, topology};
+use crate::broker::{Delivery, HealthCheck, Outgoing, PublishError, Publisher, Target, delayed_key};
+use crate::domain::channel;
+use crate::domain::time::UnixMillis;
 use crate::telemetry::events;
 
 /// For `otpost status`.
 pub(super) const BLOCKS: &str = "blocks publishers (memory or disk alarm)";
-/// To write a message and receive its confirm.
-pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// A message waits this long for a connection.
 pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(1);
 const CONFIRMS_POLL: Duration = Duration::from_millis(50);
 /// The properties of outgoing messages are bounded and fit one such frame; a body is split. `lapin` buffers 32 frames in
 /// each direction.
 const FRAME_BYTES: u32 = 16_384;
-const PUBLISH: &str = "publish";
 /// `lapin` remembers each message whose confirm timed out, for as long as the channel lives.
 const TIMED_OUT_MAX: u64 = 10_000;
 
@@ -156,6 +155,18 @@ impl Publisher for RabbitPublisher {
             }
         }
     }
+
+    async fn delay(
+        &self,
+        of: channel::Channel,
+        delivery: &Delivery,
+        now: UnixMillis,
+    ) -> Result<(), PublishError> {
+        let key = delayed_key(of).ok_or(PublishError::Unroutable)?;
+        let envelope = self.routes.delayed(key, &delivery.properties, now);
+        let session = self.session().await?;
+        session.publish_checked(envelope, &delivery.body).await
+    }
 }
 
 #[async_trait]
@@ -183,8 +194,7 @@ struct Session {
     connection: OpenConnection,
     certificates: Certificates,
     pipelined: Channel,
-    /// Empty while a message is unconfirmed, and after a refusal: a message that times out drops its channel.
-    checked: Mutex<Option<Channel>>,
+    checked: CheckedChannels,
     confirmed: AtomicU64,
     timed_out: AtomicU64,
     refusals: Refusals,
@@ -210,8 +220,7 @@ impl Session {
 
     async fn publish_pipelined(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
         let confirmed_before = self.confirmed.load(Ordering::Relaxed);
-        let confirmed = async { publish(&self.pipelined, envelope, body).await.map_err(publish_failed) };
-        match self.unless_blocked(pin!(confirmed)).await {
+        match self.unless_blocked(pin!(publish(&self.pipelined, envelope, body))).await {
             Ok(Confirmation::Ack(returned)) => {
                 self.confirmed.fetch_add(1, Ordering::Relaxed);
                 self.refusals.taken();
@@ -257,7 +266,7 @@ impl Session {
             match timeout(CONFIRM_TIMEOUT, &mut confirmed).await {
                 Ok(confirmed) => return confirmed,
                 Err(_) if self.is_or_was_blocked() => {}
-                Err(_) => return Err(RabbitError::TimedOut(PUBLISH)),
+                Err(_) => return Err(not_confirmed_in_time()),
             }
         }
     }
@@ -270,7 +279,8 @@ impl Session {
     }
 
     async fn publish_checked(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
-        match self.unless_blocked(pin!(self.send_checked(envelope, body))).await {
+        let confirmed = self.checked.publish(&self.connection, envelope, body);
+        match self.unless_blocked(pin!(confirmed)).await {
             Ok(Confirmation::Ack(None)) => Ok(()),
             Ok(Confirmation::Ack(Some(_))) => {
                 self.report(Problem::TopologyMissing);
@@ -285,56 +295,15 @@ impl Session {
         }
     }
 
-    /// Sends one message at a time: the lock is held until the confirm.
-    async fn send_checked(&self, envelope: Envelope, body: &[u8]) -> Result<Confirmation, RabbitError> {
-        let mut slot = self.checked.lock().await;
-        let channel = match slot.take() {
-            Some(channel) if channel.status().connected() => channel,
-            _ => confirming_channel(&self.connection).await.map_err(publish_failed)?,
-        };
-        let confirmation = publish(&channel, envelope, body).await.map_err(publish_failed)?;
-        // A channel that was refused once may be refused for ever.
-        *slot = Some(channel).filter(|_| confirmation.is_ack());
-        Ok(confirmation)
-    }
-
     /// Problems that follow while the first one waits are its consequences, and dropped.
     fn report(&self, problem: Problem) {
         let _ = self.problems.try_send(problem);
     }
 }
 
-pub(super) async fn send(
-    channel: &Channel,
-    envelope: Envelope,
-    body: &[u8],
-) -> Result<Confirmation, RabbitError> {
-    within(PUBLISH, CONFIRM_TIMEOUT, publish(channel, envelope, body)).await
-}
-
-async fn publish(channel: &Channel, envelope: Envelope, body: &[u8]) -> lapin::Result<Confirmation> {
-    let Envelope { exchange, routing_key, properties, mandatory } = envelope;
-    let options = BasicPublishOptions { mandatory, immediate: false };
-    channel.basic_publish(exchange, routing_key, options, body, properties).await?.await
-}
-
-fn publish_failed(source: lapin::Error) -> RabbitError {
-    RabbitError::Failed { step: PUBLISH, source }
-}
-
 fn report_return(returned: &lapin::message::BasicReturnMessage) {
     let message_id = returned.delivery.properties.message_id();
     events::result_unroutable(message_id.as_ref().map_or("", |id| id.as_str()));
-}
-
-pub(super) async fn open_confirming(connection: &Connection) -> Result<Channel, RabbitError> {
-    within("open a channel", RPC_TIMEOUT, confirming_channel(connection)).await
-}
-
-async fn confirming_channel(connection: &Connection) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    Ok(channel)
 }
 
 type Opened = (Arc<Session>, mpsc::Receiver<Problem>);
@@ -413,7 +382,7 @@ impl Supervisor {
             connection,
             certificates,
             pipelined,
-            checked: Mutex::new(None),
+            checked: CheckedChannels::new(),
             confirmed: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
             refusals: Refusals::default(),

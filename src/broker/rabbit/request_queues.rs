@@ -52,6 +52,11 @@ impl RabbitRequestQueues {
         Ok(depths)
     }
 
+    async fn ready(&self, name: String) -> Result<u32, String> {
+        let [depth] = self.read([name]).await.map_err(|error| error.in_words())?;
+        Ok(depth.ready)
+    }
+
     /// A reading has less time than a frozen host takes, so each attempt begins with another host.
     async fn connect(&self, hosts: &mut Hosts) -> Result<(OpenConnection, Certificates), RabbitError> {
         hosts.skip();
@@ -81,10 +86,12 @@ impl RequestQueues for RabbitRequestQueues {
         self.read(names).await.map_err(|error| error.in_words())
     }
 
+    async fn delayed(&self) -> Result<u32, String> {
+        self.ready(self.settings.names.delayed()).await
+    }
+
     async fn dead_letters(&self) -> Result<u32, String> {
-        let [depth] =
-            self.read([self.settings.names.dead_letters()]).await.map_err(|error| error.in_words())?;
-        Ok(depth.ready)
+        self.ready(self.settings.names.dead_letters()).await
     }
 
     async fn close(&self) {

@@ -23,11 +23,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::confirming::{CONFIRM_TIMEOUT, open_confirming};
 use super::connect::{OpenConnection, close, connect};
 use super::error::{RabbitError, within};
 use super::hosts::Hosts;
 use super::properties::{Envelope, Routes, owned};
-use super::publish::{CONFIRM_TIMEOUT, SESSION_TIMEOUT, open_confirming};
+use super::publish::SESSION_TIMEOUT;
 use super::reconnect::ReconnectBackoff;
 use super::refusals::Refusals;
 use super::tls::Certificates;

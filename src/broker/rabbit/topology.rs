@@ -18,12 +18,14 @@ use super::error::{BIND_QUEUE, DECLARE_EXCHANGE, DECLARE_QUEUE, RabbitError, wit
 use super::hosts::Hosts;
 use super::reconnect::ReconnectBackoff;
 use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS};
-use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_key};
+use crate::broker::{
+    DEAD_LETTER_DELIVERY_LIMIT, DELAY, DELAYED_MAX, DELIVERY_LIMIT, Names, delayed_key, request_key,
+};
 use crate::domain::channel;
 use crate::domain::scaling::QueueDepth;
 use crate::domain::stream_age::StreamAge;
 use crate::telemetry::events;
-use crate::telemetry::metrics::words::DEAD_LETTERS;
+use crate::telemetry::metrics::words::{DEAD_LETTERS, DELAYED};
 
 /// A session begins without the answer.
 const BIND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -233,12 +235,18 @@ async fn declare_requests(
     channel: &Channel,
     names: &Names,
     of: channel::Channel,
-) -> Result<[Declared; 2], RabbitError> {
+) -> Result<Vec<Declared>, RabbitError> {
     let name = names.requests_of(of);
-    Ok([
+    let mut declared = vec![
         queue(channel, &name, QUORUM, &request_queue_arguments(names)).await?,
         bind(channel, &name, &names.requests(), request_key(of)).await?,
-    ])
+    ];
+    if let Some(key) = delayed_key(of) {
+        let name = names.delayed();
+        declared.push(queue(channel, &name, QUORUM, &delay_queue_arguments(names, of)).await?);
+        declared.push(bind(channel, &name, &names.requests(), key).await?);
+    }
+    Ok(declared)
 }
 
 /// RabbitMQ deletes whole segments, and never the one that it writes to: small ones end about when their records should.
@@ -257,6 +265,19 @@ fn request_queue_arguments(names: &Names) -> [(&'static str, Value); 5] {
         ("x-delivery-limit", DELIVERY_LIMIT.into()),
         ("x-dead-letter-exchange", names.dead().into()),
         ("x-dead-letter-routing-key", DEAD_KEY.into()),
+        ("x-dead-letter-strategy", "at-least-once".into()),
+        ("x-overflow", "reject-publish".into()),
+    ]
+}
+
+/// Each request goes back to its queue when its time is over. Until that queue has it, it counts toward the maximum.
+fn delay_queue_arguments(names: &Names, of: channel::Channel) -> [(&'static str, Value); 6] {
+    let delay_ms = u32::try_from(DELAY.as_millis()).expect("seconds");
+    [
+        ("x-message-ttl", delay_ms.into()),
+        ("x-max-length", DELAYED_MAX.into()),
+        ("x-dead-letter-exchange", names.requests().into()),
+        ("x-dead-letter-routing-key", request_key(of).into()),
         ("x-dead-letter-strategy", "at-least-once".into()),
         ("x-overflow", "reject-publish".into()),
     ]
@@ -301,14 +322,16 @@ pub(super) async fn read_queue(channel: &Channel, name: &str) -> Result<QueueDep
     Ok(QueueDepth { ready: queue.message_count(), consumers: queue.consumer_count() })
 }
 
-/// Reads a consumer's queue and the dead letters for the metrics, on an AMQP channel of its own, which a refusal closes.
+/// Reads a consumer's queues and the dead letters for the metrics, on an AMQP channel of its own, which a refusal closes.
 pub(super) async fn read_depths(
     connection: &Connection,
     names: &Names,
     of: channel::Channel,
 ) -> Result<(), RabbitError> {
     let channel = open(connection).await?;
-    for (queue, name) in [(of.as_str(), names.requests_of(of)), (DEAD_LETTERS, names.dead_letters())] {
+    let delayed = delayed_key(of).map(|_| (DELAYED, names.delayed()));
+    let always = [(of.as_str(), names.requests_of(of)), (DEAD_LETTERS, names.dead_letters())];
+    for (queue, name) in always.into_iter().chain(delayed) {
         let depth = read_queue(&channel, &name).await?;
         events::queue_read(queue, depth.ready, depth.consumers);
     }

@@ -13,7 +13,7 @@ const PROCESSES_MAX: usize = 40;
 
 /// Without the ones that are not known.
 pub(super) fn tables(row: &StatusRow) -> Vec<Vec<String>> {
-    let queues = row.queues.as_deref().map(|queues| queue_lines(queues, row.dead_letters));
+    let queues = row.queues.as_deref().map(|queues| queue_lines(queues, row));
     let processes = row.processes.as_deref().map(process_lines);
     let keys = row.keys.as_deref().filter(|keys| !keys.is_empty()).map(key_lines);
     [queues, processes, keys].into_iter().flatten().collect()
@@ -30,13 +30,15 @@ pub(super) fn limits_in_words(hits: &BTreeMap<&'static str, u32>) -> String {
     }
 }
 
-fn queue_lines(queues: &[QueueRow], dead_letters: Option<u32>) -> Vec<String> {
+fn queue_lines(queues: &[QueueRow], row: &StatusRow) -> Vec<String> {
     let mut rows = vec![words(&["queue", "waiting", "consumers"])];
     for QueueRow { queue, ready, consumers, .. } in queues {
         rows.push(vec![queue.clone(), ready.to_string(), consumers.to_string()]);
     }
-    let dead_letters = dead_letters.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
-    rows.push(vec!["dead letters".to_owned(), dead_letters]);
+    for (name, count) in [("delayed requests", row.delayed), ("dead letters", row.dead_letters)] {
+        let count = count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+        rows.push(vec![name.to_owned(), count]);
+    }
     table(&rows)
 }
 

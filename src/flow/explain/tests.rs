@@ -119,9 +119,13 @@ fn every_stored_word_has_its_own_sentence() {
     for reason in closed_by.into_iter().chain([NO_SENDER_AVAILABLE]) {
         assert_ne!(gate_wait_in_words(reason), reason);
     }
-    for reason in
-        [StopReason::Shutdown, StopReason::DeliveryLost, StopReason::LeaseLost, StopReason::HeldTooLong]
-    {
+    for reason in [
+        StopReason::Shutdown,
+        StopReason::DeliveryLost,
+        StopReason::LeaseLost,
+        StopReason::HeldTooLong,
+        StopReason::RouteShut,
+    ] {
         assert_ne!(requeue_reason_in_words(reason.as_str()), reason.as_str());
     }
     for answer in ["found", "absent", "unanswered", "refused"] {

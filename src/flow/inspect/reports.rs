@@ -19,12 +19,13 @@ pub(super) struct Reports {
     processes: Option<Vec<ReportedWorker>>,
     recorded_keys: Option<Vec<KeyCheck>>,
     queues: Option<QueueDepths>,
+    delayed: Option<u32>,
     dead_letters: Option<u32>,
 }
 
 impl Inspector {
     pub(super) async fn read_reports(&self) -> Reports {
-        let (processes, recorded_keys, (queues, dead_letters)) = tokio::join!(
+        let (processes, recorded_keys, (queues, delayed, dead_letters)) = tokio::join!(
             timeout(ANSWER_WITHIN, self.store.reported_workers()),
             timeout(ANSWER_WITHIN, self.store.recorded_keys()),
             self.read_queues()
@@ -33,18 +34,22 @@ impl Inspector {
             processes: processes.ok().and_then(Result::ok),
             recorded_keys: recorded_keys.ok().and_then(Result::ok),
             queues,
+            delayed,
             dead_letters,
         }
     }
 
-    async fn read_queues(&self) -> (Option<QueueDepths>, Option<u32>) {
-        let Some(queues) = &self.queues else { return (None, None) };
-        let read = async { (queues.depths().await.ok(), queues.dead_letters().await.ok()) };
+    /// Requests that wait, delayed requests and dead letters.
+    async fn read_queues(&self) -> (Option<QueueDepths>, Option<u32>, Option<u32>) {
+        let Some(queues) = &self.queues else { return (None, None, None) };
+        let read = async {
+            (queues.depths().await.ok(), queues.delayed().await.ok(), queues.dead_letters().await.ok())
+        };
         timeout(ANSWER_WITHIN, read).await.unwrap_or_default()
     }
 
     pub(super) fn with_reports(&self, row: StatusRow, reports: Reports) -> StatusRow {
-        let Reports { processes: reported, recorded_keys, queues, dead_letters } = reports;
+        let Reports { processes: reported, recorded_keys, queues, delayed, dead_letters } = reports;
         let mut limits_hit = LimitHits::default();
         reported.iter().flatten().for_each(|report| limits_hit.add(&report.state.limit_hits));
         let processes: Vec<ProcessRow> = reported.iter().flatten().map(ProcessRow::of).collect();
@@ -69,8 +74,11 @@ impl Inspector {
             [("the reports of processes", reported.is_some()), ("key check values", recorded_keys.is_some())];
         problems.extend(unread(&row.health.redis, "Redis", &of_store));
         if self.queues.is_some() {
-            let of_broker =
-                [("requests waiting", queues.is_some()), ("dead letters", dead_letters.is_some())];
+            let of_broker = [
+                ("requests waiting", queues.is_some()),
+                ("delayed requests", delayed.is_some()),
+                ("dead letters", dead_letters.is_some()),
+            ];
             problems.extend(unread(&row.health.rabbitmq, "RabbitMQ", &of_broker));
         }
         problems.sort_by_key(|problem| problem.severity);
@@ -82,6 +90,7 @@ impl Inspector {
         StatusRow {
             problems,
             queues: Channel::ALL.into_iter().map(queue_row).collect(),
+            delayed,
             dead_letters,
             limits_hit: reported
                 .is_some()

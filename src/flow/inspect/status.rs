@@ -82,6 +82,9 @@ pub struct StatusRow {
     /// `None` if the broker did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queues: Option<Vec<QueueRow>>,
+    /// Requests on the delay queue. `None` as in `queues`, and so the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delayed: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<u32>,
     /// `None` if the store did not answer, as in the next three.
@@ -230,6 +233,7 @@ impl Inspector {
             problems: Vec::new(),
             health: HealthRow { redis, rabbitmq, sms_provider },
             queues: None,
+            delayed: None,
             dead_letters: None,
             processes: None,
             keys: None,

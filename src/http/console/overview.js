@@ -28,7 +28,7 @@ export const overview = {
       tiles.replaceChildren(...drawTiles(status));
       const traffic = status.traffic?.find((row) => row.channel === channel);
       update(outcomes, [traffic?.ended ?? null, status.limits_hit ?? null], drawOutcomes);
-      update(queues, [status.queues ?? null, status.dead_letters ?? null, status.kill_switch ?? null], drawQueues);
+      update(queues, [status.queues ?? null, status.delayed ?? null, status.dead_letters ?? null, status.kill_switch ?? null], drawQueues);
       update(servers, [status.health, status.email], drawServers);
       update(running, status.processes ?? null, workers);
       update(keys, status.keys ?? null, drawKeys);
@@ -116,11 +116,12 @@ const STATES = {
   in_memory: ["in memory", ""], simulated: ["simulated", ""], not_configured: ["not checked here", ""], unknown: ["being checked", ""],
 };
 
-function drawQueues([queues, deadLetters, killSwitch]) {
+function drawQueues([queues, delayed, deadLetters, killSwitch]) {
   const rows = (queues ?? []).map(({ queue, ready, consumers }) => [h("code", null, queue), count(ready), count(consumers)]);
   return card("Queues",
     queues ? table("Queues", ["queue", "waiting", "consumers"], rows) : empty("RabbitMQ does not answer: the queues are not known."),
     h("ul", { class: "servers more" },
+      h("li", null, h("span", null, "Delayed requests"), h("span", { class: "took" }), badge(delayed === null ? "not known" : count(delayed))),
       h("li", null, h("span", null, "Dead letters"), h("span", { class: "took" }),
         badge(deadLetters === null ? "not known" : count(deadLetters), deadLetters ? "warning" : "")),
       h("li", null, h("span", null, "Kill switch"), h("span", { class: "took" }),

@@ -121,7 +121,7 @@ pub fn prefetch_set(channel: Channel, prefetch: u16) {
     METRICS.prefetch.get_or_create(&ChannelLabel { channel: channel.as_str() }).set(prefetch.into());
 }
 
-/// `queue` is the channel of its requests, or `dead_letters`.
+/// `queue` is the channel of its requests, `delayed` or `dead_letters`.
 pub fn queue_read(queue: &'static str, messages: u32, consumers: u32) {
     queues::queue_read(queue, messages, consumers);
 }

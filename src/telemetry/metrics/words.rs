@@ -6,7 +6,8 @@ use crate::domain::opt_status::OptAnswer;
 use crate::domain::outcome::{ErrorCode, Status};
 
 /// The queues that workers read.
-pub const QUEUES: [&str; 3] = ["sms", "email", DEAD_LETTERS];
+pub const QUEUES: [&str; 4] = ["sms", "email", DELAYED, DEAD_LETTERS];
+pub const DELAYED: &str = "delayed";
 pub const DEAD_LETTERS: &str = "dead_letters";
 
 /// The reasons with which a request ends, by status.

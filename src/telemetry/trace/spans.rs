@@ -168,10 +168,15 @@ pub fn request_ended(request_id: &str, channel: Channel, outcome: &Outcome, repl
     }
 }
 
-/// A message to publish. Its id is made of the request's.
+/// A message to publish.
 pub struct PublishSpan(StepSpan);
 
-pub fn publish(exchange: impl FnOnce() -> String, routing_key: &str, message_id: &str) -> PublishSpan {
+/// A message id is made of the request's. One of a caller is left out.
+pub fn publish(
+    exchange: impl FnOnce() -> String,
+    routing_key: &str,
+    message_id: Option<&str>,
+) -> PublishSpan {
     let mut place = String::new();
     let mut span = StepSpan::begin(Kind::Producer, || {
         place = format!("{}:{routing_key}", exchange());
@@ -180,7 +185,9 @@ pub fn publish(exchange: impl FnOnce() -> String, routing_key: &str, message_id:
     if span.is_recorded() {
         messaging(|name, value| span.set(name, Value::Text(value)), "publish", "send", place);
         span.set(ROUTING_KEY, routing_key.to_owned());
-        span.set(MESSAGE_ID, message_id.to_owned());
+        if let Some(message_id) = message_id {
+            span.set(MESSAGE_ID, message_id.to_owned());
+        }
     }
     PublishSpan(span)
 }

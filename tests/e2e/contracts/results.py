@@ -118,7 +118,7 @@ def check(channel) -> int:
 
 
 def delete(channel) -> None:
-    for queue in (QUEUE, *(f"{PREFIX}.{name}" for name in ("send-sms", "send-email", "dead-letters", "audit"))):
+    for queue in (QUEUE, *(f"{PREFIX}.{name}" for name in ("send-sms", "send-sms-delayed", "send-email", "dead-letters", "audit"))):
         channel.queue_delete(queue)
     for name in ("requests", "results", "dead"):
         channel.exchange_delete(f"{PREFIX}.{name}")

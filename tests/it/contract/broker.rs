@@ -46,6 +46,9 @@ pub trait World: Send + Sync {
     /// Requests that no consumer holds.
     async fn waiting(&self) -> usize;
     async fn delete_request_queue(&self);
+    /// A running publisher does not notice.
+    async fn replace_delay_queue(&self, delay: Duration, requests_max: u32);
+    async fn delete_delay_queue(&self);
 }
 
 #[async_trait]
@@ -100,6 +103,8 @@ macro_rules! contract {
     };
 }
 
+mod delayed;
+
 contract!(
     a_request_arrives_with_its_properties,
     a_published_request_arrives,
@@ -133,6 +138,8 @@ contract!(
 async fn a_request_arrives_with_its_properties(world: &dyn World) {
     let mut consumer = world.consumer(4);
     let sent = Properties {
+        message_id: Some("m-1".to_owned()),
+        priority: Some(7),
         correlation_id: Some("c-1".to_owned()),
         reply_to: Some("reply.me".to_owned()),
         timestamp: Some(AT),
@@ -144,6 +151,8 @@ async fn a_request_arrives_with_its_properties(world: &dyn World) {
     world.send("{\"n\":1}", sent).await;
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.body, b"{\"n\":1}");
+    assert_eq!(delivery.properties.message_id.as_deref(), Some("m-1"));
+    assert_eq!(delivery.properties.priority, Some(7));
     assert_eq!(delivery.properties.correlation_id.as_deref(), Some("c-1"));
     assert_eq!(delivery.properties.reply_to.as_deref(), Some("reply.me"));
     assert_eq!(delivery.properties.timestamp, Some(AT));

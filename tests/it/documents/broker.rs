@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use otpost::broker::rabbit::publish::RabbitPublisher;
 use otpost::broker::rabbit::topology::declare_topology;
-use otpost::broker::{DeadHeaders, Outgoing, Publisher as _, SEND_SMS_KEY, Target};
+use otpost::broker::{DeadHeaders, Outgoing, Properties, Publisher as _, SEND_SMS_KEY, Settlement, Target};
 use otpost::domain::channel::Channel;
 use otpost::domain::time::UnixMillis;
 use serde_json::{Map, Value, json};
@@ -76,6 +77,7 @@ fn beside(properties: &BasicProperties) -> Map<String, Value> {
     ] {
         beside.extend(text.as_ref().map(|text| (name.to_owned(), json!(text.as_str()))));
     }
+    beside.extend(properties.priority().map(|priority| ("priority".to_owned(), json!(priority))));
     beside.extend(properties.timestamp().map(|at| ("timestamp".to_owned(), json!(at))));
     for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
         let value = match value {
@@ -164,6 +166,39 @@ async fn the_properties_of_published_messages_are_the_documented_ones() {
 }
 
 #[tokio::test]
+async fn the_properties_of_delayed_requests_are_the_documented_ones() {
+    in_world(async |world: &RabbitWorld| {
+        let (channel, mut consumer) = (world.open_channel().await, world.consumer_of(Channel::Sms, 1));
+        let publisher = RabbitPublisher::start("results", world.settings(1));
+        patiently(publisher.connected().wait_for(|connected| *connected)).await.expect("it is there");
+        let all = Properties {
+            message_id: Some("m-1".to_owned()),
+            priority: Some(7),
+            correlation_id: Some("c-1".to_owned()),
+            reply_to: Some("reply.me".to_owned()),
+            timestamp: Some(AT),
+            traceparent: Some(TRACE.to_owned()),
+            tracestate: Some("vendor=a".to_owned()),
+            ..Properties::default()
+        };
+        for (sent, full) in [(all, true), (Properties::default(), false)] {
+            world.send("{}", sent).await;
+            let delivery = patiently(consumer.next()).await.expect("a request");
+            publisher.delay(Channel::Sms, &delivery, AT).await.expect("confirmed");
+            delivery.settle(Settlement::Ack);
+            let got = channel.basic_get(world.names.delayed().into(), BasicGetOptions { no_ack: true }).await;
+            let delayed = got.expect("the queue is there").expect("it is confirmed").delivery;
+            let mut beside = beside(&delayed.properties);
+            // The broker's own counts.
+            beside.retain(|name, _| !["x-delivery-count", "x-acquired-count"].contains(&name.as_str()));
+            check_properties("delayedRequest", &beside, full);
+            assert_eq!((delayed.data, delayed.properties.delivery_mode()), (b"{}".to_vec(), &Some(2)));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_documented_properties_of_requests_are_read() {
     in_world(async |world: &RabbitWorld| {
         let mut properties = BasicProperties::default();
@@ -174,6 +209,8 @@ async fn the_documented_properties_of_requests_are_read() {
                 "correlation_id" => properties.with_correlation_id("c-1".into()),
                 "reply_to" => properties.with_reply_to("reply.me".into()),
                 "timestamp" => properties.with_timestamp(AT.as_seconds()),
+                "message_id" => properties.with_message_id("m-1".into()),
+                "priority" => properties.with_priority(7),
                 header => {
                     headers.insert(header.into(), AMQPValue::LongString(TRACE.into()));
                     properties
@@ -193,6 +230,7 @@ async fn the_documented_properties_of_requests_are_read() {
             (Some("c-1"), Some("reply.me"))
         );
         assert_eq!((read.timestamp, read.traceparent.as_deref()), (Some(AT), Some(TRACE)));
+        assert_eq!((read.message_id.as_deref(), read.priority), (Some("m-1"), Some(7)));
     })
     .await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, MemoryPublisher};
-use otpost::broker::{Names, Outgoing, PublishError, Publisher};
+use otpost::broker::{Delivery, Names, Outgoing, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
@@ -266,6 +266,21 @@ impl Publisher for SeamPublisher {
             return lost();
         }
         self.inner.publish(message).await?;
+        if self.weather.strikes("confirm is lost", 0.05) { lost() } else { Ok(()) }
+    }
+
+    async fn delay(
+        &self,
+        channel: Channel,
+        delivery: &Delivery,
+        now: UnixMillis,
+    ) -> Result<(), PublishError> {
+        let lost = || Err(PublishError::Unconfirmed("lost".to_owned()));
+        self.weather.delay("broker is late", 0.1, Duration::from_secs(2)).await;
+        if self.weather.strikes("message is lost", 0.05) {
+            return lost();
+        }
+        self.inner.delay(channel, delivery, now).await?;
         if self.weather.strikes("confirm is lost", 0.05) { lost() } else { Ok(()) }
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryPublisher, OwnedMessage};
 use otpost::broker::rabbit::publish::RabbitPublisher;
-use otpost::broker::{Outgoing, PublishError, Publisher};
+use otpost::broker::{Delivery, Outgoing, PublishError, Publisher};
+use otpost::domain::channel::Channel;
+use otpost::domain::time::UnixMillis;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
@@ -52,6 +54,15 @@ impl Publisher for Held {
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError> {
         self.permits.acquire().await.expect("it stays open").forget();
         self.inner.publish(message).await
+    }
+
+    async fn delay(
+        &self,
+        channel: Channel,
+        delivery: &Delivery,
+        now: UnixMillis,
+    ) -> Result<(), PublishError> {
+        self.inner.delay(channel, delivery, now).await
     }
 }
 

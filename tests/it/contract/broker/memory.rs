@@ -1,6 +1,7 @@
 //! The broker in memory, as a world of the contract; and what only it promises.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage};
@@ -58,6 +59,14 @@ impl World for MemoryWorld {
 
     async fn delete_request_queue(&self) {
         self.broker.delete_request_queue();
+    }
+
+    async fn replace_delay_queue(&self, delay: Duration, requests_max: u32) {
+        self.broker.replace_delay_queue(delay, requests_max as usize);
+    }
+
+    async fn delete_delay_queue(&self) {
+        self.broker.delete_delay_queue();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
@@ -19,7 +20,9 @@ use otpost::broker::rabbit::publish::RabbitPublisher;
 use otpost::broker::rabbit::request_queues::RabbitRequestQueues;
 use otpost::broker::rabbit::rpc::RabbitRpcClient;
 use otpost::broker::rabbit::topology::declare_topology;
-use otpost::broker::{Names, Properties, Publisher, RequestConsumer, RequestQueues, RpcClient, SEND_SMS_KEY};
+use otpost::broker::{
+    DELAYED_SMS_KEY, Names, Properties, Publisher, RequestConsumer, RequestQueues, RpcClient, SEND_SMS_KEY,
+};
 use otpost::domain::channel;
 use otpost::domain::time::UnixMillis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -107,7 +110,7 @@ impl RabbitWorld {
         let channel = self.open_channel().await;
         let mut queues = self.extra_queues.lock().await.clone();
         queues.extend(channel::Channel::ALL.map(|channel| self.names.requests_of(channel)));
-        queues.extend([self.names.dead_letters(), self.names.audit()]);
+        queues.extend([self.names.delayed(), self.names.dead_letters(), self.names.audit()]);
         for queue in queues {
             let _ = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         }
@@ -199,10 +202,45 @@ impl World for RabbitWorld {
         let queue = self.names.requests_of(channel::Channel::Sms).into();
         self.channel.queue_delete(queue, QueueDeleteOptions::default()).await.expect("deleted");
     }
+
+    async fn replace_delay_queue(&self, delay: Duration, requests_max: u32) {
+        self.delete_delay_queue().await;
+        let mut arguments = FieldTable::default();
+        for (name, text) in [
+            ("x-queue-type", "quorum".to_owned()),
+            ("x-dead-letter-exchange", self.names.requests()),
+            ("x-dead-letter-routing-key", SEND_SMS_KEY.to_owned()),
+            ("x-dead-letter-strategy", "at-least-once".to_owned()),
+            ("x-overflow", "reject-publish".to_owned()),
+        ] {
+            arguments.insert(name.into(), AMQPValue::LongString(text.into()));
+        }
+        let delay_ms = u32::try_from(delay.as_millis()).expect("seconds");
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongUInt(delay_ms));
+        arguments.insert("x-max-length".into(), AMQPValue::LongUInt(requests_max));
+        let (queue, options) = (self.names.delayed(), QueueDeclareOptions::durable());
+        let declared = self.channel.queue_declare(queue.as_str().into(), options, arguments);
+        declared.await.expect("declared");
+        let (exchange, options) = (self.names.requests().into(), QueueBindOptions::default());
+        let key = DELAYED_SMS_KEY.into();
+        let bound = self.channel.queue_bind(queue.into(), exchange, key, options, FieldTable::default());
+        bound.await.expect("bound");
+    }
+
+    async fn delete_delay_queue(&self) {
+        let queue = self.names.delayed().into();
+        self.channel.queue_delete(queue, QueueDeleteOptions::default()).await.expect("deleted");
+    }
 }
 
 fn plain_properties(properties: Properties) -> BasicProperties {
     let mut plain = BasicProperties::default();
+    if let Some(id) = properties.message_id {
+        plain = plain.with_message_id(id.into());
+    }
+    if let Some(priority) = properties.priority {
+        plain = plain.with_priority(priority);
+    }
     if let Some(id) = properties.correlation_id {
         plain = plain.with_correlation_id(id.into());
     }
