@@ -109,6 +109,7 @@ impl Provider for SeamProvider {
         let nth = {
             let mut posts = self.posts.lock().unwrap();
             posts.push(Post {
+                provider: self.name(),
                 request: Some(message.request_id.as_str().to_owned()),
                 to: message.to.as_str().to_owned(),
                 code: message.code.map_or("", Code::expose).to_owned(),
