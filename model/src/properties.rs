@@ -3,7 +3,7 @@
 use stateright::Property;
 
 use crate::life::{Life, Provider};
-use crate::store::{Charge, Outcome, Record};
+use crate::store::{Charge, Outcome, ProviderIndex, Record};
 use crate::worker::{Phase, Worker};
 use crate::world::{Fate, Other, World};
 
@@ -112,20 +112,23 @@ pub fn all(life: &Life) -> Vec<Property<Life>> {
 }
 
 fn of_two_providers() -> [Property<Life>; 3] {
-    let sent_by = |world: &World| sent(world).map(|message| world.posts[usize::from(message)].provider);
     [
         Property::sometimes(
             "the other provider sends after a refusal or before the first call",
-            move |_, world: &World| sent_by(world) == Some(1) && world.posts.len() == 1,
+            |_, world: &World| sent_by(world) == Some(1) && world.posts.len() == 1,
         ),
         Property::sometimes("each provider sends, after lookups without an answer", |_, world: &World| {
             world.history.handed_over && world.accepted().count() == 2
         }),
         Property::sometimes(
             "the message in doubt is found after the other provider got it",
-            move |_, world: &World| world.history.handed_over && sent_by(world) == Some(0),
+            |_, world: &World| world.history.handed_over && sent_by(world) == Some(0),
         ),
     ]
+}
+
+fn sent_by(world: &World) -> Option<ProviderIndex> {
+    sent(world).map(|message| world.posts[usize::from(message)].provider)
 }
 
 fn may_be_doubled(world: &World) -> bool {
