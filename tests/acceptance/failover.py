@@ -35,12 +35,11 @@ EXPLAINED_MAX = 400
 
 PROVIDERS_FILE = """\
 [[providers]]
-name = "alpha"
 kind = "twilio"
 account_sid = "AC0123456789abcdef0123456789abcdef"
-auth_token = "env:ALPHA_TOKEN"
-from = ["+15005550006"]
-base_url = "http://127.0.0.1:{alpha}"
+auth_token = "env:ACCOUNT_TOKEN"
+senders = ["+15005550006"]
+base_url = "http://127.0.0.1:{twilio}"
 
 [[providers]]
 name = "beta"
@@ -67,7 +66,7 @@ rules = [
 ]
 
 [[routes]]
-providers = ["alpha", "beta"]
+providers = ["twilio", "beta"]
 """
 
 
@@ -98,7 +97,7 @@ class Vendor:
 
 
 class TwoVendors(Gateway):
-    """A gateway whose messages go to alpha, which lists them, then to beta, which does not."""
+    """A gateway whose messages go to a Twilio, which lists them, then to beta, which does not."""
 
     def __init__(self, options, **settings):
         super().__init__(options, **settings)
@@ -114,7 +113,7 @@ class TwoVendors(Gateway):
         return {name: value for name, value in settings.items() if not name.startswith("TWILIO_")} | {
             "PROVIDERS_FILE": str(self.folder / "providers.toml"),
             "PROVIDER_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
-            "ALPHA_TOKEN": "e2a7076108fc0dd2b397274c07b3ee31",
+            "ACCOUNT_TOKEN": "e2a7076108fc0dd2b397274c07b3ee31",
             "BETA_KEY": "beta-0c1b7f9e",
         }
 
@@ -125,7 +124,7 @@ class TwoVendors(Gateway):
 
 
 def start_vendors(folder):
-    return [Vendor("alpha", "twilio", folder), Vendor("beta", "own", folder)]
+    return [Vendor("twilio", "twilio", folder), Vendor("beta", "own", folder)]
 
 
 class Load:
@@ -162,7 +161,7 @@ class Load:
 
 
 class Watch:
-    """Reads the metrics of workers a few times a second: when did the breaker of alpha open and close, when did beta take a message?"""
+    """Reads the metrics of workers a few times a second: when did the breaker of Twilio open and close, when did beta take a message?"""
 
     def __init__(self, workers):
         self.seen = {worker.name: [] for worker in workers}
@@ -179,7 +178,7 @@ class Watch:
                     self.seen[worker.name].append((asked, time.time(), breaker_is_open(text), taken_by_beta(text)))
 
     def openings(self, since):
-        """For each worker: the last look that found alpha's breaker closed, and the first that found it open."""
+        """For each worker: the last look that found Twilio's breaker closed, and the first that found it open."""
         found = {}
         for name, looks in self.seen.items():
             for (before, *_), (_, after, is_open, _) in itertools.pairwise(look for look in looks if look[1] >= since):
@@ -217,8 +216,8 @@ def series(text, name):
 
 
 def breaker_is_open(text):
-    """Alpha's, if the series names a provider."""
-    wanted = (value for labels, value in series(text, "otpost_circuit_breaker_open") if labels.get("provider", "alpha") == "alpha")
+    """Twilio's, if the series names a provider."""
+    wanted = (value for labels, value in series(text, "otpost_circuit_breaker_open") if labels.get("provider", "twilio") == "twilio")
     return any(value == 1 for value in wanted)
 
 
@@ -290,10 +289,10 @@ class Books:
         good = sum(map(self.is_good, requests))
         share = f"{100 * good / len(requests):8.2f} %" if requests else "        –"
         twice = sum(len(self.taken(request)) > 1 for request in requests)
-        return f"{name:<30}{len(requests):8}{share}{''.join(shown)}{at['alpha']:8}{at['beta']:8}{twice:8}"
+        return f"{name:<30}{len(requests):8}{share}{''.join(shown)}{at['twilio']:8}{at['beta']:8}{twice:8}"
 
 
-HEADING = f"{'requests published':<30}{'count':>8}{'accepted':>10}{'p50 s':>8}{'p99 s':>8}{'max s':>8}{'alpha':>8}{'beta':>8}{'doubles':>8}"
+HEADING = f"{'requests published':<30}{'count':>8}{'accepted':>10}{'p50 s':>8}{'p99 s':>8}{'max s':>8}{'twilio':>8}{'beta':>8}{'doubles':>8}"
 
 
 def failover(options):
@@ -301,15 +300,15 @@ def failover(options):
     numbers = mobile_numbers(1_000_000)
     faults = []
     with TwoVendors(options) as gateway:
-        alpha = gateway.vendors[0]
+        twilio = gateway.vendors[0]
         workers = gateway.start_workers(WORKERS)
         watch = Watch(workers)
         load = Load(gateway, options.rate, numbers)
         try:
             load.wait_for(options.requests // 2, gateway, options.rate)
-            died_at = alpha.fail(DEATH)
+            died_at = twilio.fail(DEATH)
             load.wait_for(options.requests, gateway, options.rate)
-            returned_at = alpha.fail({})
+            returned_at = twilio.fail({})
             closed_at = wait_for_close(watch, returned_at, faults)
             load.wait_for(len(load.requests) + GROWS_WITHIN * options.rate, gateway, options.rate)
         finally:
@@ -324,7 +323,7 @@ def failover(options):
         say(HEADING)
         say(books.phase("before the death", 0, died_at))
         say(books.phase("until every breaker was open", died_at, all_open_at))
-        say(books.phase("while alpha was dead", all_open_at, returned_at))
+        say(books.phase("while Twilio was dead", all_open_at, returned_at))
         say(books.phase("after its return", returned_at, ended_at + 1))
         say(books.phase("all", 0, ended_at + 1))
         say(f"statuses: {statuses(results)}")
@@ -341,10 +340,10 @@ def wait_for_close(watch, returned_at, faults):
     deadline = time.monotonic() + PROBED_WITHIN
     while (closed_at := watch.closed_for_good(returned_at)) is None:
         if time.monotonic() > deadline:
-            faults.append(f"a breaker of alpha was still open {PROBED_WITHIN} s after its return")
+            faults.append(f"a breaker of Twilio was still open {PROBED_WITHIN} s after its return")
             return None
         time.sleep(POLL_SECONDS)
-    say(f"every breaker was closed {closed_at - returned_at:.1f} s after the return of alpha")
+    say(f"every breaker was closed {closed_at - returned_at:.1f} s after the return of Twilio")
     return closed_at
 
 
@@ -428,20 +427,20 @@ def judge_switch(watch, opened, died_at, faults):
         before, after = opened[name]
         first = watch.first_at_beta(name, died_at)
         shown = "never" if first is None else f"{max(0, first - before):.2f} s"
-        say(f"{name}: alpha's breaker open {after - died_at:.1f} s after the death; to the first message at beta: {shown}")
+        say(f"{name}: Twilio's breaker open {after - died_at:.1f} s after the death; to the first message at beta: {shown}")
         if first is None or first - before > SWITCH_SECONDS_MAX:
             faults.append(f"{name} did not switch within {SWITCH_SECONDS_MAX} s: {shown}")
 
 
 def judge_return(books, watch, returned_at, closed_at, ended_at, faults):
-    """Alpha is the own provider of every recipient: in the end it has all new messages, and not at once."""
+    """Twilio is the own provider of every recipient: in the end it has all new messages, and not at once."""
     taken = sorted(((post.at, post.vendor) for r in books.requests for post in books.taken(r)), key=lambda one: one[0])
 
     def share(since, until):
         at = Counter(vendor for when, vendor in taken if since <= when < until)
-        return at["alpha"] / max(1, sum(at.values())), sum(at.values())
+        return at["twilio"] / max(1, sum(at.values())), sum(at.values())
 
-    say(f"alpha's share of the messages, by {BUCKET_SECONDS} s, from 10 s before its return:")
+    say(f"Twilio's share of the messages, by {BUCKET_SECONDS} s, from 10 s before its return:")
     start = returned_at - 10
     while start < ended_at:
         part, count = share(start, start + BUCKET_SECONDS)
@@ -451,11 +450,11 @@ def judge_return(books, watch, returned_at, closed_at, ended_at, faults):
         return
     last, count = share(ended_at - 8, ended_at)
     if count == 0 or last < SHARE_MIN:
-        faults.append(f"in the last seconds alpha had {100 * last:.0f} % of the messages")
+        faults.append(f"in the last seconds Twilio had {100 * last:.0f} % of the messages")
     first_closed = watch.first_closing(returned_at)
     first, count = share(first_closed, first_closed + FIRST_SECONDS)
     if first > FIRST_SHARE_MAX:
-        faults.append(f"in the first {FIRST_SECONDS} s alpha had {100 * first:.0f} % of the messages at once")
+        faults.append(f"in the first {FIRST_SECONDS} s Twilio had {100 * first:.0f} % of the messages at once")
 
 
 def compare(options, folder, numbers, books, faults):
@@ -463,10 +462,10 @@ def compare(options, folder, numbers, books, faults):
     (folder / "reference").mkdir()
     vendors = start_vendors(folder / "reference")
     try:
-        alpha, beta = vendors
+        twilio, beta = vendors
         wanted = [next(numbers) for _ in range(options.requests)]
         reference_sender.run(
-            wanted, options.rate, alpha.port, beta.port, TIMEOUT_SECONDS, lambda: alpha.fail(DEATH), options.requests // 2
+            wanted, options.rate, twilio.port, beta.port, TIMEOUT_SECONDS, lambda: twilio.fail(DEATH), options.requests // 2
         )
         posts = posts_by_number(vendors)
     finally:

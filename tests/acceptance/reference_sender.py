@@ -1,4 +1,4 @@
-"""What many write first: send at one vendor, and on any exception at the other. It keeps no record of what the first may have done."""
+"""The usual first design: send at one vendor, and on any exception at the other. It keeps no record of what the first may have done."""
 
 import asyncio
 import json
@@ -9,12 +9,12 @@ import urllib.parse
 IN_FLIGHT_MAX = 2_000
 
 
-def run(numbers, rate, alpha, beta, timeout, fault, fault_at):
+def run(numbers, rate, twilio, beta, timeout, fault, fault_at):
     """One message to each number at a steady rate; `fault` happens before number `fault_at`."""
-    asyncio.run(send_all(numbers, rate, alpha, beta, timeout, fault, fault_at))
+    asyncio.run(send_all(numbers, rate, twilio, beta, timeout, fault, fault_at))
 
 
-async def send_all(numbers, rate, alpha, beta, timeout, fault, fault_at):
+async def send_all(numbers, rate, twilio, beta, timeout, fault, fault_at):
     room = asyncio.Semaphore(IN_FLIGHT_MAX)
     began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
@@ -23,16 +23,16 @@ async def send_all(numbers, rate, alpha, beta, timeout, fault, fault_at):
             if nth == fault_at:
                 await asyncio.to_thread(fault)
             await room.acquire()
-            task = tasks.create_task(send(to, alpha, beta, timeout))
+            task = tasks.create_task(send(to, twilio, beta, timeout))
             task.add_done_callback(lambda _: room.release())
 
 
-async def send(to, alpha, beta, timeout):
+async def send(to, twilio, beta, timeout):
     text = f"MeStore: tu codigo es {secrets.randbelow(900_000) + 100_000}."
     try:
         form = urllib.parse.urlencode({"To": to, "From": "+15005550006", "Body": text})
         path = "/2010-04-01/Accounts/AC0123456789abcdef0123456789abcdef/Messages.json"
-        await asyncio.wait_for(post(alpha, path, "application/x-www-form-urlencoded", form), timeout)
+        await asyncio.wait_for(post(twilio, path, "application/x-www-form-urlencoded", form), timeout)
     except Exception:
         await asyncio.wait_for(post(beta, "/messages", "application/json", json.dumps({"to": to, "text": text})), timeout)
 

@@ -11,11 +11,10 @@ pub const KEY: &str = "chaos-key-93c2";
 pub fn providers_file(twilio: &str, account_sid: &str, own: &str) -> String {
     format!(
         r#"[[providers]]
-name = "twilio"
 kind = "twilio"
 account_sid = "{account_sid}"
 auth_token = "env:TWILIO_TOKEN"
-from = ["+15005550006"]
+senders = ["+15005550006"]
 base_url = "http://{twilio}"
 
 [[providers]]
