@@ -133,7 +133,7 @@ async fn run(seed: u64, connect: impl FnOnce(Clock) -> Server) -> String {
     let history = History {
         requests: requests.clone(),
         results,
-        posts: world.posts(),
+        posts: world.provider.posts(),
         limit: Some(Limit { count: SENDS_AN_HOUR as usize, window: 3_600_000 }),
     };
     let report = check(&history);

@@ -1,4 +1,4 @@
-//! The providers of a simulated run, and their faults.
+//! The provider of a simulated run, and its faults.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,6 @@ use otpost::provider::{
     Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LookupError, Message, Provider,
     ProviderMessage,
 };
-use tokio::time::Instant;
 
 use super::seams::Weather;
 use crate::history::Post;
@@ -28,40 +27,22 @@ const REFUSED_BY_ALL: &str = "+573001000005";
 
 /// A provider that loses answers and messages, and records every message it made.
 pub struct SeamProvider {
-    name: &'static str,
     weather: Weather,
     clock: Clock,
     posts: Mutex<Vec<Post>>,
     made: Mutex<Vec<(Address, ProviderMessage)>>,
     receipts: Mutex<Option<Arc<ReceiptProcessor>>>,
-    /// Until then nothing is answered.
-    dead_until: Mutex<Option<Instant>>,
 }
 
 impl SeamProvider {
-    pub fn new(name: &'static str, weather: Weather, clock: Clock) -> SeamProvider {
+    pub fn new(weather: Weather, clock: Clock) -> SeamProvider {
         SeamProvider {
-            name,
             weather,
             clock,
             posts: Mutex::default(),
             made: Mutex::default(),
             receipts: Mutex::default(),
-            dead_until: Mutex::default(),
         }
-    }
-
-    pub fn die(&self, lasting: Duration) {
-        *self.dead_until.lock().unwrap() = Some(Instant::now() + lasting);
-    }
-
-    fn is_dead(&self) -> bool {
-        self.dead_until.lock().unwrap().is_some_and(|until| Instant::now() < until && !self.weather.is_calm())
-    }
-
-    /// The caller waits no longer.
-    async fn hang(&self) {
-        tokio::time::sleep(PROVIDER_TIMEOUT).await;
     }
 
     pub fn report_to(&self, processor: Arc<ReceiptProcessor>) {
@@ -73,7 +54,7 @@ impl SeamProvider {
     }
 
     fn make(&self, message: &Message<'_>, nth: usize) -> String {
-        let message_id = format!("{}{nth:032x}", self.name);
+        let message_id = format!("SM{nth:032x}");
         {
             let mut posts = self.posts.lock().unwrap();
             (posts[nth].accepted, posts[nth].sid) = (true, Some(message_id.clone()));
@@ -105,10 +86,10 @@ impl SeamProvider {
                 provider_code: None,
                 reason: RefusalReason::Other,
             };
-            let (name, delay) = (self.name, Duration::from_millis(fastrand::u64(..20_000)));
+            let delay = Duration::from_millis(fastrand::u64(..20_000));
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
-                let _ = processor.process(name, &receipt).await;
+                let _ = processor.process("seam", &receipt).await;
             });
         }
     }
@@ -117,7 +98,7 @@ impl SeamProvider {
 #[async_trait]
 impl Provider for SeamProvider {
     fn name(&self) -> &'static str {
-        self.name
+        "seam"
     }
 
     fn senders(&self) -> usize {
@@ -143,13 +124,6 @@ impl Provider for SeamProvider {
         let certain = || self.posts.lock().unwrap()[nth].in_doubt = false;
         let lost = || SendFailure::InDoubt { detail: "reset".to_owned() };
         tokio::time::sleep(Duration::from_millis(fastrand::u64(20..300))).await;
-        if self.is_dead() {
-            if fastrand::bool() {
-                self.make(message, nth);
-            }
-            self.hang().await;
-            return Err(lost());
-        }
         if self.weather.strikes("message is refused for now", 0.05) {
             certain();
             let retry_after = Some(Duration::from_secs(fastrand::u64(1..5)));
@@ -192,7 +166,7 @@ impl Provider for SeamProvider {
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {
-        match self.weather.strikes("probe fails", 0.3) || self.is_dead() {
+        match self.weather.strikes("probe fails", 0.3) {
             true => Err(CredentialError::Unanswered("lost".to_owned())),
             false => Ok(()),
         }
@@ -201,10 +175,6 @@ impl Provider for SeamProvider {
     /// Lists every message after a lag of at most 10 s, seldom 90 s.
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
         self.weather.delay("lookup is late", 0.1, Duration::from_secs(3)).await;
-        if self.is_dead() {
-            self.hang().await;
-            return Err(LookupError::Unanswered("dead".to_owned()));
-        }
         if self.weather.strikes("lookup is not answered", 0.2) {
             return Err(LookupError::Unanswered("lost".to_owned()));
         }

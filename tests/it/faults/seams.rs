@@ -35,10 +35,6 @@ use tokio_util::sync::CancellationToken;
 use super::provider::{PROVIDER_TIMEOUT, SENDERS, SeamProvider};
 use super::store::{SeamStore, Server};
 use crate::harness::{HOUR, region, texts};
-use crate::history::Post;
-
-/// In the order of their route.
-const PROVIDERS: [&str; 1] = ["seam"];
 
 pub const RECIPIENT_KEY: [u8; 32] = [9; 32];
 
@@ -52,13 +48,9 @@ pub struct Weather {
 impl Weather {
     /// True with the given odds, while it is not calm.
     pub fn strikes(&self, fault: &'static str, odds: f64) -> bool {
-        let strikes = !self.is_calm() && fastrand::f64() < odds;
+        let strikes = !self.calm.load(Ordering::SeqCst) && fastrand::f64() < odds;
         *self.seen.lock().unwrap().entry(fault).or_default() += usize::from(strikes);
         strikes
-    }
-
-    pub fn is_calm(&self) -> bool {
-        self.calm.load(Ordering::SeqCst)
     }
 
     pub async fn delay(&self, fault: &'static str, odds: f64, at_most: Duration) {
@@ -72,8 +64,7 @@ impl Weather {
 pub struct World {
     pub broker: MemoryBroker,
     pub server: Server,
-    /// In the order of their route.
-    pub providers: Vec<Arc<SeamProvider>>,
+    pub provider: Arc<SeamProvider>,
     pub clock: Clock,
     pub limits: Limits,
     weather: Weather,
@@ -105,11 +96,10 @@ impl World {
     ) -> World {
         let clock = Clock::tokio();
         let weather = Weather { calm: Arc::default(), seen: Arc::default() };
-        let provider = |name| Arc::new(SeamProvider::new(name, weather.clone(), clock));
         World {
             broker: MemoryBroker::default(),
             server: connect(clock),
-            providers: PROVIDERS.map(provider).into(),
+            provider: Arc::new(SeamProvider::new(weather.clone(), clock)),
             clock,
             limits: [Limit::RecipientDay, Limit::User, Limit::Ip, Limit::Network, Limit::All]
                 .into_iter()
@@ -149,10 +139,6 @@ impl World {
             // It drains in the background, and its successor starts at once.
             workers.push(self.worker());
         }
-        if self.weather.strikes("provider dies", 0.02) {
-            let nth = fastrand::usize(..self.providers.len());
-            self.providers[nth].die(Duration::from_secs(fastrand::u64(10..120)));
-        }
         if self.weather.strikes("kill switch", 0.01) {
             self.server.run(self.server.store().set_kill_switch(Some("storm"))).await.expect("answers");
             let server = self.server.clone();
@@ -161,11 +147,6 @@ impl World {
                 server.run(server.store().set_kill_switch(None)).await.expect("answers");
             });
         }
-    }
-
-    /// Every POST at every provider.
-    pub fn posts(&self) -> Vec<Post> {
-        self.providers.iter().flat_map(|provider| provider.posts()).collect()
     }
 
     /// Starts a worker process whose clock is up to a second off.
@@ -189,7 +170,7 @@ impl World {
         let gateway = Arc::new(ChannelGateway {
             channel: Channel::Sms,
             store: store.clone(),
-            provider: self.providers[0].clone(),
+            provider: self.provider.clone(),
             publisher: publisher(),
             gate: SendGate::new(Channel::Sms, concurrency, SENDERS, None),
             activity: Arc::default(),
@@ -231,7 +212,7 @@ impl World {
             recipient_keyring: recipients,
             clock,
         });
-        self.providers.iter().for_each(|provider| provider.report_to(processor.clone()));
+        self.provider.report_to(processor.clone());
         let shutdown = CancellationToken::new();
         let worker = consumer_loop::ConsumerLoop::new(
             gateway.clone(),
