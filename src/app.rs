@@ -13,6 +13,7 @@ pub(crate) mod provider_adapters;
 pub(crate) mod provider_file;
 mod provider_selection;
 mod signals;
+mod sms_providers;
 pub(crate) mod status;
 pub(crate) mod stores;
 pub(crate) mod texts;
@@ -30,8 +31,9 @@ use tokio_util::task::TaskTracker;
 
 use self::descriptors::{OPS_LIMITS, connection_limits, raise_descriptor_limit};
 use self::listen::listen;
-use self::provider_adapters::{email_account, sms_account};
+use self::provider_adapters::{configured, email_account, sms_account};
 use self::provider_selection::{email_provider, handset, sms_provider};
+use self::sms_providers::SmsProviders;
 use self::wiring::{ChannelWorker, Wiring, role_name};
 use crate::config::{DevProvider, Role, Settings};
 use crate::domain::channel::Channel;
@@ -144,6 +146,8 @@ impl Process {
         let handset = self.handset.as_ref();
         let sms = sms_provider(settings, dev_provider, receipts, handset).await?;
         let email = email_provider(settings, dev_provider, receipts, handset).await?;
+        let email = SmsProviders::only(configured(email, Channel::Email, settings));
+        let (sms, email) = (sms.sending(Channel::Sms, settings), email.sending(Channel::Email, settings));
         let replies = wiring.reply_publisher();
         Ok(Workers {
             sms: Some(wiring.worker(settings, self.role, Channel::Sms, sms, replies.clone())?),
@@ -181,8 +185,10 @@ impl Process {
         background: &mut JoinSet<()>,
     ) -> anyhow::Result<http::Routes> {
         let Process { settings, wiring, .. } = self;
-        let provider =
-            |worker: &Option<ChannelWorker>| worker.as_ref().map(|worker| worker.gateway.provider.clone());
+        // The first of several.
+        let provider = |worker: &Option<ChannelWorker>| {
+            worker.as_ref().and_then(|worker| worker.gateway.providers.adapters().next().cloned())
+        };
         let (sms, email) = match (provider(&workers.sms), provider(&workers.email)) {
             (None, None) => (sms_account(settings)?, email_account(settings)?),
             of_workers => of_workers,

@@ -217,7 +217,7 @@ impl Steps {
         history.challenge = Some(grant.challenge.as_str().to_owned());
         history.add(grant.now, HistoryEvent::Admitted(1));
         let answer = "accepted".to_owned();
-        let attempt = Attempt { attempt: 1, sender: None, answer, provider_code: None, ms: 240 };
+        let attempt = Attempt { answer, ..Attempt::accepted(1, None, 240) };
         history.add(grant.now, HistoryEvent::Attempted(attempt));
         let none = OutcomeError::of(ErrorCode::Internal);
         let outcome = Outcome {

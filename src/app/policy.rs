@@ -1,6 +1,5 @@
 //! Builds the rules, limits and policies of the settings.
 
-use super::provider_adapters;
 use crate::config::{Settings, SpendSettings};
 use crate::domain::channel::Channel;
 use crate::domain::recipient_rules::RecipientRules;
@@ -30,10 +29,7 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt_policy: settings.in_doubt,
-        in_doubt_receipt_wait: provider_adapters::in_doubt_receipt_wait(settings, channel),
-        poll_receipt_after: settings
-            .receipt_wait
-            .and_then(|_| provider_adapters::poll_receipt_after(settings)),
+        doubt_failover_after: settings.doubt_failover_after,
         reply_to_allowed: settings.reply_to_allowed.clone(),
         spend: SpendPolicy {
             prices: settings.spend.prices.clone(),

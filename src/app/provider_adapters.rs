@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::sms_providers::{ConfiguredProvider, SmsProviders};
 use super::{certificates, provider_file};
 use crate::clock::Clock;
 use crate::config::{
@@ -100,6 +101,27 @@ pub(super) fn sms_adapter(provider: &SmsProvider, settings: &Settings) -> anyhow
     })
 }
 
+/// The providers of text messages that a worker sends with.
+pub(super) fn sms_providers(provider: &SmsProvider, settings: &Settings) -> anyhow::Result<SmsProviders> {
+    let provider = sms_adapter(provider, settings)?;
+    Ok(SmsProviders::only(configured(provider, Channel::Sms, settings)))
+}
+
+/// The only provider of a channel.
+pub(super) fn configured(
+    provider: Arc<dyn Provider>,
+    channel: Channel,
+    settings: &Settings,
+) -> ConfiguredProvider {
+    ConfiguredProvider {
+        provider,
+        receipt_wait: in_doubt_receipt_wait(settings, channel),
+        poll_receipt_after: poll_receipt_after(settings),
+        receipts_only: false,
+        to_check: credential_settings(settings, channel),
+    }
+}
+
 /// The account for e-mails; `None` without one, or if e-mails are off.
 pub(super) fn email_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
     let timeout = settings.provider_timeout;
@@ -185,7 +207,7 @@ pub(super) fn inbound_messages(settings: &Settings) -> anyhow::Result<Option<Arc
 }
 
 /// The wait for a receipt of an attempt in doubt, where the provider cannot look messages up but reports them.
-pub(super) fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Duration {
+fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Duration {
     if let (Channel::Sms, Some(SmsProvider::File(file))) = (channel, &settings.sms_provider) {
         let has_receipts =
             provider_file::callbacks(file, settings).is_ok_and(|callbacks| callbacks.is_some());
@@ -200,7 +222,7 @@ pub(super) fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Du
 }
 
 /// The time of the first poll for a receipt; `None` for a provider that reports no single message.
-pub(super) fn poll_receipt_after(settings: &Settings) -> Option<Duration> {
+fn poll_receipt_after(settings: &Settings) -> Option<Duration> {
     match &settings.sms_provider {
         Some(SmsProvider::File(_)) => None,
         Some(SmsProvider::Twilio(twilio)) if twilio.verify.is_some() => None,

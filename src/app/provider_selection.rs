@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::provider_adapters;
+use super::sms_providers::{ConfiguredProvider, SmsProviders};
 use crate::clock::Clock;
 use crate::config::{DevProvider, Role, Settings};
 use crate::domain::channel::Channel;
@@ -27,24 +28,34 @@ pub(super) async fn sms_provider(
     dev_provider: DevProvider,
     receipts: &Arc<ReceiptProcessor>,
     handset: Option<&Arc<Handset>>,
-) -> anyhow::Result<Arc<dyn Provider>> {
+) -> anyhow::Result<SmsProviders> {
+    let simulated = |handset| {
+        let provider = simulated(Channel::Sms, settings, receipts, handset);
+        SmsProviders::only(provider_adapters::configured(provider, Channel::Sms, settings))
+    };
     match (&settings.sms_provider, dev_provider) {
         (Some(provider), DevProvider::Configured) => {
-            let provider = provider_adapters::sms_adapter(provider, settings)?;
-            checked(provider, Channel::Sms, settings, receipts).await
+            let configured = provider_adapters::sms_providers(provider, settings)?;
+            let sending = configured.providers.iter().filter(|one| !one.receipts_only);
+            for ConfiguredProvider { provider, to_check, .. } in sending {
+                if !is_accepted(provider.as_ref(), Channel::Sms, to_check, settings).await? {
+                    return Ok(simulated(None));
+                }
+            }
+            Ok(configured)
         }
         (None, DevProvider::Configured) if !settings.is_development() => {
             bail!("TWILIO_ACCOUNT_SID or PROVIDERS_FILE must be set")
         }
         (None, DevProvider::Configured) => {
             events::notice("no provider of text messages is set: text messages are simulated");
-            Ok(simulated(Channel::Sms, settings, receipts, handset))
+            Ok(simulated(handset))
         }
         (configured, DevProvider::Simulated) => {
             if configured.is_some() {
                 events::notice(&not_used("the provider of text messages", Channel::Sms));
             }
-            Ok(simulated(Channel::Sms, settings, receipts, handset))
+            Ok(simulated(handset))
         }
     }
 }
@@ -60,7 +71,11 @@ pub(super) async fn email_provider(
     }
     match (provider_adapters::email_account(settings)?, dev_provider) {
         (Some(provider), DevProvider::Configured) => {
-            checked(provider, Channel::Email, settings, receipts).await
+            let to_check = provider_adapters::credential_settings(settings, Channel::Email);
+            match is_accepted(provider.as_ref(), Channel::Email, to_check, settings).await? {
+                true => Ok(provider),
+                false => Ok(simulated(Channel::Email, settings, receipts, None)),
+            }
         }
         (configured, _) => {
             if configured.is_some() {
@@ -72,27 +87,26 @@ pub(super) async fn email_provider(
     }
 }
 
-/// The provider after a check of its credentials. If it refuses them, production does not start, and development simulates.
-async fn checked(
-    provider: Arc<dyn Provider>,
+/// Checks the credentials. If the provider refuses them, production does not start, and development simulates: `false`.
+async fn is_accepted(
+    provider: &dyn Provider,
     channel: Channel,
+    to_check: &str,
     settings: &Settings,
-    receipts: &Arc<ReceiptProcessor>,
-) -> anyhow::Result<Arc<dyn Provider>> {
+) -> anyhow::Result<bool> {
     match provider.check_credentials().await {
-        Ok(()) => Ok(provider),
+        Ok(()) => Ok(true),
         Err(error) if error.is_refusal() => {
             if settings.is_development() {
                 events::notice(&format!("{}: {error}: {} are simulated", provider.name(), messages(channel)));
-                return Ok(simulated(channel, settings, receipts, None));
+                return Ok(false);
             }
-            let to_check = provider_adapters::credential_settings(settings, channel);
             bail!("{}: {error}: check {to_check}", provider.name())
         }
         // An outage of the provider does not prevent the start: requests wait until it is over.
         Err(error) => {
             events::notice(&format!("{}: {error}", provider.name()));
-            Ok(provider)
+            Ok(true)
         }
     }
 }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use std::net::SocketAddr;
 
 use super::provider_selection::simulated;
+use super::sms_providers::ConfiguredProvider;
 use super::*;
 use crate::app::config_check::config_errors;
 use crate::broker::{Delivery, RequestConsumer};
@@ -42,9 +43,11 @@ async fn a_consumer_that_ends_unexpectedly_stops_everything_and_is_an_error() {
     let settings = settings.expect("a laptop needs nothing");
     let wiring = Wiring::new(&settings).expect("everything in memory");
     let receipts = wiring.receipt_processor(&settings).expect("a processor");
-    let (provider, replies) = (simulated(Channel::Sms, &settings, &receipts, None), wiring.reply_publisher());
+    let provider = simulated(Channel::Sms, &settings, &receipts, None);
+    let providers = SmsProviders::only(configured(provider, Channel::Sms, &settings));
+    let (providers, replies) = (providers.sending(Channel::Sms, &settings), wiring.reply_publisher());
     let ChannelWorker { gateway, .. } =
-        wiring.worker(&settings, Role::Serve, Channel::Sms, provider, replies).expect("a worker");
+        wiring.worker(&settings, Role::Serve, Channel::Sms, providers, replies).expect("a worker");
     for asked_for in [true, false] {
         let stop = CancellationToken::new();
         if asked_for {
@@ -68,6 +71,9 @@ async fn a_simulation_refuses_what_the_provider_that_is_set_would() {
             Wiring::new(&settings).expect("in memory").receipt_processor(&settings).expect("a processor");
         for dev_provider in [DevProvider::Simulated, DevProvider::Configured] {
             let sms = sms_provider(&settings, dev_provider, &receipts, None).await.expect("simulated");
+            let [ConfiguredProvider { provider: sms, .. }] = &sms.providers[..] else {
+                panic!("there is one")
+            };
             let email = email_provider(&settings, dev_provider, &receipts, None).await.expect("simulated");
             let found = (sms.name(), sms.writes_texts(), sms.makes_codes(), email.writes_texts());
             assert_eq!(found, ("simulated", writes_texts, false, false), "{chosen} {dev_provider:?}");

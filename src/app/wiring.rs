@@ -23,6 +23,7 @@ use crate::domain::key_check::KeyCheck;
 use crate::domain::limit::Limit;
 use crate::domain::worker_state::ProcessRole;
 use crate::flow::audit::AuditPublisher;
+use crate::flow::channel_gate::ChannelGate;
 use crate::flow::conversion::ConversionCounter;
 use crate::flow::defence::Defence;
 use crate::flow::gateway::ChannelGateway;
@@ -32,10 +33,10 @@ use crate::flow::limit_counter::LimitCounter;
 use crate::flow::operate::dead_letters::desk::DeadLetterDesk;
 use crate::flow::opt_statuses::OptStatuses;
 use crate::flow::price_samples::PriceSamples;
+use crate::flow::providers::Providers;
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
 use crate::flow::scaler::Scaler;
-use crate::flow::send_gate::SendGate;
 use crate::flow::store_watch::StoreWatch;
 use crate::flow::verify::Verifier;
 use crate::flow::worker_activity::WorkerActivity;
@@ -104,19 +105,17 @@ impl Wiring {
         settings: &Settings,
         role: Role,
         channel: Channel,
-        provider: Arc<dyn Provider>,
+        providers: Providers,
         replies: Arc<dyn Publisher>,
     ) -> anyhow::Result<ChannelWorker> {
-        let sender_rate = settings.sender_rate.filter(|_| channel == Channel::Sms);
-        let concurrency = usize::from(settings.concurrency);
-        events::provider_configured(provider.name());
+        providers.adapters().for_each(|provider| events::provider_configured(channel, provider.name()));
         events::hourly_cap_configured(channel, settings.limits.on(channel)[Limit::All].count);
         let gateway = ChannelGateway {
             channel,
             store: self.store.clone(),
-            gate: SendGate::new(channel, concurrency, provider.senders(), sender_rate),
+            gate: providers.gate(),
             activity: Arc::new(WorkerActivity::of_process(process_role(role))),
-            provider,
+            providers,
             publisher: self.publisher(),
             conversion: self.conversion.clone(),
             samples: PriceSamples::default(),
@@ -310,9 +309,12 @@ fn not_connected(what: &str, fault: &watch::Receiver<Option<String>>, reasons: &
 }
 
 /// The error says why nothing can be sent. The kill switch is no fault.
-fn sending(gate: &SendGate) -> Result<(), Cow<'static, str>> {
-    if gate.is_breaker_open() {
-        return Err("not sending: the provider fails for every recipient\n".into());
+fn sending(gate: &ChannelGate) -> Result<(), Cow<'static, str>> {
+    if gate.is_every_provider_shut() {
+        return Err(match gate.providers() {
+            1 => "not sending: the provider fails for every recipient\n".into(),
+            _ => "not sending: every provider fails for every recipient\n".into(),
+        });
     }
     if let Some(key) = gate.damaged_key() {
         return Err(

@@ -115,6 +115,7 @@ raw_settings! {
     smtp_url "SMTP_URL" Secret,
     smtp_ca_file "SMTP_CA_FILE" Plain,
     in_doubt_policy "IN_DOUBT_POLICY" Plain,
+    doubt_failover_after_seconds "DOUBT_FAILOVER_AFTER_SECONDS" Plain,
     receipt_wait_hours "RECEIPT_WAIT_HOURS" Plain,
     provider_timeout_seconds "PROVIDER_TIMEOUT_SECONDS" Plain,
     worker_concurrency "WORKER_CONCURRENCY" Plain,

@@ -177,6 +177,8 @@ pub struct Settings {
     /// Messages a second of one sender, over all workers; `None`: not limited.
     pub sender_rate: Option<f64>,
     pub in_doubt: InDoubtPolicy,
+    /// From the end of a call in doubt to the next provider; `None`: never.
+    pub doubt_failover_after: Option<Duration>,
     /// The time after which an overdue receipt is no longer polled; `None`: receipts are not polled.
     pub receipt_wait: Option<Duration>,
     /// Requests processed at once.

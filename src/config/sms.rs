@@ -1,11 +1,12 @@
 //! Reads the settings of text messages: their countries and their provider.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::providers::SmsProvider;
 use super::raw::Variables;
 use super::reader::Reader;
-use super::validators::parts;
+use super::validators::{parts, seconds};
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::{Region, is_code_of_no_country};
 
@@ -44,6 +45,11 @@ impl Reader<'_> {
             "resend" => InDoubtPolicy::Resend,
             _ => InDoubtPolicy::Reconcile,
         }
+    }
+
+    pub(super) fn doubt_failover_after(&mut self) -> Option<Duration> {
+        let after = seconds(self.number("DOUBT_FAILOVER_AFTER_SECONDS", 30, 0, 600));
+        (!after.is_zero()).then_some(after)
     }
 
     /// The countries, `None` for all, and the codes of no country.

@@ -218,9 +218,9 @@ impl ProviderWord {
     }
 }
 
-/// The way of a message: its provider, and the sender in the order of the settings, counted from 1.
+/// The provider of a message, and its sender in the order of the settings, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Route {
+pub struct ProviderSender {
     pub provider: ProviderWord,
     pub sender: u32,
 }
@@ -231,7 +231,7 @@ pub struct CodeSend {
     /// The admission; `None` if no history is recorded yet.
     pub at: Option<UnixMillis>,
     /// `None` while the request is in progress.
-    pub route: Option<Route>,
+    pub sent_by: Option<ProviderSender>,
 }
 
 impl CodeSend {
@@ -241,18 +241,22 @@ impl CodeSend {
             return None;
         }
         let sender = outcome.history.entries.iter().rev().find_map(|entry| match &entry.event {
-            HistoryEvent::Attempted(attempt) => Some(attempt.sender.unwrap_or(1)),
+            HistoryEvent::Attempted(attempt)
+                if attempt.provider.is_none() || attempt.provider == outcome.provider =>
+            {
+                Some(attempt.sender.unwrap_or(1))
+            }
             _ => None,
         });
-        let route = outcome
-            .provider
-            .as_deref()
-            .map(|provider| Route { provider: ProviderWord::new(provider), sender: sender.unwrap_or(1) });
-        Some(CodeSend { at: first_step(&outcome.history).or(Some(outcome.at)), route })
+        let sent_by = outcome.provider.as_deref().map(|provider| ProviderSender {
+            provider: ProviderWord::new(provider),
+            sender: sender.unwrap_or(1),
+        });
+        Some(CodeSend { at: first_step(&outcome.history).or(Some(outcome.at)), sent_by })
     }
 
     pub fn of_request_in_progress(history: &RequestHistory) -> Option<CodeSend> {
-        (!history.is_test()).then(|| CodeSend { at: first_step(history), route: None })
+        (!history.is_test()).then(|| CodeSend { at: first_step(history), sent_by: None })
     }
 }
 
@@ -267,7 +271,7 @@ pub struct CountedCode {
     channel: Channel,
     /// Of a phone number; `None` if it is counted without its digits.
     number: Option<NumberGroups>,
-    route: Option<Route>,
+    sent_by: Option<ProviderSender>,
 }
 
 /// No `Debug`: a block and a masked number together show a number.
@@ -296,12 +300,12 @@ impl NumberGroups {
 }
 
 impl CountedCode {
-    pub fn new(at: UnixMillis, to: &Address, route: Option<Route>) -> CountedCode {
+    pub fn new(at: UnixMillis, to: &Address, sent_by: Option<ProviderSender>) -> CountedCode {
         CountedCode {
             bucket: Bucket::of(BucketWidth::FiveMinutes, at).number,
             channel: to.channel(),
             number: to.phone().map(NumberGroups::of),
-            route,
+            sent_by,
         }
     }
 
@@ -325,8 +329,8 @@ impl CountedCode {
             }
         };
         let [country, prefix, block] = of_number;
-        let provider = self.route.map(|route| route.provider.as_str().to_owned());
-        let sender = self.route.map(|route| format!("{} {}", route.provider.as_str(), route.sender));
+        let provider = self.sent_by.map(|by| by.provider.as_str().to_owned());
+        let sender = self.sent_by.map(|by| format!("{} {}", by.provider.as_str(), by.sender));
         let names = [
             (Dimension::Channel, Some(self.channel.as_str().to_owned())),
             (Dimension::Country, country),

@@ -4,12 +4,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::failover::FailoverReason;
 use super::keyed_digest::Digest16;
+use super::routes::PROVIDERS_MAX;
 use super::send_failure::{Scope, SendFailure};
 use super::time::UnixMillis;
 use super::trace_context::TraceContext;
 
 pub const ENTRIES_MAX: usize = 32;
+/// Providers that may have the message of a request.
+pub const HANDED_TO_MAX: usize = PROVIDERS_MAX;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestHistory {
@@ -31,6 +35,10 @@ pub struct RequestHistory {
     /// The caller chose the code, so the caller knows it without a message.
     #[serde(skip)]
     pub callers_code: bool,
+    /// The providers that may have the message, in the order of the hand-overs; the last one got it last, or gets it next. Empty with a
+    /// single provider.
+    #[serde(skip)]
+    pub handed_to: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -104,6 +112,12 @@ pub struct Attempt {
     /// Counted from 1 in the order of the settings; `None` with a single sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<u32>,
+    /// `None` with a single provider.
+    #[serde(skip)]
+    pub provider: Option<String>,
+    /// Why this provider got the message, and not that of the attempt before or, of a first attempt, the recipient's own.
+    #[serde(skip)]
+    pub failover: Option<FailoverReason>,
     /// `accepted`, `rejected`, `sender_refused`, `throttled`, `deferred`, `unreachable` or `in_doubt`.
     pub answer: String,
     #[serde(default, rename = "code", skip_serializing_if = "Option::is_none")]
@@ -149,6 +163,12 @@ impl RequestHistory {
 }
 
 impl Attempt {
+    /// The answer of a provider that accepted the message.
+    pub fn accepted(attempt: u32, sender: Option<u32>, ms: u64) -> Attempt {
+        let answer = "accepted".to_owned();
+        Attempt { attempt, sender, provider: None, failover: None, answer, provider_code: None, ms }
+    }
+
     pub fn failed(attempt: u32, sender: Option<u32>, failure: &SendFailure, ms: u64) -> Attempt {
         let provider_code = match failure {
             SendFailure::Refused { provider_code, .. }
@@ -160,7 +180,7 @@ impl Attempt {
             SendFailure::Refused { scope: Scope::Sender, .. } => "sender_refused",
             failure => failure.as_str(),
         };
-        Attempt { attempt, sender, answer: answer.to_owned(), provider_code, ms }
+        Attempt { answer: answer.to_owned(), provider_code, ..Attempt::accepted(attempt, sender, ms) }
     }
 }
 
@@ -180,16 +200,7 @@ mod tests {
     fn a_history_reads_back() {
         let mut history = RequestHistory { to: "+57******4567".to_owned(), ..RequestHistory::default() };
         history.add(UnixMillis(7), HistoryEvent::Admitted(1));
-        history.add(
-            UnixMillis(8),
-            HistoryEvent::Attempted(Attempt {
-                attempt: 1,
-                sender: Some(2),
-                answer: "accepted".to_owned(),
-                provider_code: None,
-                ms: 9,
-            }),
-        );
+        history.add(UnixMillis(8), HistoryEvent::Attempted(Attempt::accepted(1, Some(2), 9)));
         let json = serde_json::to_string(&history).expect("plain data");
         assert_eq!(serde_json::from_str::<RequestHistory>(&json).expect("reads back"), history, "{json}");
     }
@@ -197,13 +208,8 @@ mod tests {
     /// Records outlive a release: stored words never change.
     #[test]
     fn every_event_is_stored_in_its_own_words() {
-        let sent = Attempt {
-            attempt: 1,
-            sender: Some(2),
-            answer: "rejected".to_owned(),
-            provider_code: Some(5),
-            ms: 9,
-        };
+        let answer = "rejected".to_owned();
+        let sent = Attempt { answer, provider_code: Some(5), ..Attempt::accepted(1, Some(2), 9) };
         let events = [
             HistoryEvent::Admitted(1),
             HistoryEvent::Attempted(sent),

@@ -23,6 +23,7 @@ pub mod delivery_event;
 pub mod email;
 pub mod email_sender;
 pub mod encryption;
+pub mod failover;
 pub mod gsm7_alphabet;
 pub mod history;
 pub mod json;

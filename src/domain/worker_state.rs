@@ -9,6 +9,7 @@ use super::channel::Channel;
 use super::circuit_breaker::{BreakerState, Cause};
 use super::key_check::KeyCheck;
 use super::limit_hits::LimitHits;
+use super::routes::PROVIDERS_MAX;
 use super::time::millis;
 use super::traffic::{DurationCounts, OutcomeCounts, Traffic};
 
@@ -17,6 +18,9 @@ const VERSION: u8 = 1;
 const VERSION_WITHOUT_WORKER: u8 = 2;
 /// Bytes of a text.
 const TEXT_MAX: usize = 64;
+/// Bytes of a provider's name.
+const NAME_MAX: usize = 16;
+const BREAKER_BYTES: usize = 6;
 /// Keys in a state, so that it stays below 1 KiB.
 pub const KEYS_MAX: usize = 16;
 
@@ -39,6 +43,8 @@ const OLDEST_TAKEN: u8 = 16;
 const LIMIT_HITS: u8 = 17;
 const KEY: u8 = 18;
 const UPTIME: u8 = 19;
+/// One for each provider, where there are several.
+const PROVIDER: u8 = 20;
 const ENDED_RECENTLY: u8 = 60;
 const HANDLED_WITHIN: u8 = 61;
 const PROVIDER_WITHIN: u8 = 62;
@@ -73,6 +79,7 @@ pub struct WorkerState {
     pub capacity: Option<Rate>,
     /// The worker consumes nothing more.
     pub draining: bool,
+    /// Of the provider; of several, the best one. Senders and messages in flight are those of all.
     pub breaker: BreakerState,
     /// The provider's number that opened the circuit breaker, if there was one.
     pub breaker_code: Option<u32>,
@@ -81,6 +88,8 @@ pub struct WorkerState {
     pub senders_suspended: u32,
     pub concurrency_limit: u32,
     pub concurrency_in_use: u32,
+    /// Each of several; empty if there is only one.
+    pub providers: Vec<ProviderState>,
     /// The longest time that a request taken up in the last minute had waited.
     pub oldest_taken: Option<Duration>,
     /// Of the last hour.
@@ -89,6 +98,18 @@ pub struct WorkerState {
     /// Since the start of the process.
     pub uptime: Duration,
     pub traffic: Traffic,
+}
+
+/// One of the several providers of a channel, as a worker sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProviderState {
+    pub name: String,
+    pub breaker: BreakerState,
+    pub breaker_code: Option<u32>,
+    pub senders: u32,
+    pub senders_suspended: u32,
+    pub concurrency_limit: u32,
+    pub concurrency_in_use: u32,
 }
 
 /// A state as others read it.
@@ -160,15 +181,11 @@ impl WorkerState {
 
     fn pack_details(&self, packed: &mut Vec<u8>) {
         add(packed, ROLE, self.role.as_str().as_bytes());
-        let breaker = match self.breaker {
-            BreakerState::Closed => None,
-            BreakerState::Open(cause) => Some((1, cause)),
-            BreakerState::HalfOpen(cause) => Some((2, cause)),
-        };
-        if let Some((state, cause)) = breaker {
-            let mut value = vec![state, u8::from(cause == Cause::Account)];
-            value.extend(self.breaker_code.unwrap_or(0).to_be_bytes());
-            add(packed, BREAKER, &value);
+        if self.breaker != BreakerState::Closed {
+            add(packed, BREAKER, &pack_breaker(self.breaker, self.breaker_code));
+        }
+        for provider in self.providers.iter().take(PROVIDERS_MAX) {
+            add(packed, PROVIDER, &provider.pack());
         }
         let mut number = |tag, number: u32| {
             if number > 0 {
@@ -239,7 +256,8 @@ impl WorkerState {
                     .find(|role| Some(role.as_str()) == text())
                     .unwrap_or_default()
             }
-            BREAKER => self.set_breaker(value)?,
+            BREAKER => (self.breaker, self.breaker_code) = unpack_breaker(value)?,
+            PROVIDER => self.providers.extend(ProviderState::unpack(value)),
             SENDERS => self.senders = number()?,
             SENDERS_SUSPENDED => self.senders_suspended = number()?,
             CONCURRENCY_LIMIT => self.concurrency_limit = number()?,
@@ -256,19 +274,59 @@ impl WorkerState {
         }
         Some(())
     }
+}
 
-    fn set_breaker(&mut self, value: &[u8]) -> Option<()> {
-        let (state, code) = value.split_at_checked(2)?;
-        let cause = if state[1] == 1 { Cause::Account } else { Cause::Failures };
-        self.breaker = match state[0] {
-            1 => BreakerState::Open(cause),
-            2 => BreakerState::HalfOpen(cause),
-            _ => BreakerState::Closed,
-        };
-        let code = u32::from_be_bytes(code.try_into().ok()?);
-        self.breaker_code = (code > 0).then_some(code);
-        Some(())
+impl ProviderState {
+    /// The numbers, and the name behind them.
+    fn pack(&self) -> Vec<u8> {
+        let mut packed = pack_breaker(self.breaker, self.breaker_code);
+        let counts = [self.senders, self.senders_suspended, self.concurrency_limit, self.concurrency_in_use];
+        for count in counts {
+            packed.extend(u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes());
+        }
+        packed.extend(&self.name.as_bytes()[..self.name.len().min(NAME_MAX)]);
+        packed
     }
+
+    /// `None` if it cannot be read.
+    fn unpack(packed: &[u8]) -> Option<ProviderState> {
+        let (breaker, rest) = packed.split_at_checked(BREAKER_BYTES)?;
+        let (counts, name) = rest.split_at_checked(8)?;
+        let count = |place: usize| u32::from(u16::from_be_bytes([counts[2 * place], counts[2 * place + 1]]));
+        let (breaker, breaker_code) = unpack_breaker(breaker)?;
+        Some(ProviderState {
+            name: std::str::from_utf8(name).ok()?.to_owned(),
+            breaker,
+            breaker_code,
+            senders: count(0),
+            senders_suspended: count(1),
+            concurrency_limit: count(2),
+            concurrency_in_use: count(3),
+        })
+    }
+}
+
+fn pack_breaker(breaker: BreakerState, code: Option<u32>) -> Vec<u8> {
+    let (state, cause) = match breaker {
+        BreakerState::Closed => (0, None),
+        BreakerState::Open(cause) => (1, Some(cause)),
+        BreakerState::HalfOpen(cause) => (2, Some(cause)),
+    };
+    let mut packed = vec![state, u8::from(cause == Some(Cause::Account))];
+    packed.extend(code.unwrap_or(0).to_be_bytes());
+    packed
+}
+
+fn unpack_breaker(packed: &[u8]) -> Option<(BreakerState, Option<u32>)> {
+    let (state, code) = packed.split_at_checked(2)?;
+    let cause = if state[1] == 1 { Cause::Account } else { Cause::Failures };
+    let breaker = match state[0] {
+        1 => BreakerState::Open(cause),
+        2 => BreakerState::HalfOpen(cause),
+        _ => BreakerState::Closed,
+    };
+    let code = u32::from_be_bytes(code.try_into().ok()?);
+    Some((breaker, (code > 0).then_some(code)))
 }
 
 fn add(packed: &mut Vec<u8>, tag: u8, value: &[u8]) {
@@ -302,6 +360,7 @@ mod tests {
             senders_suspended: 1,
             concurrency_limit: 16,
             concurrency_in_use: 5,
+            providers: Vec::new(),
             oldest_taken: Some(Duration::from_millis(1_500)),
             limit_hits: LimitHits::of(&[(ReachedLimit::Cooldown, 7), (ReachedLimit::All, 2)]),
             keys: vec![check("k2"), check("")],
@@ -327,8 +386,28 @@ mod tests {
         KeyCheck { key_use, kid: kid.to_owned(), fingerprint: KeyFingerprint([7; 8]) }
     }
 
+    fn provider(name: &str) -> ProviderState {
+        ProviderState {
+            name: name.to_owned(),
+            breaker: BreakerState::Open(Cause::Failures),
+            breaker_code: Some(30_001),
+            senders: 2,
+            senders_suspended: 1,
+            concurrency_limit: 40,
+            concurrency_in_use: 7,
+        }
+    }
+
     #[test]
     fn a_packed_state_reads_back() {
+        let several = WorkerState {
+            providers: vec![
+                provider("twilio"),
+                ProviderState { name: "infobip".to_owned(), ..Default::default() },
+            ],
+            ..state()
+        };
+        assert_eq!(WorkerState::unpack(&several.pack()), Some(several));
         let small = WorkerState { handlers_max: 1, ..WorkerState::default() };
         for state in [state(), small] {
             assert_eq!(WorkerState::unpack(&state.pack()), Some(state));
@@ -374,6 +453,7 @@ mod tests {
             closed_by: Some(longest),
             limit_hits: LimitHits::of(&ReachedLimit::ALL.map(|limit| (limit, u32::MAX))),
             keys: vec![check("sixteen-letters-"); 3 * KEYS_MAX],
+            providers: vec![provider("sixteenletterssx"); PROVIDERS_MAX + 1],
             traffic: Traffic { ended: every_outcome(), ..traffic() },
             ..state()
         };

@@ -10,14 +10,16 @@ use tokio::time::Instant;
 use super::complete::{Completion, RecordedOutcome};
 use super::context::{CancelOn, DeliveryContext, SendState, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
+use super::hand_overs::HandOvers;
 use super::outage_backoff::OutageBackoff;
 use super::random::random_bytes;
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE, PROVIDER_MADE_KIDS};
 use crate::domain::code::{Code, CodeKey, CodeScope};
+use crate::domain::failover::Exclusion;
 use crate::domain::history::{HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
-use crate::domain::sender_pool::SenderRefusals;
+use crate::domain::routes::ProviderIndex;
 use crate::store::{Admission, AdmissionInput, Grant, Lease, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
@@ -57,6 +59,8 @@ struct GrantedRequest {
     asked_at: Instant,
     is_in_doubt: bool,
     history: RequestHistory,
+    /// The provider that the history of a new request names.
+    planned: Option<ProviderIndex>,
 }
 
 impl ChannelGateway {
@@ -68,6 +72,14 @@ impl ChannelGateway {
     ) -> Result<AfterAdmission, StopReason> {
         let (request, proposed) = (valid.request, self.propose_code(valid));
         let history = self.new_history(handler, valid);
+        let planned = self.plan(valid);
+        let history = match planned.filter(|_| self.providers.are_several()) {
+            Some(provider) => {
+                let handed_to = vec![self.providers.get(provider).name().to_owned()];
+                RequestHistory { handed_to, ..history }
+            }
+            None => history,
+        };
         let refusal = self.defence.refusal(handler, valid).await;
         let country = valid.to.country();
         let mut input = AdmissionInput {
@@ -83,7 +95,7 @@ impl ChannelGateway {
                 // Neither is derived from the challenge.
                 callers_code: request.code.is_some() || valid.test_code.is_some(),
             },
-            code_key_ids: if self.provider.makes_codes() && valid.test_code.is_none() {
+            code_key_ids: if self.providers.make_codes() && valid.test_code.is_none() {
                 PROVIDER_MADE_KIDS
             } else {
                 self.code_keyring.kids()
@@ -98,17 +110,17 @@ impl ChannelGateway {
         };
         let mut backoff = OutageBackoff::new();
         loop {
-            input.gate_closed = self.gate.closed_by().is_some();
+            input.gate_closed = self.providers.closed_by(&valid.order).is_some();
             let (admission, asked_at) = self.ask_admission(handler, &input).await?;
             match admission {
                 Admission::Granted(grant) => {
                     let is_in_doubt = self.may_have_lost_record(handler, &input.lease, &grant).await;
-                    let granted = GrantedRequest { grant, asked_at, is_in_doubt, history };
+                    let granted = GrantedRequest { grant, asked_at, is_in_doubt, history, planned };
                     return Ok(self.after_grant(valid, granted, proposed));
                 }
                 Admission::InDoubt(grant) => {
                     events::in_doubt_taken_over(request.id.as_str(), grant.attempt);
-                    let granted = GrantedRequest { grant, asked_at, is_in_doubt: true, history };
+                    let granted = GrantedRequest { grant, asked_at, is_in_doubt: true, history, planned };
                     return Ok(self.after_grant(valid, granted, proposed));
                 }
                 Admission::Completed { outcome, ours } => {
@@ -116,7 +128,8 @@ impl ChannelGateway {
                 }
                 Admission::GateClosed => {
                     let counted = handler.slot.wait_begins();
-                    handler.wait_for(self.gate.wait_until_open(), Duration::MAX, CancelOn::AnyCause).await?;
+                    let open = self.providers.wait_until_open(&valid.order);
+                    handler.wait_for(open, Duration::MAX, CancelOn::AnyCause).await?;
                     drop(counted);
                 }
                 Admission::Busy(ask_again_in) => {
@@ -129,6 +142,12 @@ impl ChannelGateway {
                 }
             }
         }
+    }
+
+    /// The provider that is to send a new request. The gate may then choose another one.
+    fn plan(&self, valid: &ValidRequest<'_>) -> Option<ProviderIndex> {
+        let choice = self.providers.choose(&valid.order, valid.recipient_hash(), &HandOvers::default());
+        choice.map(|choice| choice.provider).or(valid.order.first().copied())
     }
 
     /// The history of a request that has no record.
@@ -205,7 +224,7 @@ impl ChannelGateway {
             Some(requested_at) => key.challenge_id(&valid.request.id, scope, requested_at),
             None => ChallengeId::from_digest(Digest16::from_bytes(random_bytes())),
         };
-        if self.provider.makes_codes() && valid.test_code.is_none() {
+        if self.providers.make_codes() && valid.test_code.is_none() {
             return ProposedCode { challenge, kid: PROVIDER_MADE, digest: Digest16::NONE, code: None };
         }
         let code = match valid.test_code.as_ref().or(valid.request.code.as_ref()) {
@@ -247,7 +266,7 @@ impl ChannelGateway {
             return Ok(None);
         }
         // The challenge began with another provider configured, and this provider cannot send its code.
-        if self.provider.makes_codes() != (grant.kid == PROVIDER_MADE) {
+        if self.providers.make_codes() != (grant.kid == PROVIDER_MADE) {
             return Err(OutcomeError::of(ErrorCode::Internal));
         }
         let is_proposed = grant.challenge == proposed.challenge && grant.digest == proposed.digest;
@@ -270,7 +289,18 @@ impl ChannelGateway {
     }
 
     fn send_state(&self, valid: &ValidRequest<'_>, granted: GrantedRequest, code: Option<Code>) -> SendState {
-        let GrantedRequest { grant, asked_at, is_in_doubt, history } = granted;
+        let GrantedRequest { grant, asked_at, is_in_doubt, history, planned } = granted;
+        let doubt = self.inherited_doubt(valid, &grant, asked_at, is_in_doubt);
+        let mut hand_overs = HandOvers::default();
+        match grant.history {
+            _ if !self.providers.are_several() => hand_overs.recorded = planned,
+            None => hand_overs.recorded = planned,
+            // A doubt of an earlier handler went on to another provider: its own may have the message.
+            Some(_) if !is_in_doubt => {
+                doubt.providers().into_iter().for_each(|it| hand_overs.exclude(it, Exclusion::ForGood));
+            }
+            Some(_) => {}
+        }
         let trace = history.trace.clone();
         let mut history = grant.history.clone().unwrap_or(history);
         history.trace = trace.or(history.trace);
@@ -282,8 +312,8 @@ impl ChannelGateway {
         history.add(self.clock.now(), event);
         SendState {
             attempts_made: grant.attempts_made(is_in_doubt),
-            doubt: self.inherited_doubt(valid, &grant, asked_at, is_in_doubt),
-            sender_refusals: SenderRefusals::default(),
+            doubt,
+            hand_overs,
             deadline: asked_at + grant.deadline.since(grant.now),
             // Before a later attempt the lease is renewed, which checks that the code is still unused.
             lease_enough_until: if grant.attempt > 1 {
@@ -308,8 +338,8 @@ impl ChannelGateway {
         };
         let purpose = valid.request.purpose.as_str();
         let outcome = Outcome::with_error(status, self.clock.now(), purpose, error);
-        let provider = (attempts > 0).then(|| self.provider.name().to_owned());
         let history = grant.history.unwrap_or(history);
+        let provider = if attempts > 0 { self.providers.last_of(&history) } else { None };
         Completion::of(Outcome { attempts, provider, history, ..outcome })
     }
 }

@@ -22,9 +22,10 @@ impl ChannelGateway {
         let message_id = outcome.provider_message_id.as_deref().filter(|id| is_sampled(id));
         let Some(message_id) = message_id.filter(|_| outcome.status == Status::Sent) else { return };
         // Only these providers can be asked.
-        if self.channel.polls_receipts() {
+        let provider = outcome.provider.as_deref().and_then(|name| self.providers.named(name));
+        if let Some(provider) = provider.filter(|_| self.channel.polls_receipts()) {
             let (message_id, due) = (message_id.to_owned(), Instant::now() + ASKED_AFTER);
-            self.samples.add(Sample { message_id, expected, due, is_second_time: false });
+            self.samples.add(Sample { provider, message_id, expected, due, is_second_time: false });
         }
     }
 
@@ -39,7 +40,7 @@ impl ChannelGateway {
     }
 
     async fn compare_price(&self, sample: Sample) {
-        let fetched = self.provider.fetch(&sample.message_id).await;
+        let fetched = self.providers.get(sample.provider).provider.fetch(&sample.message_id).await;
         let Some(MessagePrice { amount, currency }) = fetched.ok().and_then(|fetched| fetched.price) else {
             if sample.is_second_time {
                 events::price_sampled(SampleResult::NoPrice);

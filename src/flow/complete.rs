@@ -79,6 +79,9 @@ impl ChannelGateway {
             completion;
         let (country, masked) = (valid.to.country(), valid.to.masked());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
+        let provider = outcome.provider.as_deref().and_then(|name| self.providers.named(name));
+        let poll_receipt_after =
+            provider.and_then(|provider| self.providers.get(provider).poll_receipt_after);
         let input = CompletionInput {
             lease: valid.lease(handler),
             outcome: &outcome,
@@ -87,7 +90,7 @@ impl ChannelGateway {
             found_by_lookup,
             message_is_unnamed,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
-            poll_receipt_after: self.policy.poll_receipt_after.filter(|_| expects_receipt),
+            poll_receipt_after: poll_receipt_after.filter(|_| expects_receipt),
             spent: self.spent(valid, &outcome),
         };
         match handler.retry_store(COMPLETE, CancelOn::Never, || self.store.complete(&input)).await? {

@@ -8,7 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::hand_overs::{DoubtState, HandOvers};
 use super::outage_backoff::OutageBackoff;
+use super::providers::Providers;
 use super::worker_activity::{CountedWait, WorkerActivity};
 use crate::broker::Delivery;
 use crate::domain::address::Address;
@@ -17,8 +19,8 @@ use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::OutcomeError;
 use crate::domain::request::SendRequest;
-use crate::domain::sender_pool::SenderRefusals;
-use crate::domain::time::UnixMillis;
+use crate::domain::routes::ProviderIndex;
+use crate::domain::sender_pool::RecipientHash;
 use crate::domain::trace_context::TraceContext;
 use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
@@ -214,6 +216,8 @@ pub(super) struct ValidRequest<'a> {
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
     pub(super) network: Option<Digest16>,
+    /// The providers that may send the message, in order.
+    pub(super) order: Vec<ProviderIndex>,
     /// The error to reject a new request with. A request that has a record goes on.
     pub(super) reject_if_new: Option<OutcomeError>,
     /// The fixed code of a test number.
@@ -234,6 +238,10 @@ impl ValidRequest<'_> {
             request_id: &self.request.id,
             token: handler.fencing_token,
         }
+    }
+
+    pub(super) fn recipient_hash(&self) -> RecipientHash {
+        RecipientHash::of(self.to.as_str())
     }
 
     pub(super) fn code_scope(&self) -> CodeScope<'_> {
@@ -273,7 +281,7 @@ pub(super) struct SendState {
     pub(super) history: RequestHistory,
     pub(super) attempts_made: u32,
     pub(super) doubt: DoubtState,
-    pub(super) sender_refusals: SenderRefusals,
+    pub(super) hand_overs: HandOvers,
     pub(super) deadline: Instant,
     /// If a whole call of the provider does not fit before this moment, the lease is renewed first.
     pub(super) lease_enough_until: Instant,
@@ -286,26 +294,11 @@ impl SendState {
     pub(super) fn require_new_lease(&mut self) {
         self.lease_enough_until = Instant::now();
     }
-}
 
-/// The attempts of a request that are or were in doubt.
-pub(super) struct DoubtState {
-    /// The last attempt is in doubt now.
-    pub(super) is_in_doubt: bool,
-    pub(super) attempts_in_doubt: u32,
-    /// A time before the first attempt in doubt began, by our clock.
-    pub(super) began_no_earlier_than: UnixMillis,
-    /// After this moment the last attempt in doubt has ended, whatever became of its call.
-    pub(super) certainly_ended_at: Instant,
-}
-
-impl DoubtState {
-    pub(super) fn add(&mut self, began: UnixMillis, certainly_ended_at: Instant) {
-        if self.attempts_in_doubt == 0 {
-            self.began_no_earlier_than = began;
-        }
-        (self.is_in_doubt, self.certainly_ended_at) = (true, certainly_ended_at);
-        self.attempts_in_doubt += 1;
+    /// Names in the history the providers that may have the message and, if an attempt begins, the one that gets it.
+    pub(super) fn name_providers(&mut self, providers: &Providers, next: Option<ProviderIndex>) {
+        self.history.handed_to = self.doubt.names(providers, next);
+        self.hand_overs.recorded = next;
     }
 }
 

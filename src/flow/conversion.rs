@@ -126,7 +126,7 @@ impl ConversionCounter {
     }
 
     fn count(&self, to: &Address, send: CodeSend, one: Counted) {
-        let code = CountedCode::new(send.at.unwrap_or_else(|| self.clock.now()), to, send.route);
+        let code = CountedCode::new(send.at.unwrap_or_else(|| self.clock.now()), to, send.sent_by);
         let mut counts = self.lock();
         let is_full = counts.len() >= KINDS_MAX && !counts.contains_key(&code);
         let code = if is_full { code.without_digits() } else { code };
@@ -280,7 +280,7 @@ impl<By: Copy + Eq + Hash, C: Default> Sums<By, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::conversion::{ProviderWord, Route};
+    use crate::domain::conversion::{ProviderSender, ProviderWord};
     use crate::domain::time::UnixMillis;
     use crate::store::memory::MemoryStore;
 
@@ -298,8 +298,8 @@ mod tests {
     }
 
     fn send() -> CodeSend {
-        let route = Some(Route { provider: ProviderWord::new("twilio"), sender: 1 });
-        CodeSend { at: Some(AT), route }
+        let sent_by = Some(ProviderSender { provider: ProviderWord::new("twilio"), sender: 1 });
+        CodeSend { at: Some(AT), sent_by }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::recipient_rules::UNREADABLE_RECIPIENT;
 use crate::domain::request::{InvalidBody, SendRequest};
 use crate::domain::request_id::RequestId;
+use crate::domain::routes::ProviderIndex;
 use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
 use crate::telemetry::events;
 
@@ -116,7 +117,8 @@ impl ChannelGateway {
         // take this call for a repeat.
         let new = Lease { token: random_id(), ..ours };
         let unsent = unsent_attempts.map(|attempts| {
-            let provider = (attempts > 0).then(|| self.provider.name().to_owned());
+            let only = || self.providers.get(ProviderIndex::ONLY).name().to_owned();
+            let provider = (attempts > 0 && !self.providers.are_several()).then(only);
             (ours, Outcome { attempts, provider, ..failed.clone() }, Refund::Full)
         });
         // Of a record in progress the store refuses `failed` under a new token, and `unknown` is recorded.

@@ -10,21 +10,24 @@ use tokio::time::Instant;
 use super::complete::Completion;
 use super::context::{SendContext, StopReason};
 use super::gateway::ChannelGateway;
+use super::hand_overs::NewDoubt;
 use super::pause_log::ClosedBy;
 use super::progress::WaitReason;
+use super::provider_gate::{GateTicket, NO_SENDER_AVAILABLE};
 use super::reconcile::{Reconciliation, accepted_by_receipt};
-use super::send_gate::{GateTicket, NO_SENDER_AVAILABLE};
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::channel::Channel;
 use crate::domain::code::Code;
+use crate::domain::failover::{Choice, Exclusion, FailoverReason, after_refusal};
 use crate::domain::history::{Attempt, HistoryEvent};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::retry::{Retry, after_failure};
+use crate::domain::routes::ProviderIndex;
 use crate::domain::send_failure::{Scope, SendFailure};
-use crate::domain::sender_pool::{RecipientHash, RecipientInfo, SenderVerdict};
+use crate::domain::sender_pool::{RecipientInfo, SenderVerdict};
 use crate::domain::suppression::{self, Suppression};
-use crate::domain::time::{UnixMillis, millis, seconds_rounded_up};
-use crate::provider::{Accepted, Mail, Message};
+use crate::domain::time::{millis, seconds_rounded_up};
+use crate::provider::{Accepted, Mail, Message, Provider};
 use crate::store::ProgressAnswer;
 use crate::telemetry::events;
 use crate::telemetry::trace::spans;
@@ -32,6 +35,14 @@ use crate::text::{Rendered, TextValues};
 
 /// While a request waits at the gate, its lease is renewed at least this often.
 const GATE_WAIT_MAX: Duration = Duration::from_secs(15);
+
+enum AfterGate<'a> {
+    Entered(Choice, GateTicket<'a>),
+    /// A wait brought no ticket.
+    Again,
+    /// No provider may get the message any more.
+    NoProvider,
+}
 
 impl ChannelGateway {
     pub(super) async fn dispatch(&self, ctx: &mut SendContext<'_>) -> Result<Completion, StopReason> {
@@ -50,21 +61,33 @@ impl ChannelGateway {
             if ctx.time_left() < TIME_LEFT_MIN {
                 return Ok(self.no_more_attempts(ctx));
             }
-            let Some(ticket) = self.pass_gate(ctx).await? else { continue };
-            if let Some(completion) = self.secure_lease(ctx, &text).await? {
+            let (choice, ticket) = match self.pass_gate(ctx).await? {
+                AfterGate::Entered(choice, ticket) => (choice, ticket),
+                AfterGate::Again => continue,
+                AfterGate::NoProvider => return Ok(self.no_more_attempts(ctx)),
+            };
+            if let Some(completion) = self.secure_lease(ctx, choice.provider, &text).await? {
                 return Ok(completion);
             }
             // The steps above may have taken long: no message goes out late or through a closed gate.
-            if ctx.time_left() < TIME_LEFT_MIN || self.gate.closed_by().is_some() {
+            if ctx.time_left() < TIME_LEFT_MIN || self.providers.get(choice.provider).gate.is_closed() {
                 continue;
             }
-            let (began, began_wall_time) = (Instant::now(), self.clock.now());
-            let failure = match self.make_attempt(ctx, &text, ticket).await {
-                Ok(accepted) => return Ok(self.sent(ctx, accepted, &text)),
+            let doubt = NewDoubt {
+                provider: choice.provider,
+                began: self.clock.now(),
+                // The provider may still create the message after our call broke off. We assume that it does so within the
+                // duration of a lease, or never.
+                certainly_ended_at: Instant::now() + self.policy.lease_duration(),
+            };
+            let failure = match self.make_attempt(ctx, &text, choice, ticket).await {
+                Ok(accepted) => {
+                    let provider = self.providers.get(choice.provider).name().to_owned();
+                    return Ok(self.sent(ctx, Some(provider), accepted, &text));
+                }
                 Err(failure) => failure,
             };
-            if let Some(completion) = self.after_failed_attempt(ctx, &failure, began, began_wall_time).await?
-            {
+            if let Some(completion) = self.after_failed_attempt(ctx, &failure, doubt).await? {
                 return Ok(completion);
             }
         }
@@ -121,46 +144,81 @@ impl ChannelGateway {
         text: &Rendered,
     ) -> Result<Option<Completion>, StopReason> {
         match self.reconcile(ctx, text).await? {
-            Reconciliation::Sent { accepted, found_by_lookup } => {
-                Ok(Some(Completion { found_by_lookup, ..self.sent(ctx, accepted, text) }))
+            Reconciliation::Sent { accepted, provider, found_by_lookup } => {
+                Ok(Some(Completion { found_by_lookup, ..self.sent(ctx, provider, accepted, text) }))
             }
             Reconciliation::Unknown => {
                 Ok(Some(self.ended_with_error(ctx, Status::Unknown, OutcomeError::of(ErrorCode::InDoubt))))
             }
             Reconciliation::MayResend => {
-                let attempt = ctx.state.attempts_made + 1;
-                ctx.state.doubt.is_in_doubt = false;
-                ctx.state.require_new_lease();
-                ctx.state.history.add(self.clock.now(), HistoryEvent::ToBeResent(attempt));
-                events::send_to_be_repeated(ctx.request_id(), attempt);
+                ctx.state.doubt.settle();
+                self.will_resend(ctx);
+                Ok(None)
+            }
+            Reconciliation::MayFailOver => {
+                for provider in ctx.state.doubt.providers() {
+                    ctx.state.hand_overs.exclude(provider, Exclusion::ForGood);
+                }
+                ctx.state.hand_overs.reason = Some(FailoverReason::DoubtUnanswered);
+                self.will_resend(ctx);
                 Ok(None)
             }
         }
     }
 
-    /// `None` after a wait that brought no ticket.
-    async fn pass_gate(&self, ctx: &mut SendContext<'_>) -> Result<Option<GateTicket<'_>>, StopReason> {
-        let recipient = RecipientHash::of(ctx.valid.to.as_str());
-        if let Some(ticket) = self.gate.try_enter(recipient, &ctx.state.sender_refusals) {
-            return Ok(Some(ticket));
+    fn will_resend(&self, ctx: &mut SendContext<'_>) {
+        let attempt = ctx.state.attempts_made + 1;
+        ctx.state.doubt.is_in_doubt = false;
+        ctx.state.require_new_lease();
+        ctx.state.history.add(self.clock.now(), HistoryEvent::ToBeResent(attempt));
+        events::send_to_be_repeated(ctx.request_id(), attempt);
+    }
+
+    async fn pass_gate(&self, ctx: &mut SendContext<'_>) -> Result<AfterGate<'_>, StopReason> {
+        let order = ctx.state.hand_overs.left_of(&ctx.valid.order);
+        if order.is_empty() {
+            return Ok(AfterGate::NoProvider);
+        }
+        let recipient = ctx.valid.recipient_hash();
+        let mut choice = self.providers.choose(&order, recipient, &ctx.state.hand_overs);
+        if choice.is_none() {
+            ctx.state.hand_overs.end_exclusions_for_now();
+            choice = self.providers.choose(&order, recipient, &ctx.state.hand_overs);
+        }
+        if let Some(choice) = choice {
+            let refusals = ctx.state.hand_overs.refusals(choice.provider);
+            if let Some(ticket) = self.providers.get(choice.provider).gate.try_enter(recipient, refusals) {
+                return Ok(AfterGate::Entered(choice, ticket));
+            }
         }
         // 1 ms more, so that the loop then ends the request as too late.
         let useful_wait = ctx.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
         let wait_max = useful_wait.min(GATE_WAIT_MAX);
-        let closed_by = self.gate.closed_by();
-        self.record_gate_wait(ctx, closed_by);
-        if closed_by.is_some() {
-            self.wait(ctx, WaitReason::Gate, wait_max, self.gate.wait_until_open()).await?;
-            return Ok(None);
-        }
-        let entered = self.gate.enter(recipient, ctx.state.sender_refusals.clone());
-        Ok(self.wait(ctx, WaitReason::Gate, wait_max, entered).await?.flatten())
+        let closed_by = self.providers.closed_by(&order);
+        self.record_gate_wait(ctx, closed_by, choice);
+        let (None, Some(choice)) = (closed_by, choice) else {
+            let open = self.providers.wait_until_open(&order);
+            self.wait(ctx, WaitReason::Gate, wait_max, open).await?;
+            return Ok(AfterGate::Again);
+        };
+        let refusals = ctx.state.hand_overs.refusals(choice.provider).clone();
+        let entered = self.providers.get(choice.provider).gate.enter(recipient, refusals);
+        let ticket = self.wait(ctx, WaitReason::Gate, wait_max, entered).await?.flatten();
+        Ok(ticket.map_or(AfterGate::Again, |ticket| AfterGate::Entered(choice, ticket)))
     }
 
     /// Records a wait at a closed gate or for senders, once; waits for the concurrency limit or a rate are too frequent.
-    fn record_gate_wait(&self, ctx: &mut SendContext<'_>, closed_by: Option<ClosedBy>) {
-        let no_sender =
-            self.gate.no_sender_available(&ctx.state.sender_refusals).then_some(NO_SENDER_AVAILABLE);
+    fn record_gate_wait(
+        &self,
+        ctx: &mut SendContext<'_>,
+        closed_by: Option<ClosedBy>,
+        choice: Option<Choice>,
+    ) {
+        let has_no_sender = |choice: &Choice| {
+            let refusals = ctx.state.hand_overs.refusals(choice.provider);
+            self.providers.get(choice.provider).gate.no_sender_available(refusals)
+        };
+        let no_sender = choice.filter(has_no_sender).map(|_| NO_SENDER_AVAILABLE);
         let Some(cause) = closed_by.map(ClosedBy::as_str).or(no_sender) else { return };
         let wait = HistoryEvent::WaitsAtGate(cause.to_owned());
         if ctx.state.history.entries.last().is_none_or(|last| last.event != wait) {
@@ -170,21 +228,24 @@ impl ChannelGateway {
     }
 
     /// The lease must outlast a whole call of the provider: else another handler could take the request over during the
-    /// call. `Some` ends the request.
+    /// call. And the record must name the provider, for that handler. `Some` ends the request.
     async fn secure_lease(
         &self,
         ctx: &mut SendContext<'_>,
+        provider: ProviderIndex,
         text: &Rendered,
     ) -> Result<Option<Completion>, StopReason> {
         let lease_left = ctx.state.lease_enough_until.saturating_duration_since(Instant::now());
-        if lease_left >= self.policy.provider_call_max() {
+        let is_named = ctx.state.hand_overs.recorded == Some(provider);
+        if lease_left >= self.policy.provider_call_max() && is_named {
             return Ok(None);
         }
-        match self.begin_attempt(ctx).await? {
+        match self.begin_attempt(ctx, provider).await? {
             ProgressAnswer::Applied => Ok(None),
             // A receipt shows that an attempt in doubt was sent.
             ProgressAnswer::AlreadySent(message_id) => {
-                Ok(Some(self.sent(ctx, accepted_by_receipt(message_id), text)))
+                let provider = self.provider_of_receipt(ctx);
+                Ok(Some(self.sent(ctx, provider, accepted_by_receipt(message_id), text)))
             }
             ProgressAnswer::LeaseNotHeld => Err(StopReason::LeaseLost),
             ProgressAnswer::ChallengeUsedOrReplaced => Ok(Some(self.no_more_attempts(ctx))),
@@ -195,8 +256,11 @@ impl ChannelGateway {
         &self,
         ctx: &mut SendContext<'_>,
         text: &Rendered,
+        choice: Choice,
         ticket: GateTicket<'_>,
     ) -> Result<Accepted, SendFailure> {
+        let failover = self.note_failover(ctx, choice);
+        let provider = &self.providers.get(choice.provider).provider;
         let attempt = ctx.state.attempts_made + 1;
         let message = Message {
             request_id: &ctx.valid.request.id,
@@ -213,7 +277,7 @@ impl ChannelGateway {
         ctx.handler.may_have_sent.store(true, Ordering::Relaxed);
         spans::provider_attempt(attempt);
         let call_began = Instant::now();
-        let call = tokio::time::timeout(self.policy.provider_call_max(), self.provider.send(&message));
+        let call = tokio::time::timeout(self.policy.provider_call_max(), provider.send(&message));
         let mut answer = call
             .await
             .unwrap_or_else(|_| Err(SendFailure::InDoubt { detail: "no answer in time".to_owned() }));
@@ -222,51 +286,58 @@ impl ChannelGateway {
         let sender = u32::try_from(ticket.sender() + 1).expect("settings list few senders");
         let country = ctx.valid.to.country();
         let to = RecipientInfo { recipient: ctx.valid.recipient, country: country.as_deref() };
-        let verdict = ticket.answered(to, &mut ctx.state.sender_refusals, answer.as_ref().err(), elapsed);
+        let refusals = ctx.state.hand_overs.refusals_mut(choice.provider);
+        let verdict = ticket.answered(to, refusals, answer.as_ref().err(), elapsed);
         match (verdict, &mut answer) {
             (SenderVerdict::CoolingDown(cooldown), Err(SendFailure::Refused { provider_code, .. })) => {
-                events::sender_cooling_down(self.provider.name(), sender, *provider_code, cooldown);
+                events::sender_cooling_down(provider.name(), sender, *provider_code, cooldown);
             }
             (SenderVerdict::RefusedFromSeveralSenders, Err(SendFailure::Refused { scope, .. })) => {
                 *scope = Scope::Unrecognised;
             }
             _ => {}
         }
-        self.record_attempt(ctx, sender, &answer, text.segments(), elapsed);
-        answer
-    }
-
-    fn record_attempt(
-        &self,
-        ctx: &mut SendContext<'_>,
-        sender: u32,
-        answer: &Result<Accepted, SendFailure>,
-        segments: Option<u32>,
-        elapsed: Duration,
-    ) {
-        let attempt = ctx.state.attempts_made + 1;
-        let provider = self.provider.name();
-        self.activity.traffic.provider_answered(elapsed);
-        let sender = (self.provider.senders() > 1).then_some(sender);
-        let entry = match answer {
-            Ok(accepted) => {
-                events::provider_accepted(provider, accepted.segments.or(segments), elapsed);
-                Attempt {
-                    attempt,
-                    sender,
-                    answer: "accepted".to_owned(),
-                    provider_code: None,
-                    ms: millis(elapsed),
-                }
-            }
-            Err(failure) => {
-                events::provider_failed(provider, ctx.request_id(), attempt, failure, elapsed);
-                Attempt::failed(attempt, sender, failure, millis(elapsed))
-            }
-        };
+        let entry = self.attempt_entry(ctx, provider.as_ref(), sender, &answer, elapsed);
+        if let Ok(accepted) = &answer {
+            events::provider_accepted(provider.name(), accepted.segments.or(text.segments()), elapsed);
+        }
+        let named = self.providers.are_several().then(|| provider.name().to_owned());
+        let entry = Attempt { provider: named, failover, ..entry };
         ctx.state.history.add(self.clock.now(), HistoryEvent::Attempted(entry));
         ctx.state.attempts_made = attempt;
         ctx.state.require_new_lease();
+        answer
+    }
+
+    /// Why another provider sends than that of the last attempt or, of a first attempt, the recipient's own.
+    fn note_failover(&self, ctx: &mut SendContext<'_>, choice: Choice) -> Option<FailoverReason> {
+        let own = *ctx.valid.order.first()?;
+        let (to, from) = (choice.provider, ctx.state.hand_overs.last.unwrap_or(own));
+        ctx.state.hand_overs.last = Some(to);
+        let reason = ctx.state.hand_overs.reason.take().or(choice.reason).filter(|_| to != from)?;
+        let names = [from, to].map(|provider| self.providers.get(provider).name());
+        events::provider_failed_over(ctx.request_id(), names[0], names[1], reason);
+        Some(reason)
+    }
+
+    fn attempt_entry(
+        &self,
+        ctx: &SendContext<'_>,
+        provider: &dyn Provider,
+        sender: u32,
+        answer: &Result<Accepted, SendFailure>,
+        elapsed: Duration,
+    ) -> Attempt {
+        let attempt = ctx.state.attempts_made + 1;
+        self.activity.traffic.provider_answered(elapsed);
+        let sender = (provider.senders() > 1).then_some(sender);
+        match answer {
+            Ok(_) => Attempt::accepted(attempt, sender, millis(elapsed)),
+            Err(failure) => {
+                events::provider_failed(provider.name(), ctx.request_id(), attempt, failure, elapsed);
+                Attempt::failed(attempt, sender, failure, millis(elapsed))
+            }
+        }
     }
 
     /// `Some` ends the request.
@@ -274,20 +345,34 @@ impl ChannelGateway {
         &self,
         ctx: &mut SendContext<'_>,
         failure: &SendFailure,
-        began: Instant,
-        began_wall_time: UnixMillis,
+        doubt: NewDoubt,
     ) -> Result<Option<Completion>, StopReason> {
         let time_left = ctx.time_left().saturating_sub(TIME_LEFT_MIN);
         let attempts = ctx.state.attempts_made;
         // The jitter is no secret, so a fast generator suffices.
-        match after_failure(&self.policy.retry, attempts, failure, time_left, fastrand::f64()) {
+        let jitter = fastrand::f64();
+        let next = after_failure(&self.policy.retry, attempts, failure, time_left, jitter);
+        if self.goes_to_next_provider(ctx, failure, &next, doubt.provider) {
+            return Ok(None);
+        }
+        let next = match next {
+            // Another provider may send it later.
+            Retry::GiveUp(..) if ctx.state.hand_overs.some_are_excluded_for_now() => {
+                let deferred = SendFailure::Deferred { provider_code: None };
+                match after_failure(&self.policy.retry, attempts, &deferred, time_left, jitter) {
+                    Retry::After(wait) => Retry::After(wait),
+                    _ => next,
+                }
+            }
+            next => next,
+        };
+        ctx.state.hand_overs.end_exclusions_for_now();
+        match next {
             Retry::GiveUp(status, error) => {
                 let completion = self.ended_with_error(ctx, status, error);
                 return Ok(Some(Completion { suppression: suppression_after(failure), ..completion }));
             }
-            // The provider may still create the message after our call broke off. We assume that it does so within the
-            // duration of a lease, or never.
-            Retry::LookUp => ctx.state.doubt.add(began_wall_time, began + self.policy.lease_duration()),
+            Retry::LookUp => ctx.state.doubt.add(doubt),
             Retry::WhenGateAllows(error) => ctx.state.last_error = Some(error),
             Retry::After(wait) => {
                 events::send_retried(ctx.request_id(), attempts, failure, wait);
@@ -297,7 +382,37 @@ impl ChannelGateway {
         Ok(None)
     }
 
-    fn sent(&self, ctx: &SendContext<'_>, accepted: Accepted, text: &Rendered) -> Completion {
+    /// Excludes the provider if another one is to send the message, and can.
+    fn goes_to_next_provider(
+        &self,
+        ctx: &mut SendContext<'_>,
+        failure: &SendFailure,
+        next: &Retry,
+        provider: ProviderIndex,
+    ) -> bool {
+        let Some((reason, exclusion)) = after_refusal(failure, next) else { return false };
+        if ctx.valid.order.len() < 2 || ctx.state.attempts_made >= self.policy.retry.attempts_max {
+            return false;
+        }
+        let SendContext { valid, state, .. } = ctx;
+        state.hand_overs.exclude(provider, exclusion);
+        let can_send = self.providers.can_send(&valid.order, valid.recipient_hash(), &state.hand_overs);
+        if let Retry::WhenGateAllows(error) = next {
+            state.last_error = Some(error.clone());
+        }
+        if can_send {
+            state.hand_overs.reason = Some(reason);
+        }
+        can_send
+    }
+
+    fn sent(
+        &self,
+        ctx: &SendContext<'_>,
+        provider: Option<String>,
+        accepted: Accepted,
+        text: &Rendered,
+    ) -> Completion {
         let state = &ctx.state;
         let message_is_unnamed = !accepted.names_message();
         let verification = accepted.verification_sid.map(|sid| (state.grant.challenge, sid));
@@ -306,7 +421,7 @@ impl ChannelGateway {
             at: self.clock.now(),
             purpose: ctx.purpose().to_owned(),
             error: None,
-            provider: Some(self.provider.name().to_owned()),
+            provider,
             provider_message_id: accepted.message_id,
             attempts: state.attempts_made,
             segments: accepted.segments.or_else(|| text.segments()),
@@ -328,7 +443,7 @@ impl ChannelGateway {
         };
         let attempts = state.attempts_made;
         let outcome = Outcome::with_error(status, self.clock.now(), ctx.purpose(), error);
-        let provider = (attempts > 0).then(|| self.provider.name().to_owned());
+        let provider = if attempts > 0 { self.providers.last_of(&state.history) } else { None };
         Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..outcome })
     }
 

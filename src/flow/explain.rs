@@ -4,7 +4,8 @@
 
 use serde::Serialize;
 
-use super::send_gate::NO_SENDER_AVAILABLE;
+use super::provider_gate::NO_SENDER_AVAILABLE;
+use crate::domain::failover::FailoverReason;
 use crate::domain::history::{Attempt, ENTRIES_MAX, HistoryEntry, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
@@ -57,6 +58,12 @@ pub struct TimelineEntry {
     pub text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// `None` if there is only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Why this provider got the message, and not the one before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover: Option<&'static str>,
     /// From 1, in the order of the settings; `None` if there is only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<u32>,
@@ -267,6 +274,8 @@ fn entry(at: UnixMillis, what: &'static str, text: impl Into<String>) -> Timelin
         what,
         text: text.into(),
         attempt: None,
+        provider: None,
+        failover: None,
         sender: None,
         answer: None,
         provider_code: None,
@@ -289,6 +298,8 @@ fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
         ),
         HistoryEvent::Attempted(attempt) => TimelineEntry {
             attempt: Some(attempt.attempt),
+            provider: attempt.provider.clone(),
+            failover: attempt.failover.map(FailoverReason::as_str),
             sender: attempt.sender,
             provider_code: attempt.provider_code,
             ms: Some(attempt.ms),
@@ -332,7 +343,24 @@ fn attempt_in_words(attempt: &Attempt) -> String {
     };
     let provider_code = number_in_words(attempt.provider_code);
     let sender = attempt.sender.map(|sender| format!(" by sender {sender}")).unwrap_or_default();
-    format!("attempt {}{sender}: {answer}{provider_code}, after {} ms", attempt.attempt, attempt.ms)
+    let provider = attempt.provider.as_ref().map(|name| format!(" at {name}")).unwrap_or_default();
+    let failover = attempt.failover.map(|reason| format!(" ({})", failover_in_words(reason)));
+    let failover = failover.unwrap_or_default();
+    let Attempt { attempt, ms, .. } = attempt;
+    format!("attempt {attempt}{provider}{sender}{failover}: {answer}{provider_code}, after {ms} ms")
+}
+
+fn failover_in_words(reason: FailoverReason) -> &'static str {
+    match reason {
+        FailoverReason::BreakerOpen => "the circuit breaker of the provider before was open",
+        FailoverReason::Refused => "the provider before refused it",
+        FailoverReason::Throttled => "the provider before asked to wait",
+        FailoverReason::Unreachable => "the provider before could not be reached",
+        FailoverReason::NoSender => "the provider before had no sender for it",
+        FailoverReason::DoubtUnanswered => {
+            "the provider before answered no lookup: it may have sent the code, too"
+        }
+    }
 }
 
 fn lookup_in_words(answer: &str) -> String {

@@ -3,24 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::channel_gate::ChannelGate;
 use super::conversion::ConversionCounter;
 use super::defence::Defence;
 use super::price_samples::PriceSamples;
+use super::providers::Providers;
 use super::reply::Replies;
-use super::send_gate::SendGate;
 use super::spend_policy::SpendPolicy;
 use super::worker_activity::WorkerActivity;
 use crate::broker::{Names, Publisher};
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
 use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::failover::DoubtFailover;
 use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::test_number::TestNumbers;
-use crate::provider::Provider;
 use crate::store::Store;
 use crate::text::Texts;
 
@@ -28,10 +29,11 @@ use crate::text::Texts;
 pub struct ChannelGateway {
     pub channel: Channel,
     pub store: Arc<dyn Store>,
-    pub provider: Arc<dyn Provider>,
+    pub providers: Providers,
     /// It publishes results and dead letters.
     pub publisher: Arc<dyn Publisher>,
-    pub gate: SendGate,
+    /// That of the providers.
+    pub gate: Arc<ChannelGate>,
     pub activity: Arc<WorkerActivity>,
     pub conversion: Arc<ConversionCounter>,
     pub samples: PriceSamples,
@@ -57,10 +59,8 @@ pub struct Policy {
     pub retry: RetryPolicy,
     pub provider_timeout: Duration,
     pub in_doubt_policy: InDoubtPolicy,
-    /// An attempt in doubt waits this long for its receipt, if the provider cannot list its messages.
-    pub in_doubt_receipt_wait: Duration,
-    /// A receipt that has not come for this long is polled; `None`: never.
-    pub poll_receipt_after: Option<Duration>,
+    /// After this time without an answer to its lookups an attempt in doubt may go to the next provider; `None`: never.
+    pub doubt_failover_after: Option<Duration>,
     /// Queues that may get replies: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
     pub spend: SpendPolicy,
@@ -72,6 +72,10 @@ const PROVIDER_TIMEOUT_SLACK: Duration = Duration::from_secs(2);
 const LEASE_SLACK: Duration = Duration::from_secs(5);
 
 impl Policy {
+    pub(super) fn doubt_failover(&self) -> DoubtFailover {
+        DoubtFailover { after: self.doubt_failover_after, policy: self.in_doubt_policy }
+    }
+
     pub(super) fn provider_call_max(&self) -> Duration {
         self.provider_timeout + PROVIDER_TIMEOUT_SLACK
     }

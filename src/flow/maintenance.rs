@@ -4,16 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::gateway::ChannelGateway;
 use super::key_watch::key_checks;
+use super::providers::SendingProvider;
 use super::random::random_id;
 use super::receipts::ReceiptProcessor;
 use super::worker_activity::ActivityMeter;
 use crate::domain::channel::Channel;
-use crate::domain::worker_state::WorkerState;
+use crate::domain::circuit_breaker::BreakerState;
+use crate::domain::worker_state::{ProviderState, WorkerState};
 use crate::provider::CredentialError;
 use crate::store::{Damaged, SharedState, StoreError, StoreFault};
 use crate::telemetry::{events, log_filter};
@@ -43,7 +46,7 @@ impl ChannelGateway {
             tokio::join!(
                 self.run_heartbeat(worker_id),
                 self.report_state(worker_id),
-                self.probe_provider(),
+                self.probe_providers(),
                 self.poll_receipts(polling),
                 self.redact_messages(),
                 self.watch_budgets(),
@@ -73,7 +76,10 @@ impl ChannelGateway {
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, call).await {
             Ok(Ok(shared)) => {
                 self.apply_log_filter(Some(&shared));
-                return self.gate.store_answered(shared, was_counted);
+                for one in self.providers.all() {
+                    one.gate.share_rate(shared.active_workers, was_counted);
+                }
+                return self.gate.store_answered(&shared);
             }
             Ok(Err(StoreError::Unreadable { damaged: Damaged::Shared(key), .. })) => {
                 self.gate.store_damaged(&key);
@@ -100,7 +106,7 @@ impl ChannelGateway {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let is_active = self.gate.is_active();
+            let is_active = self.providers.all().iter().any(|one| one.gate.is_active());
             self.apply_shared_state(self.store.heartbeat(worker_id, is_active), is_active).await;
         }
     }
@@ -114,7 +120,9 @@ impl ChannelGateway {
             ticks.tick().await;
             meter.update(self.activity.totals(), updated_at.elapsed());
             updated_at = Instant::now();
-            events::gate_measured(self.channel, self.gate.measure());
+            for one in self.providers.used() {
+                events::gate_measured(self.channel, one.name(), one.gate.measure());
+            }
             // The heartbeat alone tries a store that does not answer.
             if self.gate.store_silence().is_some() {
                 continue;
@@ -138,25 +146,32 @@ impl ChannelGateway {
 
     fn worker_state(&self, meter: &ActivityMeter) -> WorkerState {
         let handlers_max = self.activity.handlers_max();
-        let gate = self.gate.snapshot();
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let closed_by = self.gate.closed_by();
+        let providers = self.provider_states();
+        let sum = |count: fn(&ProviderState) -> u32| providers.iter().map(count).sum();
+        let best = providers.iter().min_by_key(|provider| match provider.breaker {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen(_) => 1,
+            BreakerState::Open(_) => 2,
+        });
         WorkerState {
             role: self.activity.role(),
             channel: self.channel,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            closed_by: gate.closed_by.map(|cause| cause.as_str().to_owned()),
+            closed_by: closed_by.map(|cause| cause.as_str().to_owned()),
             handlers_max,
             in_flight: self.activity.in_flight(),
             waiting: self.activity.waiting(),
             ended: meter.rate(),
             capacity: meter.capacity(handlers_max),
             draining: self.activity.is_draining(),
-            breaker: gate.breaker,
-            breaker_code: gate.breaker_code,
-            senders: count(gate.senders),
-            senders_suspended: count(gate.senders_suspended),
-            concurrency_limit: count(gate.concurrency_limit),
-            concurrency_in_use: count(gate.concurrency_in_use),
+            breaker: best.map_or(BreakerState::Closed, |best| best.breaker),
+            breaker_code: best.and_then(|best| best.breaker_code),
+            senders: sum(|provider| provider.senders),
+            senders_suspended: sum(|provider| provider.senders_suspended),
+            concurrency_limit: sum(|provider| provider.concurrency_limit),
+            concurrency_in_use: sum(|provider| provider.concurrency_in_use),
+            providers: if providers.len() > 1 { providers } else { Vec::new() },
             oldest_taken: self.activity.oldest_taken.longest(),
             limit_hits: self.activity.limits.last_hour(),
             keys: key_checks(Some(&self.code_keyring), Some(&self.recipient_keyring)),
@@ -165,35 +180,57 @@ impl ChannelGateway {
         }
     }
 
+    /// Of those that a route can use.
+    fn provider_states(&self) -> Vec<ProviderState> {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let state = |one: &SendingProvider| {
+            let gate = one.gate.snapshot();
+            ProviderState {
+                name: one.name().to_owned(),
+                breaker: gate.breaker,
+                breaker_code: gate.breaker_code,
+                senders: count(gate.senders),
+                senders_suspended: count(gate.senders_suspended),
+                concurrency_limit: count(gate.concurrency_limit),
+                concurrency_in_use: count(gate.concurrency_in_use),
+            }
+        };
+        self.providers.used().map(state).collect()
+    }
+
+    async fn probe_providers(&self) {
+        join_all(self.providers.all().iter().map(|one| self.probe_provider(one))).await;
+    }
+
     /// A probe reads the account: it sends no message and costs nothing.
-    async fn probe_provider(&self) {
+    async fn probe_provider(&self, one: &SendingProvider) {
         let mut wait = PROBE_WAIT_FIRST;
         loop {
-            self.gate.wait_until_breaker_opens().await;
+            one.gate.wait_until_breaker_opens().await;
             let waiting_since = Instant::now();
             // ±25 % keep workers apart.
             tokio::time::sleep(wait.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-            let probe = self.provider.check_credentials();
+            let probe = one.provider.check_credentials();
             let answer = tokio::time::timeout(self.policy.provider_call_max(), probe).await;
             // Credentials that may not read the account were still accepted.
             let succeeded = matches!(answer, Ok(Ok(()) | Err(CredentialError::MayNotRead { .. })));
             let waited = waiting_since.elapsed();
-            events::provider_probed(self.channel, self.provider.name(), succeeded, waited);
+            events::provider_probed(self.channel, one.name(), succeeded, waited);
             if succeeded {
-                self.gate.probe_succeeded();
-                self.gate.wait_until_half_open_ends().await;
+                one.gate.probe_succeeded();
+                one.gate.wait_until_half_open_ends().await;
             }
-            wait =
-                if self.gate.is_breaker_open() { (wait * 2).min(PROBE_WAIT_MAX) } else { PROBE_WAIT_FIRST };
+            wait = if one.gate.is_breaker_open() { (wait * 2).min(PROBE_WAIT_MAX) } else { PROBE_WAIT_FIRST };
         }
     }
 
     async fn poll_receipts(&self, polling: Option<ReceiptPolling>) {
         let polling = polling.filter(|_| self.channel.polls_receipts());
         let Some(ReceiptPolling { processor, wait_max }) = polling else { return };
+        let providers: Vec<_> = self.providers.adapters().cloned().collect();
         loop {
             self.gate.wait_until_open().await;
-            match processor.poll_overdue(self.provider.as_ref(), wait_max).await {
+            match processor.poll_overdue(&providers, wait_max).await {
                 Ok(polled) if polled > 0 => {}
                 Ok(_) => tokio::time::sleep(RECEIPT_POLL_EVERY).await,
                 Err(error) => {

@@ -4,7 +4,8 @@
 //! [admits](admit) it, [dispatches](dispatch) its message to the provider, [completes](complete) it, and publishes the
 //! result. Once the broker has confirmed that, the delivery is acknowledged.
 //!
-//! - [`send_gate`]: the checks before every message, with the [`sender_rate`].
+//! - [`channel_gate`] and `provider_gate.rs`: the checks before every message, with the [`sender_rate`]. [`providers`] chooses the provider,
+//!   `hand_overs.rs` knows those of one request.
 //! - [`reconcile`]: finds out whether an attempt in doubt was sent.
 //! - [`progress`]: renews the lease of a request while it is being sent.
 //! - [`after_panic`]: counts the panics of a request.
@@ -34,6 +35,7 @@ pub mod admit;
 pub mod after_panic;
 pub mod audit;
 mod budget_watch;
+pub mod channel_gate;
 mod compare_prices;
 pub mod complete;
 pub mod consumer_loop;
@@ -45,6 +47,7 @@ mod defence_budgets;
 pub mod dispatch;
 pub mod explain;
 pub mod gateway;
+mod hand_overs;
 pub mod inspect;
 pub mod key_watch;
 pub mod limit_counter;
@@ -56,6 +59,8 @@ pub mod pause_log;
 pub mod price_samples;
 pub mod process_delivery;
 pub mod progress;
+pub mod provider_gate;
+pub mod providers;
 mod queue_time;
 pub mod queue_watch;
 mod random;
@@ -65,7 +70,6 @@ mod redaction;
 pub mod reply;
 mod retry_once;
 pub mod scaler;
-pub mod send_gate;
 pub mod sender_rate;
 mod spend;
 pub mod spend_policy;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::domain::amount::Amount;
+use crate::domain::routes::ProviderIndex;
 
 const ONE_IN: u32 = 100;
 /// A message of more is left out.
@@ -18,6 +19,7 @@ const WAITING_MAX: usize = 1_000;
 pub struct PriceSamples(Mutex<VecDeque<Sample>>);
 
 pub(super) struct Sample {
+    pub(super) provider: ProviderIndex,
     pub(super) message_id: String,
     pub(super) expected: Amount,
     pub(super) due: Instant,
@@ -68,6 +70,7 @@ mod tests {
     async fn samples_come_in_the_order_in_which_they_are_due_and_are_bounded() {
         let samples = PriceSamples::default();
         let sample = |id: u64, seconds: u64| Sample {
+            provider: ProviderIndex::ONLY,
             message_id: id.to_string(),
             expected: Amount::ZERO,
             due: Instant::now() + Duration::from_secs(seconds),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::context::{CancelOn, SendContext, StopReason};
 use super::gateway::ChannelGateway;
 use crate::domain::history::{HistoryEvent, RequestHistory};
+use crate::domain::routes::ProviderIndex;
 use crate::store::{Lease, Progress, ProgressAnswer};
 use crate::telemetry::events;
 
@@ -22,11 +23,13 @@ pub(super) enum WaitReason {
 }
 
 impl ChannelGateway {
-    /// Records that the next attempt starts, and renews the lease for it.
+    /// Records that the next attempt starts, at this provider, and renews the lease for it.
     pub(super) async fn begin_attempt(
         &self,
         ctx: &mut SendContext<'_>,
+        provider: ProviderIndex,
     ) -> Result<ProgressAnswer, StopReason> {
+        ctx.state.name_providers(&self.providers, Some(provider));
         let lease_duration = self.policy.lease_duration();
         let sending = Progress::Sending(lease_duration);
         let (answer, asked_at) = self.update_progress(ctx, sending, CancelOn::AnyCause).await?;
@@ -40,6 +43,7 @@ impl ChannelGateway {
         lease_duration: Duration,
     ) -> Result<ProgressAnswer, StopReason> {
         let in_doubt = Progress::InDoubt(lease_duration);
+        ctx.state.name_providers(&self.providers, None);
         Ok(self.update_progress(ctx, in_doubt, CancelOn::AnyCause).await?.0)
     }
 
@@ -52,6 +56,7 @@ impl ChannelGateway {
         future: impl Future<Output = T>,
     ) -> Result<Option<T>, StopReason> {
         let waiting = Progress::Waiting(wait_max + WAIT_LEASE_SLACK);
+        ctx.state.name_providers(&self.providers, None);
         if self.update_progress(ctx, waiting, CancelOn::DeliveryLost).await?.0 == ProgressAnswer::LeaseNotHeld
         {
             return Err(StopReason::LeaseLost);
@@ -79,6 +84,7 @@ impl ChannelGateway {
         retry_in: Duration,
         reason: StopReason,
     ) {
+        ctx.state.name_providers(&self.providers, None);
         ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
         let requeued = Progress::Requeued { retry_in, in_doubt: ctx.state.doubt.is_in_doubt };
         let (attempts, history) = (Some(ctx.state.attempts_made), Some(&ctx.state.history));

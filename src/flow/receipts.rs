@@ -22,7 +22,7 @@ use crate::domain::send_failure::RefusalReason;
 use crate::domain::suppression;
 use crate::domain::trace_context::TraceContext;
 use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
-use crate::store::{NewReceipt, OverdueReceipt, ReceiptAnswer, Store, StoreError};
+use crate::store::{NewReceipt, OverdueReceipt, ReceiptAnswer, RequestState, Store, StoreError};
 use crate::telemetry::events;
 use crate::telemetry::trace;
 
@@ -81,7 +81,7 @@ impl ReceiptProcessor {
     /// leaves undone comes again.
     pub async fn poll_overdue(
         &self,
-        provider: &dyn Provider,
+        providers: &[Arc<dyn Provider>],
         wait_max: Duration,
     ) -> Result<usize, ReceiptError> {
         let overdue = self.store.overdue_receipts(wait_max, POLL_BATCH).await?;
@@ -89,18 +89,40 @@ impl ReceiptProcessor {
             events::receipt_lapsed(lapsed.request_id.as_str());
             self.store.end_receipt_wait(lapsed).await?;
         }
+        let mut silent = Vec::new();
         for receipt in overdue.iter().filter(|receipt| !receipt.lapsed) {
+            let Some(provider) = self.provider_of(receipt, providers).await? else { continue };
+            if silent.contains(&provider.name()) {
+                continue;
+            }
             match provider.fetch(&receipt.message_id).await {
                 Ok(fetched) => self.record_fetched(provider.name(), receipt, &fetched).await?,
                 Err(LookupError::NotFound) => {}
                 // The provider would not answer for the next one either.
                 Err(error) => {
                     events::message_lookup(provider.name(), receipt.request_id.as_str(), Some(&error));
-                    return Ok(0);
+                    silent.push(provider.name());
                 }
             }
         }
-        Ok(overdue.len())
+        Ok(if silent.is_empty() { overdue.len() } else { 0 })
+    }
+
+    /// The provider that the record names, where there are several.
+    async fn provider_of<'a>(
+        &self,
+        overdue: &OverdueReceipt,
+        providers: &'a [Arc<dyn Provider>],
+    ) -> Result<Option<&'a dyn Provider>, StoreError> {
+        if let [only] = providers {
+            return Ok(Some(only.as_ref()));
+        }
+        let record = self.store.request_record(&overdue.request_id, Some(overdue.recipient)).await?;
+        let Some(RequestState::Completed(outcome)) = record.map(|record| record.state) else {
+            return Ok(None);
+        };
+        let is_named = |provider: &&Arc<dyn Provider>| Some(provider.name()) == outcome.provider.as_deref();
+        Ok(providers.iter().find(is_named).map(AsRef::as_ref))
     }
 
     async fn record_fetched(

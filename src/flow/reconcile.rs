@@ -7,21 +7,27 @@
 //!   certainly ended. The first may be ambiguous, the second must find none. Then it is sent once more, with the same code.
 //! - If that attempt is in doubt as well and not found, or a match may be another request's, nothing more is sent.
 //! - Without an answer the lookups go on until the deadline. A provider that lists no messages can decide only by a
-//!   receipt, within [`Policy::in_doubt_receipt_wait`].
+//!   receipt, within [`NewProvider::receipt_wait`].
+//! - Each provider that has a doubt is asked. While all of them are shut, the next provider of the route gets the same code once,
+//!   [`Policy::doubt_failover_after`] after the call: this can text twice.
 //!
 //! `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never send again.
 //!
-//! [`Policy::in_doubt_receipt_wait`]: super::gateway::Policy::in_doubt_receipt_wait
+//! [`NewProvider::receipt_wait`]: super::providers::NewProvider::receipt_wait
+//! [`Policy::doubt_failover_after`]: super::gateway::Policy::doubt_failover_after
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::context::{CancelOn, DoubtState, SendContext, StopReason, ValidRequest};
+use super::context::{CancelOn, SendContext, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
+use super::hand_overs::{DoubtAt, DoubtPlace, DoubtState};
 use crate::domain::code::Code;
+use crate::domain::failover::{ATTEMPTS_IN_DOUBT_MAX, doubt_may_fail_over};
 use crate::domain::history::HistoryEvent;
 use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, MessageMatcher};
+use crate::domain::routes::ProviderIndex;
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
 use crate::store::claim::LISTED_MAX;
@@ -34,16 +40,20 @@ const LOOKUP_WAIT_FIRST: Duration = Duration::from_secs(1);
 const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// After this wait for the breaker the lease is renewed.
 const BREAKER_WAIT_MAX: Duration = Duration::from_secs(15);
-/// With this many attempts in doubt nothing more is sent.
-const ATTEMPTS_IN_DOUBT_MAX: u32 = 2;
+/// The wait for a receipt from a provider that the settings have no more.
+const GONE_RECEIPT_WAIT: Duration = Duration::from_secs(20);
 
 pub(super) enum Reconciliation {
     Sent {
         accepted: Accepted,
+        /// The name; `None` if it is not known which one has the message.
+        provider: Option<String>,
         found_by_lookup: bool,
     },
-    /// Two lookups did not find the message, or the policy needs none.
+    /// Two lookups at each provider did not find the message, or the policy needs none.
     MayResend,
+    /// No lookup is answered: the next provider may send the code.
+    MayFailOver,
     Unknown,
 }
 
@@ -68,11 +78,14 @@ impl ChannelGateway {
             (_, _) => (grant.admitted_at, grant.attempt_started_at),
         };
         let age = millis(grant.now.since(first_began));
+        let certainly_ended_at = granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now);
         DoubtState {
             is_in_doubt,
             attempts_in_doubt: grant.attempts_in_doubt.max(u32::from(is_in_doubt)),
             began_no_earlier_than: UnixMillis(self.clock.now().0.saturating_sub(age)),
-            certainly_ended_at: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
+            certainly_ended_at,
+            call_ended_at: certainly_ended_at,
+            places: DoubtState::inherited_places(grant, is_in_doubt, &self.providers),
         }
     }
 
@@ -82,12 +95,13 @@ impl ChannelGateway {
         text: &Rendered,
     ) -> Result<Reconciliation, StopReason> {
         let may_resend = ctx.state.doubt.attempts_in_doubt < ATTEMPTS_IN_DOUBT_MAX;
-        let mut lookups = Lookups::new(Instant::now() + self.policy.in_doubt_receipt_wait);
+        let mut lookups = self.lookups(ctx);
         loop {
             if let Some(message_id) = self.record_doubt_and_read_receipt(ctx).await? {
                 events::in_doubt_resolved(ctx.request_id(), "reported");
                 return Ok(Reconciliation::Sent {
                     accepted: accepted_by_receipt(message_id),
+                    provider: self.provider_of_receipt(ctx),
                     found_by_lookup: false,
                 });
             }
@@ -98,43 +112,148 @@ impl ChannelGateway {
                 events::in_doubt_resolved(ctx.request_id(), "unknown");
                 return Ok(Reconciliation::Unknown);
             }
-            let reachable = self.gate.wait_until_provider_reachable();
-            if self.wait_in_doubt(ctx, BREAKER_WAIT_MAX, reachable).await?.is_none() {
+            if self.may_fail_over(ctx) {
+                return Ok(Reconciliation::MayFailOver);
+            }
+            if !self.wait_until_reachable(ctx, &lookups).await? {
                 continue;
             }
-            let began = Instant::now();
-            let answer = match lookups.supported {
-                true => self.look_up(ctx, text).await,
-                false => Err(LOOKUP_UNSUPPORTED),
-            };
-            let answer = match answer {
-                Ok(matches) => Ok(self.claim(ctx, matches).await?),
-                Err(error) => Err(error),
-            };
-            let ended_at = ctx.state.doubt.certainly_ended_at;
-            if let Some(word) = lookups.history_word(began, ended_at, &answer) {
-                ctx.state.history.add(self.clock.now(), HistoryEvent::LookedUp(word.to_owned()));
-            }
-            match lookups.next(began, ended_at, answer) {
-                AfterLookup::Found(accepted) => {
-                    events::in_doubt_resolved(ctx.request_id(), "found");
-                    return Ok(Reconciliation::Sent { accepted, found_by_lookup: true });
+            let mut wait = None;
+            for lookups in &mut lookups {
+                match self.look_up_once(ctx, text, lookups).await? {
+                    Some(AfterLookup::Found(accepted)) => {
+                        events::in_doubt_resolved(ctx.request_id(), "found");
+                        let provider = Some(self.name_of(&lookups.at));
+                        return Ok(Reconciliation::Sent { accepted, provider, found_by_lookup: true });
+                    }
+                    Some(AfterLookup::Ended(end)) => lookups.end = Some(end),
+                    Some(AfterLookup::Again(again)) => {
+                        wait = Some(wait.map_or(again, |wait: Duration| wait.min(again)))
+                    }
+                    None => {}
                 }
-                AfterLookup::Absent
-                    if may_resend && self.policy.in_doubt_policy == InDoubtPolicy::Reconcile =>
-                {
+            }
+            if lookups.iter().all(|lookups| lookups.end.is_some()) {
+                let all_absent = lookups.iter().all(|lookups| lookups.end == Some(LookupEnd::Absent));
+                if all_absent && may_resend && self.policy.in_doubt_policy == InDoubtPolicy::Reconcile {
                     events::in_doubt_resolved(ctx.request_id(), "absent");
                     return Ok(Reconciliation::MayResend);
                 }
-                AfterLookup::Absent | AfterLookup::Ambiguous | AfterLookup::GiveUp => {
-                    events::in_doubt_resolved(ctx.request_id(), "unknown");
-                    return Ok(Reconciliation::Unknown);
-                }
-                AfterLookup::Again(wait) => {
-                    self.wait_in_doubt(ctx, wait, std::future::pending::<()>()).await?;
-                }
+                events::in_doubt_resolved(ctx.request_id(), "unknown");
+                return Ok(Reconciliation::Unknown);
+            }
+            if let Some(wait) = wait {
+                let wait = self.failover_in(ctx).map_or(wait, |left| wait.min(left));
+                self.wait_in_doubt(ctx, wait, std::future::pending::<()>()).await?;
             }
         }
+    }
+
+    /// One for each provider that has or had a doubt.
+    fn lookups(&self, ctx: &SendContext<'_>) -> Vec<Lookups> {
+        let failover_in = self.failover_in(ctx).unwrap_or_default();
+        let lookups = |DoubtPlace { at, is_settled }: &DoubtPlace| {
+            let receipt_wait = match at {
+                DoubtAt::Provider(provider) => self.providers.get(*provider).receipt_wait,
+                DoubtAt::Gone(_) => GONE_RECEIPT_WAIT,
+            };
+            let end = is_settled.then_some(LookupEnd::Absent);
+            let receipt_until = Instant::now() + receipt_wait.max(failover_in);
+            Lookups { end, ..Lookups::new(at.clone(), receipt_until) }
+        };
+        ctx.state.doubt.places.iter().map(lookups).collect()
+    }
+
+    /// False if no provider that is still to be asked can be reached.
+    async fn wait_until_reachable(
+        &self,
+        ctx: &mut SendContext<'_>,
+        lookups: &[Lookups],
+    ) -> Result<bool, StopReason> {
+        let mut providers = Vec::new();
+        for lookups in lookups.iter().filter(|lookups| lookups.end.is_none()) {
+            match lookups.at {
+                DoubtAt::Provider(provider) => providers.push(provider),
+                DoubtAt::Gone(_) => return Ok(true),
+            }
+        }
+        let wait_max = self.failover_in(ctx).map_or(BREAKER_WAIT_MAX, |left| BREAKER_WAIT_MAX.min(left));
+        let reachable = self.providers.wait_until_one_is_reachable(&providers);
+        Ok(self.wait_in_doubt(ctx, wait_max, reachable).await?.is_some())
+    }
+
+    /// `None` without a lookup: its circuit breaker is open, or its lookups have ended.
+    async fn look_up_once(
+        &self,
+        ctx: &mut SendContext<'_>,
+        text: &Rendered,
+        lookups: &mut Lookups,
+    ) -> Result<Option<AfterLookup>, StopReason> {
+        let provider = match lookups.at {
+            _ if lookups.end.is_some() => return Ok(None),
+            DoubtAt::Provider(provider) if self.providers.get(provider).gate.is_breaker_open() => {
+                return Ok(None);
+            }
+            DoubtAt::Provider(provider) => Some(provider),
+            DoubtAt::Gone(_) => None,
+        };
+        let began = Instant::now();
+        let answer = match provider.filter(|_| lookups.supported) {
+            Some(provider) => self.look_up(ctx, text, provider).await,
+            None => Err(LOOKUP_UNSUPPORTED),
+        };
+        let answer = match answer {
+            Ok(matches) => Ok(self.claim(ctx, matches).await?),
+            Err(error) => Err(error),
+        };
+        let ended_at = ctx.state.doubt.certainly_ended_at;
+        if let Some(word) = lookups.history_word(began, ended_at, &answer) {
+            ctx.state.history.add(self.clock.now(), HistoryEvent::LookedUp(word.to_owned()));
+        }
+        Ok(Some(lookups.next(began, ended_at, answer)))
+    }
+
+    /// True if the next provider may send the code now, although nothing shows that it was not sent.
+    fn may_fail_over(&self, ctx: &SendContext<'_>) -> bool {
+        let (rule, doubt) = (self.policy.doubt_failover(), &ctx.state.doubt);
+        let in_doubt = doubt.providers();
+        let is_shut = in_doubt.iter().all(|provider| self.providers.get(*provider).gate.is_breaker_open());
+        doubt_may_fail_over(rule, doubt.attempts_in_doubt, doubt.call_ended_at.elapsed(), is_shut)
+            && self.gate.closed_by().is_none()
+            && self.providers.can_send(
+                &self.others(ctx, &in_doubt),
+                ctx.valid.recipient_hash(),
+                &ctx.state.hand_overs,
+            )
+    }
+
+    /// The time until another provider may send the code, if it may then and not before.
+    fn failover_in(&self, ctx: &SendContext<'_>) -> Option<Duration> {
+        let (rule, doubt) = (self.policy.doubt_failover(), &ctx.state.doubt);
+        if !rule.is_possible(doubt.attempts_in_doubt) || self.others(ctx, &doubt.providers()).is_empty() {
+            return None;
+        }
+        let left = rule.after?.saturating_sub(doubt.call_ended_at.elapsed());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// The providers of the route that have no doubt.
+    fn others(&self, ctx: &SendContext<'_>, in_doubt: &[ProviderIndex]) -> Vec<ProviderIndex> {
+        let mut others = ctx.state.hand_overs.left_of(&ctx.valid.order);
+        others.retain(|provider| !in_doubt.contains(provider));
+        others
+    }
+
+    fn name_of(&self, at: &DoubtAt) -> String {
+        match at {
+            DoubtAt::Provider(provider) => self.providers.get(*provider).name().to_owned(),
+            DoubtAt::Gone(name) => name.clone(),
+        }
+    }
+
+    /// The provider of a message that a receipt reports: the last one that may have it.
+    pub(super) fn provider_of_receipt(&self, ctx: &SendContext<'_>) -> Option<String> {
+        ctx.state.doubt.places.last().map(|place| self.name_of(&place.at))
     }
 
     /// Renews the lease, too. Returns the message that a receipt has reported for the request.
@@ -155,6 +274,7 @@ impl ChannelGateway {
         &self,
         ctx: &SendContext<'_>,
         text: &Rendered,
+        provider: ProviderIndex,
     ) -> Result<Vec<ProviderMessage>, LookupError> {
         let doubt = &ctx.state.doubt;
         // The end in wall time. It may be in the future.
@@ -167,10 +287,11 @@ impl ChannelGateway {
             text: text.expose(),
             code: ctx.state.code.as_ref().map_or("", Code::expose),
         };
-        let call = self.provider.find(&ctx.valid.to, matcher.list_since());
+        let provider = &self.providers.get(provider).provider;
+        let call = provider.find(&ctx.valid.to, matcher.list_since());
         let answer = tokio::time::timeout(self.policy.provider_call_max(), call).await;
         let answer = answer.unwrap_or_else(|_| Err(LookupError::Unanswered("no answer in time".to_owned())));
-        events::message_lookup(self.provider.name(), ctx.request_id(), answer.as_ref().err());
+        events::message_lookup(provider.name(), ctx.request_id(), answer.as_ref().err());
         let mut matches = answer?;
         matches.retain(|message| matcher.matches(message.created, message.text.as_deref()));
         matches.sort_by_key(|message| message.created);
@@ -247,7 +368,11 @@ enum LookupResult {
     Absent,
 }
 
+/// The lookups at one provider.
 struct Lookups {
+    at: DoubtAt,
+    /// Their result, once they have ended.
+    end: Option<LookupEnd>,
     /// False once the provider has refused to list messages.
     supported: bool,
     /// Without lookups a receipt must come before this moment.
@@ -260,16 +385,21 @@ struct Lookups {
 
 enum AfterLookup {
     Found(Accepted),
-    Absent,
-    /// Further lookups would not decide.
-    Ambiguous,
-    GiveUp,
+    Ended(LookupEnd),
     Again(Duration),
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LookupEnd {
+    Absent,
+    /// Further lookups would not decide.
+    Undecided,
+}
+
 impl Lookups {
-    fn new(receipt_until: Instant) -> Lookups {
-        Lookups { supported: true, receipt_until, first_miss_at: None, wait: LOOKUP_WAIT_FIRST }
+    fn new(at: DoubtAt, receipt_until: Instant) -> Lookups {
+        let (supported, wait) = (true, LOOKUP_WAIT_FIRST);
+        Lookups { at, end: None, supported, receipt_until, first_miss_at: None, wait }
     }
 
     /// `None` for a lookup that came too early to prove anything.
@@ -299,9 +429,9 @@ impl Lookups {
             Ok(_) if began < ended_at => AfterLookup::Again(self.take_wait().min(ended_at - began)),
             Ok(result) => match (self.first_miss_at, result) {
                 (Some(first), LookupResult::Ambiguous) if began >= first + ABSENT_APART => {
-                    AfterLookup::Ambiguous
+                    AfterLookup::Ended(LookupEnd::Undecided)
                 }
-                (Some(first), _) if began >= first + ABSENT_APART => AfterLookup::Absent,
+                (Some(first), _) if began >= first + ABSENT_APART => AfterLookup::Ended(LookupEnd::Absent),
                 _ => AfterLookup::Again(*self.first_miss_at.get_or_insert(began) + ABSENT_APART - began),
             },
             Err(LookupError::Unanswered(_)) => {
@@ -312,7 +442,7 @@ impl Lookups {
             Err(LookupError::Refused { .. } | LookupError::NotFound) => {
                 self.supported = false;
                 if began >= self.receipt_until {
-                    return AfterLookup::GiveUp;
+                    return AfterLookup::Ended(LookupEnd::Undecided);
                 }
                 AfterLookup::Again(self.take_wait().min(self.receipt_until - began))
             }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::gateway::ChannelGateway;
+use super::providers::SendingProvider;
 use crate::provider::{LookupError, Redacted};
 use crate::store::forget::{Redaction, RedactionEnd};
 use crate::telemetry::events;
@@ -19,13 +20,14 @@ const UNANSWERED_WAIT: Duration = Duration::from_secs(60);
 
 impl ChannelGateway {
     pub(super) async fn redact_messages(&self) {
-        if !self.provider.redacts() {
+        if self.redacting().next().is_none() {
             return;
         }
         loop {
             // ±25 % keep workers apart.
             tokio::time::sleep(ROUND_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-            if self.gate.store_silence().is_none() && !self.gate.is_breaker_open() {
+            let is_reachable = self.redacting().any(|one| !one.gate.is_breaker_open());
+            if self.gate.store_silence().is_none() && is_reachable {
                 self.redact_some().await;
             }
         }
@@ -46,13 +48,24 @@ impl ChannelGateway {
         }
     }
 
+    fn redacting(&self) -> impl Iterator<Item = &SendingProvider> {
+        self.providers.all().iter().filter(|one| one.provider.redacts())
+    }
+
+    /// The job does not name the provider of a message: each is asked that does not know it.
     async fn redact(&self, redaction: &Redaction) -> (RedactionEnd, bool) {
         let id = &redaction.message_id;
-        // A message is read before it is redacted.
-        let call = tokio::time::timeout(2 * self.policy.provider_call_max(), self.provider.redact(id));
-        let unanswered = || Err(LookupError::Unanswered("no answer in time".to_owned()));
-        let answer = call.await.unwrap_or_else(|_| unanswered());
-        events::message_redaction_tried(self.provider.name(), id, answer.as_ref().err());
+        let mut answer = Err(LookupError::NotFound);
+        for one in self.redacting() {
+            // A message is read before it is redacted.
+            let call = tokio::time::timeout(2 * self.policy.provider_call_max(), one.provider.redact(id));
+            let unanswered = || Err(LookupError::Unanswered("no answer in time".to_owned()));
+            answer = call.await.unwrap_or_else(|_| unanswered());
+            events::message_redaction_tried(one.name(), id, answer.as_ref().err());
+            if answer != Err(LookupError::NotFound) {
+                break;
+            }
+        }
         match answer {
             Ok(Redacted::Done) | Err(LookupError::NotFound) => (RedactionEnd::Done, true),
             Ok(Redacted::TooEarly) => (RedactionEnd::Later(LONG_WAIT), true),

@@ -7,22 +7,26 @@ use crate::domain::amount::Amount;
 use crate::domain::budget::{Reservation, Spent};
 use crate::domain::channel::Channel;
 use crate::domain::outcome::{Outcome, Status};
+use crate::domain::routes::ProviderIndex;
 
 impl ChannelGateway {
-    /// The price of the message at its longest. `None` without a budget, and for a test number.
+    /// The price of the message at its longest, at the dearest of its providers. `None` without a budget, and for a test number.
     pub(super) fn reservation(&self, valid: &ValidRequest<'_>) -> Option<Reservation> {
         let SpendPolicy { budgets, .. } = self.policy.spend;
         if !budgets.are_set() || valid.test_code.is_some() {
             return None;
         }
-        let (amount, offset) = (self.price(valid, None), self.policy.spend.offset(self.clock.now()));
+        let names = valid.order.iter().map(|provider| self.providers.get(*provider).name());
+        let amount = names.map(|name| self.price(valid, name, None)).max()?;
+        let offset = self.policy.spend.offset(self.clock.now());
         Some(Reservation { amount, budgets, offset })
     }
 
     /// The price of a message that was or may have been sent; if its segments are not known, at its longest.
     pub(super) fn cost(&self, valid: &ValidRequest<'_>, outcome: &Outcome) -> Option<Amount> {
         let is_sent = matches!(outcome.status, Status::Sent | Status::Unknown) && !outcome.history.is_test();
-        is_sent.then(|| self.price(valid, outcome.segments))
+        let only = || self.providers.get(ProviderIndex::ONLY).name();
+        is_sent.then(|| self.price(valid, outcome.provider.as_deref().unwrap_or_else(only), outcome.segments))
     }
 
     /// Counts the price of a message, if it was or may have been sent.
@@ -39,10 +43,10 @@ impl ChannelGateway {
         Some(Spent { amount, offset: self.policy.spend.offset(self.clock.now()) })
     }
 
-    fn price(&self, valid: &ValidRequest<'_>, segments: Option<u32>) -> Amount {
-        let price = self.policy.spend.prices.of(self.provider.name(), &valid.to);
+    fn price(&self, valid: &ValidRequest<'_>, provider: &str, segments: Option<u32>) -> Amount {
+        let price = self.policy.spend.prices.of(provider, &valid.to);
         let segments = segments.or_else(|| {
-            let is_ours = self.channel == Channel::Sms && !self.provider.makes_codes();
+            let is_ours = self.channel == Channel::Sms && !self.providers.make_codes();
             is_ours.then(|| {
                 self.texts.segments_max(valid.request.template.as_deref(), valid.autofill.as_ref())
             })?

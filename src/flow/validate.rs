@@ -21,7 +21,7 @@ impl ChannelGateway {
             to: to.masked(),
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
         };
-        if self.provider.writes_texts()
+        if self.providers.write_texts()
             && let Some(field) = first_code_or_text_field(request)
         {
             return Err(invalid(format!("`{field}` cannot be chosen: the provider makes codes and texts")));
@@ -40,6 +40,7 @@ impl ChannelGateway {
             user: request.user_id.as_deref().map(|user| self.recipient_keyring.user(user)),
             ip: request.client_ip.map(|ip| self.recipient_keyring.ip(ip)),
             network: request.client_ip.map(|ip| self.recipient_keyring.network(ip)),
+            order: self.providers.order(&to, request.purpose.as_str()),
             reject_if_new: self.rejection_if_new(request),
             test_code: self.test_code(&to),
             request,

@@ -38,7 +38,7 @@ pub use self::certificates::{
 pub use self::counted::{
     GateUse, InFlightGuard, circuit_breaker_changed, code_sent, code_verified, gate_measured,
     handler_started, hourly_cap_configured, http_route_served, kill_switch_read, limit_refused, prefetch_set,
-    provider_configured, queue_read, request_taken_up, store_operation_ended,
+    provider_configured, provider_shut_or_opened, queue_read, request_taken_up, store_operation_ended,
 };
 pub use self::defence::{
     defence_list_read, defence_not_counted, defence_refused, defence_unanswered, defence_would_refuse,
@@ -59,12 +59,13 @@ pub use self::tokens::token_refused;
 pub use self::webhooks::{callback_refused, opt_message_failed, opt_message_unknown, opt_status_changed};
 use super::metrics::provider_codes::{code_label, receipt_code_label};
 use super::metrics::{
-    ChannelReason, ChannelResult, ChannelStatus, CodeLabel, CountryLabels, METRICS, ProviderCode,
-    ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, StatusLabel,
-    VerdictLabel, country_label, observe, words,
+    ChannelReason, ChannelStatus, CodeLabel, CountryLabels, FailoverLabels, METRICS, ProbeLabels,
+    ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel,
+    StatusLabel, VerdictLabel, country_label, observe, words,
 };
 use super::repeats::{About, log_all_repeats, repeating};
 use crate::domain::channel::Channel;
+use crate::domain::failover::FailoverReason;
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::Region;
 use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
@@ -210,6 +211,18 @@ pub fn send_waits_at_gate(channel: Channel, request_id: &str, reason: &'static s
     repeating!(info, "send waiting", About::reason(reason); channel = channel.as_str(), request_id, reason,);
 }
 
+/// Another provider than before sends the message.
+pub fn provider_failed_over(request_id: &str, from: &'static str, to: &'static str, reason: FailoverReason) {
+    let word = reason.as_str();
+    METRICS.provider_failovers.get_or_create(&FailoverLabels { from, to, reason: word }).inc();
+    let about = About::provider(from).of(word);
+    if reason == FailoverReason::DoubtUnanswered {
+        repeating!(warn, "next provider sends a code that is in doubt", about; request_id, from, to, reason = word,);
+    } else {
+        repeating!(info, "next provider sends", about; request_id, from, to, reason = word,);
+    }
+}
+
 /// Other senders take over. `sender` is its place in the settings.
 pub fn sender_cooling_down(
     provider: &'static str,
@@ -283,7 +296,7 @@ pub fn pause_lasts(channel: Channel, reason: &'static str, fault: Option<&impl D
 
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
     let (channel, result) = (channel.as_str(), if good { "good" } else { "bad" });
-    METRICS.circuit_breaker_probes.get_or_create(&ChannelResult { channel, result }).inc();
+    METRICS.circuit_breaker_probes.get_or_create(&ProbeLabels { channel, provider, result }).inc();
     let waited_ms = millis(waited);
     warn!(channel, provider, result, waited_ms, "provider account probed");
 }

@@ -28,10 +28,11 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub(super) use self::countries::country_label;
 pub(super) use self::labels::{
-    ActionLabel, BlockedLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason,
-    ChannelResult, ChannelStatus, CodeLabel, CountryLabels, HttpLabels, KeyLabels, KeyUseLabel,
-    OperationLabel, PeriodLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel, ReportLabels,
-    RequestLabels, ResultLabel, RoleLabel, RouteLabel, RuleResult, ScopeLabel, StatusLabel, VerdictLabel,
+    ActionLabel, BlockedLabel, BreakerLabels, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit,
+    ChannelProvider, ChannelReason, ChannelStatus, CodeLabel, CountryLabels, FailoverLabels, HttpLabels,
+    KeyLabels, KeyUseLabel, OperationLabel, PeriodLabel, ProbeLabels, ProviderCode, ProviderLabel,
+    ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RoleLabel, RouteLabel, RuleResult,
+    ScopeLabel, StatusLabel, VerdictLabel,
 };
 pub use self::text_format::Format;
 
@@ -82,13 +83,14 @@ pub(super) struct Metrics {
     pub(super) message_segments: Family<ProviderLabel, Counter>,
     pub(super) send_retries: Family<ReasonLabel, Counter>,
     pub(super) sends_waiting: Family<ReasonLabel, Counter>,
+    pub(super) provider_failovers: Family<FailoverLabels, Counter>,
     pub(super) sender_suspensions: Family<ProviderLabel, Counter>,
-    pub(super) senders_suspended: Family<ChannelLabel, Gauge>,
+    pub(super) senders_suspended: Family<ChannelProvider, Gauge>,
     pub(super) sending_paused: Family<ChannelReason, Gauge>,
-    pub(super) circuit_breaker_open: Family<ChannelReason, Gauge>,
-    pub(super) circuit_breaker_probes: Family<ChannelResult, Counter>,
-    pub(super) concurrency_limit: Family<ChannelLabel, Gauge>,
-    pub(super) concurrency_in_use: Family<ChannelLabel, Gauge>,
+    pub(super) circuit_breaker_open: Family<BreakerLabels, Gauge>,
+    pub(super) circuit_breaker_probes: Family<ProbeLabels, Counter>,
+    pub(super) concurrency_limit: Family<ChannelProvider, Gauge>,
+    pub(super) concurrency_in_use: Family<ChannelProvider, Gauge>,
     pub(super) prefetch: Family<ChannelLabel, Gauge>,
     pub(super) in_doubt_repeated: Counter,
     pub(super) in_doubt_resolutions: Family<ResultLabel, Counter>,
@@ -154,6 +156,7 @@ impl Metrics {
             message_segments: Family::default(),
             send_retries: Family::default(),
             sends_waiting: Family::default(),
+            provider_failovers: Family::default(),
             sender_suspensions: Family::default(),
             senders_suspended: Family::default(),
             sending_paused: Family::default(),
@@ -231,6 +234,7 @@ impl Metrics {
             message_segments "Segments of accepted text messages";
             send_retries "Sends to be retried, by failure";
             sends_waiting "Sends that had to wait, by what closed the gate";
+            provider_failovers "Messages that went to another provider, by the reason";
             sender_suspensions "Senders that began to cool down after a refusal";
             senders_suspended "Senders that are cooling down";
             sending_paused "1 while this closes the send gate, and while the kill switch is on";

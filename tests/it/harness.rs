@@ -31,6 +31,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
+use otpost::domain::routes::{ProviderIndex, Routes};
 use otpost::domain::spend::{SpendGroup, StoredSpend};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::test_number::TestNumbers;
@@ -43,9 +44,10 @@ use otpost::flow::defence::Defence;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::price_samples::PriceSamples;
+use otpost::flow::provider_gate::Pace;
+use otpost::flow::providers::{NewProvider, Providers};
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
-use otpost::flow::send_gate::SendGate;
 use otpost::flow::spend_policy::SpendPolicy;
 use otpost::flow::verify::Verifier;
 use otpost::provider::{CodeVerifier, Provider};
@@ -490,6 +492,11 @@ pub struct Options {
     pub broker: Option<(Box<dyn RequestConsumer>, Arc<dyn Publisher>)>,
     /// The provider, if not that of the world.
     pub provider: Option<Arc<dyn Provider>>,
+    /// The providers that take over from it, in order.
+    pub others: Vec<Arc<ScriptedProvider>>,
+    /// If not in order, the world's provider first.
+    pub routes: Option<Routes>,
+    pub doubt_failover_after: Option<Duration>,
     /// Checks the codes that the provider made.
     pub code_verifier: Option<Arc<dyn CodeVerifier>>,
     /// While it is true, no delivery starts.
@@ -525,6 +532,9 @@ impl Default for Options {
             replies: None,
             broker: None,
             provider: None,
+            others: Vec::new(),
+            routes: None,
+            doubt_failover_after: Some(Duration::from_secs(30)),
             code_verifier: None,
             paused: watch::Sender::new(false).subscribe(),
         }
@@ -614,22 +624,29 @@ impl Embedded {
         });
         let conversion = Arc::new(ConversionCounter::new(store.clone(), world.clock));
         let defence = Arc::new(Defence::new(options.defence, 100, store.clone(), world.clock));
+        let first: Arc<dyn Provider> = options.provider.unwrap_or_else(|| world.provider.clone());
+        let others = options.others.iter().map(|other| other.clone() as Arc<dyn Provider>);
+        let new = |provider| NewProvider {
+            provider,
+            receipt_wait: options.doubt_report_wait,
+            poll_receipt_after: Some(Duration::from_secs(60)),
+        };
+        let providers: Vec<NewProvider> = std::iter::once(first).chain(others).map(new).collect();
+        let in_order = Routes::in_order((0..providers.len()).filter_map(ProviderIndex::new));
+        let routes = options.routes.unwrap_or(in_order);
+        let pace = Pace { concurrency_max: options.concurrency, sender_rate: options.sender_rate };
+        let providers = Providers::new(options.channel, providers, routes, pace);
         let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
-            provider: options.provider.unwrap_or_else(|| world.provider.clone()),
+            gate: providers.gate(),
+            providers,
             publisher,
             conversion: conversion.clone(),
             samples: PriceSamples::default(),
             defence: defence.clone(),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             activity: Arc::default(),
-            gate: SendGate::new(
-                options.channel,
-                options.concurrency,
-                world.provider.senders(),
-                options.sender_rate,
-            ),
             texts: texts_with(options.templates),
             code_keyring: codes.clone(),
             recipient_keyring: recipients.clone(),
@@ -642,8 +659,7 @@ impl Embedded {
                 retry: options.retry,
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt_policy: options.in_doubt,
-                in_doubt_receipt_wait: options.doubt_report_wait,
-                poll_receipt_after: Some(Duration::from_secs(60)),
+                doubt_failover_after: options.doubt_failover_after,
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
                 spend: options.spend,
             },

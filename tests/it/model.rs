@@ -296,6 +296,10 @@ impl Copy {
             user: (self.user > 0).then(|| named(200 + self.user)),
             network: (self.challenge > 1).then(|| named(230 + self.challenge)),
             callers_code: self.callers_code,
+            handed_to: ["twilio", "infobip"][..if self.owner > 0 { 2 } else { 0 }]
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
             to: format!("+5{}", self.recipient),
             correlation_id: (self.user == 0).then(|| format!("\"challenge\":\"{}\" ", self.request)),
             challenge: (self.owner > 0).then(|| named(100 + self.challenge).to_string()),

@@ -74,6 +74,7 @@ pub enum LookupScript {
 
 /// A provider that accepts every message without a script.
 pub struct ScriptedProvider {
+    name: &'static str,
     state: Mutex<State>,
     clock: Clock,
     panics: AtomicUsize,
@@ -106,7 +107,13 @@ struct State {
 
 impl ScriptedProvider {
     pub fn new(clock: Clock) -> ScriptedProvider {
+        ScriptedProvider::named("scripted", clock)
+    }
+
+    /// One beside the first.
+    pub fn named(name: &'static str, clock: Clock) -> ScriptedProvider {
         ScriptedProvider {
+            name,
             state: Mutex::new(State {
                 scripts: VecDeque::new(),
                 default_script: Script::Accept,
@@ -226,7 +233,8 @@ impl ScriptedProvider {
     }
 
     fn make(&self, message: &Message<'_>, nth: usize) -> String {
-        let message_id = format!("SM{nth:032x}");
+        let kind = if self.name == "scripted" { "SM" } else { self.name };
+        let message_id = format!("{kind}{nth:032x}");
         let made = ProviderMessage {
             message_id: message_id.clone(),
             created: self.clock.now(),
@@ -245,7 +253,7 @@ impl ScriptedProvider {
 #[async_trait]
 impl Provider for ScriptedProvider {
     fn name(&self) -> &'static str {
-        "scripted"
+        self.name
     }
 
     fn senders(&self) -> usize {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::cli::table::table;
 use crate::domain::channel::Channel;
 use crate::flow::inspect::problems::{key_name, places};
-use crate::flow::inspect::processes::{KeyRow, ProcessRow, WorkerRow};
+use crate::flow::inspect::processes::{BreakerRow, KeyRow, ProcessRow, WorkerRow};
 use crate::flow::inspect::status::{QueueRow, StatusRow};
 
 /// Those with a closed gate come first.
@@ -90,13 +90,22 @@ fn process_row(process: &ProcessRow) -> Vec<String> {
         None if worker.draining => "draining".to_owned(),
         None => "open".to_owned(),
     };
-    let code = worker.breaker.provider_code.map_or_else(String::new, |code| format!(" {code}"));
+    let breaker = |row: &BreakerRow| {
+        let code = row.provider_code.map_or_else(String::new, |code| format!(" {code}"));
+        format!("{}{code}", row.state)
+    };
+    let breakers: Vec<String> = worker
+        .providers
+        .iter()
+        .filter(|row| row.breaker.state != "closed")
+        .map(|row| format!("{} {}", row.provider, breaker(&row.breaker)))
+        .collect();
     vec![
         format!("{} {channel}", process.role),
         process.version.clone(),
         up,
         gate,
-        format!("{}{code}", worker.breaker.state),
+        if breakers.is_empty() { breaker(&worker.breaker) } else { breakers.join(", ") },
         format!("{in_flight}/{handlers_max}"),
         format!("{concurrency_in_use}/{concurrency_limit}"),
         format!("{}/{}", worker.senders_suspended, worker.senders),

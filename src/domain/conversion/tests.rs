@@ -4,14 +4,14 @@ use crate::domain::outcome::{ErrorCode, OutcomeError};
 
 const AT: UnixMillis = UnixMillis(1_800_000_123_456);
 
-fn names(to: &str, route: Option<Route>) -> Vec<(Dimension, String)> {
+fn names(to: &str, sent_by: Option<ProviderSender>) -> Vec<(Dimension, String)> {
     let to = Address::parse(to, "CO".parse().expect("a country")).expect("a recipient");
-    let code = CountedCode::new(AT, &to, route);
+    let code = CountedCode::new(AT, &to, sent_by);
     code.names().map(|(_, dimension, name)| (dimension, name)).collect()
 }
 
-fn by_twilio(sender: u32) -> Option<Route> {
-    Some(Route { provider: ProviderWord::new("twilio"), sender })
+fn by_twilio(sender: u32) -> Option<ProviderSender> {
+    Some(ProviderSender { provider: ProviderWord::new("twilio"), sender })
 }
 
 #[test]
@@ -78,16 +78,16 @@ fn a_bucket_begins_and_ends_where_its_neighbours_do() {
 fn a_send_is_of_the_time_of_its_admission_and_of_its_last_sender() {
     let attempt = |sender, answer: &str| {
         let answer = answer.to_owned();
-        HistoryEvent::Attempted(Attempt { attempt: 1, sender, answer, provider_code: None, ms: 9 })
+        HistoryEvent::Attempted(Attempt { answer, ..Attempt::accepted(1, sender, 9) })
     };
     let error = OutcomeError::of(ErrorCode::InDoubt);
     let mut outcome = Outcome::with_error(Status::Unknown, AT, "verification", error);
     outcome.provider = Some("twilio".to_owned());
-    assert_eq!(CodeSend::of_outcome(&outcome), Some(CodeSend { at: Some(AT), route: by_twilio(1) }));
+    assert_eq!(CodeSend::of_outcome(&outcome), Some(CodeSend { at: Some(AT), sent_by: by_twilio(1) }));
     outcome.history.add(UnixMillis(7), HistoryEvent::Admitted(1));
     outcome.history.add(UnixMillis(8), attempt(Some(1), "throttled"));
     outcome.history.add(UnixMillis(9), attempt(Some(2), "accepted"));
-    let send = Some(CodeSend { at: Some(UnixMillis(7)), route: by_twilio(2) });
+    let send = Some(CodeSend { at: Some(UnixMillis(7)), sent_by: by_twilio(2) });
     assert_eq!(CodeSend::of_outcome(&outcome), send);
     outcome.status = Status::Sent;
     assert_eq!(CodeSend::of_outcome(&outcome), send);

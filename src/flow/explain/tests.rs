@@ -119,7 +119,7 @@ fn every_stored_word_has_its_own_sentence() {
         ["accepted", "rejected", "sender_refused", "throttled", "deferred", "unreachable", "in_doubt"]
     {
         let answer = answer.to_owned();
-        let attempt = Attempt { attempt: 1, sender: None, answer, provider_code: None, ms: 1 };
+        let attempt = Attempt { answer, ..Attempt::accepted(1, None, 1) };
         assert!(!attempt_in_words(&attempt).contains(&attempt.answer), "{attempt:?}");
     }
     assert_eq!(gate_wait_in_words("a word of a newer version"), "a word of a newer version");

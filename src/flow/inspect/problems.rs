@@ -1,5 +1,7 @@
 //! Decides what is wrong, from everything that the status shows.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::processes::{KeyRow, ProcessRow};
@@ -62,6 +64,7 @@ impl Facts<'_> {
         self.pauses(&mut problems);
         self.consumers(&mut problems);
         self.key_mismatches(&mut problems);
+        self.shut_providers(&mut problems);
         self.warnings(&mut problems);
         self.budgets(&mut problems);
         problems
@@ -134,6 +137,23 @@ impl Facts<'_> {
             problems.push(Problem::error("key_mismatch", detail));
             named.push(name);
         }
+    }
+
+    /// Providers that are shut while another one sends.
+    fn shut_providers(&self, problems: &mut Vec<Problem>) {
+        let mut shut: BTreeMap<&str, (u32, String)> = BTreeMap::new();
+        for worker in self.running().filter(|worker| worker.closed_by.as_deref() != Some("breaker")) {
+            for row in worker.providers.iter().filter(|row| row.breaker.state != "closed") {
+                let number = row.breaker.provider_code.map(|number| format!("provider's number {number}"));
+                let cause = number.unwrap_or_else(|| row.breaker.cause.unwrap_or_default().to_owned());
+                shut.entry(&row.provider).or_insert((0, cause)).0 += 1;
+            }
+        }
+        problems.extend(shut.into_iter().map(|(provider, (count, cause))| {
+            let workers = counted(count, "worker");
+            let detail = format!("{provider} is shut at {workers} ({cause}); the next provider sends");
+            Problem::warning("provider_shut", detail)
+        }));
     }
 
     fn warnings(&self, problems: &mut Vec<Problem>) {

@@ -9,7 +9,7 @@ use crate::domain::circuit_breaker::BreakerState;
 use crate::domain::key_check::{KeyCheck, KeyUse};
 use crate::domain::scaling::RUNNING_FOR;
 use crate::domain::time::millis;
-use crate::domain::worker_state::{ReportedWorker, WorkerState};
+use crate::domain::worker_state::{ProviderState, ReportedWorker, WorkerState};
 
 /// One channel of a worker, or the HTTP API of a process.
 #[derive(Serialize)]
@@ -44,9 +44,23 @@ pub struct WorkerRow {
     pub concurrency_in_use: u32,
     pub senders: u32,
     pub senders_suspended: u32,
+    /// Each of several; the fields above are those of all, and the best circuit breaker.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<ProviderRow>,
     /// The longest time that a request taken up in the last minute had waited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_taken_ms: Option<u64>,
+}
+
+/// One of the several providers of a worker.
+#[derive(Serialize)]
+pub struct ProviderRow {
+    pub provider: String,
+    pub breaker: BreakerRow,
+    pub concurrency_limit: u32,
+    pub concurrency_in_use: u32,
+    pub senders: u32,
+    pub senders_suspended: u32,
 }
 
 #[derive(Serialize)]
@@ -98,16 +112,11 @@ impl ProcessRow {
 
 impl WorkerRow {
     fn of(state: &WorkerState) -> WorkerRow {
-        let (word, cause) = match state.breaker {
-            BreakerState::Closed => ("closed", None),
-            BreakerState::Open(cause) => ("open", Some(cause.as_str())),
-            BreakerState::HalfOpen(cause) => ("half_open", Some(cause.as_str())),
-        };
         WorkerRow {
             channel: state.channel,
             closed_by: state.closed_by.clone(),
             draining: state.draining,
-            breaker: BreakerRow { state: word, cause, provider_code: state.breaker_code },
+            breaker: BreakerRow::of(state.breaker, state.breaker_code),
             in_flight: state.in_flight,
             waiting: state.waiting,
             handlers_max: state.handlers_max,
@@ -116,8 +125,33 @@ impl WorkerRow {
             concurrency_in_use: state.concurrency_in_use,
             senders: state.senders,
             senders_suspended: state.senders_suspended,
+            providers: state.providers.iter().map(ProviderRow::of).collect(),
             oldest_taken_ms: state.oldest_taken.map(millis),
         }
+    }
+}
+
+impl ProviderRow {
+    fn of(state: &ProviderState) -> ProviderRow {
+        ProviderRow {
+            provider: state.name.clone(),
+            breaker: BreakerRow::of(state.breaker, state.breaker_code),
+            concurrency_limit: state.concurrency_limit,
+            concurrency_in_use: state.concurrency_in_use,
+            senders: state.senders,
+            senders_suspended: state.senders_suspended,
+        }
+    }
+}
+
+impl BreakerRow {
+    fn of(breaker: BreakerState, provider_code: Option<u32>) -> BreakerRow {
+        let (state, cause) = match breaker {
+            BreakerState::Closed => ("closed", None),
+            BreakerState::Open(cause) => ("open", Some(cause.as_str())),
+            BreakerState::HalfOpen(cause) => ("half_open", Some(cause.as_str())),
+        };
+        BreakerRow { state, cause, provider_code }
     }
 }
 

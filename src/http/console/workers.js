@@ -25,7 +25,7 @@ function row(worker) {
     worker.version,
     isSilent ? badge(`silent for ${duration(worker.silent_ms / 1_000)}`, "warning") : duration(worker.uptime),
     gate(worker),
-    breaker(worker.breaker),
+    breakers(worker),
     count(worker.rate),
     `${worker.in_flight}/${worker.handlers_max}`,
     `${worker.concurrency_in_use}/${worker.concurrency_limit}`,
@@ -37,6 +37,13 @@ function row(worker) {
 function gate({ closed_by, draining }) {
   if (closed_by) return badge(`closed: ${words(closed_by)}`, "wrong");
   return draining ? badge("draining", "warning") : badge("open", "good");
+}
+
+/** Of several providers those that are shut. */
+function breakers({ breaker: of_all, providers = [] }) {
+  const shut = providers.filter((one) => one.breaker.state !== "closed");
+  if (shut.length === 0) return breaker(of_all);
+  return h("span", { class: "stack" }, ...shut.flatMap((one) => [h("small", null, one.provider), breaker(one.breaker)]));
 }
 
 function breaker({ state, cause, provider_code }) {

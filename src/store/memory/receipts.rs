@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::record::{Stage, SuppressionStrength};
 use super::state::{ExpectedReceipt, State};
-use crate::domain::receipt::merge;
+use crate::domain::receipt::{DeliveryStatus, merge};
 use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT, is_word};
@@ -35,6 +35,21 @@ impl State {
         }
         let record = self.record_mut(&key, now).expect("it is there");
         record.suppression_strength = record.suppression_strength.max(strength);
+        // The other of two messages counts only if it arrived.
+        if let Some(named) =
+            record.named_beside(receipt.message_id).filter(|_| !receipt.status.is_delivered())
+        {
+            if recorded_strength < strength {
+                record.receipt.get_or_insert_with(|| RecordedReceipt {
+                    message_id: named,
+                    status: DeliveryStatus::Accepted,
+                    provider_code: None,
+                    published: false,
+                    at: now,
+                });
+            }
+            return ReceiptAnswer::NothingToPublish;
+        }
         let recorded = record.receipt.as_ref();
         // A request may have two messages, after a resend. The one that arrived counts.
         let other_arrived = receipt.status.is_delivered()

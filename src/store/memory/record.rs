@@ -9,7 +9,7 @@ use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
 use crate::domain::time::{UnixMillis, millis};
-use crate::store::retention::{CHALLENGE_KEPT_AFTER, CLAIM_KEPT, OUTCOME_KEPT};
+use crate::store::retention::{CHALLENGE_KEPT_AFTER, CLAIM_KEPT, OUTCOME_KEPT, is_word};
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge, RecordedReceipt};
 
 #[derive(Clone)]
@@ -126,6 +126,13 @@ impl Record {
     /// A receipt proves that its message was sent.
     pub(super) fn proven_message(&self) -> Option<String> {
         self.receipt.as_ref().map(|receipt| receipt.message_id.clone())
+    }
+
+    /// The message that a completed request names, if a receipt is of another one that the request may have, too.
+    pub(super) fn named_beside(&self, message_id: &str) -> Option<String> {
+        let Stage::Completed(outcome) = &self.stage else { return None };
+        let named = outcome.provider_message_id.as_ref().filter(|id| is_word(id) && *id != message_id);
+        named.filter(|_| self.unnamed.is_some()).cloned()
     }
 
     /// The time for which the request may still be sent, at least a second; `None` if it may not.

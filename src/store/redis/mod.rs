@@ -29,6 +29,7 @@ mod place_steps;
 #[doc(hidden)]
 pub mod places;
 mod receipts;
+mod record_parts;
 mod records;
 mod repeated_calls;
 mod replies;

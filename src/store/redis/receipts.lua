@@ -24,6 +24,13 @@ function receipts.asked_at(c, record, state, kept_until, rest_at)
   return select(3, read('>I6HI6', record, rest_at))
 end
 
+-- The message that a completed request names, if a receipt is of another one that the request may have, too.
+function receipts.named_beside(record, state, rest_at, message_id)
+  if state ~= COMPLETED then return end
+  local _, named, unnamed = read(COMPLETED_FIELDS, record, rest_at)
+  if unnamed ~= '' and named ~= '' and named ~= message_id then return named end
+end
+
 local function record_receipt(keys, args)
   local c = settings_of(args[1])
   local rank, status, is_final, published, code = read('>BBBBI4', args[2])
@@ -64,6 +71,16 @@ local function record_receipt(keys, args)
   end
 
   published = published == 1 and is_final == 1 and 1 or 0
+  -- The other of two messages counts only if it arrived. A suppression is remembered beside the named one, which the provider accepted.
+  local named = not means_arrived(status) and receipts.named_beside(record, state, rest_at, message_id)
+  if named then
+    if is_stronger and recorded_id then
+      write(#recorded_id, recorded_id, recorded_rank, recorded_status, recorded_published, recorded_code, recorded_time, strength)
+    elseif is_stronger then
+      write(#named, named, 0, 0, 0, 0, now, strength)
+    end
+    return 'k'
+  end
   -- After a resend a request may have two messages. The receipt of the one that arrived replaces the other's.
   local replaces_recorded = recorded_id and recorded_id ~= message_id
     and means_arrived(status) and not means_arrived(recorded_status)

@@ -1,32 +1,24 @@
 //! Packs the parts of a record that the scripts do not read: the history, and the outcome.
 //!
 //! The first byte is the form: 1 an outcome or a history, 2 a rejection that `admit.lua` wrote. JSON, which begins with `{`, is
-//! of an older version. A trace, the user, the mark of a caller's code and the network may follow the history, or the
+//! of an older version. A trace, the user, the mark of a caller's code, the network and the providers may follow the history, or the
 //! outcome: versions that do not know them leave them unread.
-
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::pack::Unpacker;
+use super::record_parts::{read_parts, with_parts};
 use crate::domain::defence::DefenceRule;
 use crate::domain::history::{Attempt, HistoryEntry, HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::reached_limit::ReachedLimit;
 use crate::domain::time::UnixMillis;
-use crate::domain::trace_context::TraceContext;
 use crate::store::retention::{NO_PROVIDER_CODE, is_word};
 
 const PACKED: u8 = 1;
 const REJECTION: u8 = 2;
 const JSON: u8 = b'{';
-/// Each begins a part behind a history or an outcome, in this order.
-const TRACE: u8 = 1;
-const USER: u8 = 2;
-/// A mark without a payload.
-const CALLERS_CODE: u8 = 3;
-const NETWORK: u8 = 4;
 
 const STATUSES: [Status; 4] = [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown];
 
@@ -106,14 +98,6 @@ struct PackedOutcome<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PackedTrace<'a> {
-    trace_id: [u8; 16],
-    span_id: [u8; 8],
-    sampled: bool,
-    state: Option<&'a str>,
-}
-
-#[derive(Serialize, Deserialize)]
 enum PackedMessageId<'a> {
     None,
     /// The one that the record names before the outcome.
@@ -132,71 +116,6 @@ struct PackedError<'a> {
 
 fn packed<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![PACKED]).expect("it is plain data")
-}
-
-/// Trace, user, the mark of a caller's code and network, behind everything else: many records have none.
-fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
-    if let Some(trace) = &history.trace {
-        packed.push(TRACE);
-        let trace = PackedTrace {
-            trace_id: trace.trace_id,
-            span_id: trace.span_id,
-            sampled: trace.sampled,
-            state: trace.state.as_deref(),
-        };
-        packed = postcard::to_extend(&trace, packed).expect("it is plain data");
-    }
-    if let Some(user) = &history.user {
-        packed.push(USER);
-        packed.extend(user.bytes());
-    }
-    if history.callers_code {
-        packed.push(CALLERS_CODE);
-    }
-    if let Some(network) = &history.network {
-        packed.push(NETWORK);
-        packed.extend(network.bytes());
-    }
-    packed
-}
-
-/// A part that cannot be read is left out, with those behind it.
-fn read_parts(history: RequestHistory, bytes: &[u8]) -> RequestHistory {
-    let (trace, rest) = match bytes.split_first() {
-        Some((&TRACE, rest)) => match postcard::take_from_bytes::<PackedTrace<'_>>(rest) {
-            Ok((trace, rest)) => (Some(trace), rest),
-            Err(_) => return history,
-        },
-        _ => (None, bytes),
-    };
-    let trace = trace.map(|PackedTrace { trace_id, span_id, sampled, state }| TraceContext {
-        trace_id,
-        span_id,
-        sampled,
-        state: state.map(Arc::from),
-    });
-    let (user, rest) = read_digest(USER, rest);
-    let (callers_code, rest) = match rest.split_first() {
-        Some((&CALLERS_CODE, rest)) => (true, rest),
-        _ => (false, rest),
-    };
-    let (network, _) = read_digest(NETWORK, rest);
-    RequestHistory { trace, user, callers_code, network, ..history }
-}
-
-fn read_digest(part: u8, bytes: &[u8]) -> (Option<Digest16>, &[u8]) {
-    match bytes.split_first() {
-        Some((first, rest)) if *first == part => match rest.split_first_chunk() {
-            Some((digest, rest)) => (Some(Digest16::from_bytes(*digest)), rest),
-            None => (None, &[]),
-        },
-        _ => (None, bytes),
-    }
-}
-
-/// The bytes by which a script finds the records of a user.
-pub(super) fn user_part(user: &Digest16) -> Vec<u8> {
-    [&[USER], user.bytes().as_slice()].concat()
 }
 
 pub(super) fn pack_history(history: &RequestHistory) -> Vec<u8> {
@@ -359,6 +278,7 @@ impl<'a> PackedHistory<'a> {
             user: None,
             network: None,
             callers_code: false,
+            handed_to: Vec::new(),
             challenge: match self.challenge {
                 PackedDigest::None => None,
                 PackedDigest::Digest(bytes) => Some(hex::encode(bytes)),
@@ -373,7 +293,7 @@ impl<'a> PackedEvent<'a> {
     fn of(event: &'a HistoryEvent) -> PackedEvent<'a> {
         match event {
             HistoryEvent::Admitted(sends) => PackedEvent::Admitted(*sends),
-            HistoryEvent::Attempted(Attempt { attempt, sender, answer, provider_code, ms }) => {
+            HistoryEvent::Attempted(Attempt { attempt, sender, answer, provider_code, ms, .. }) => {
                 PackedEvent::Attempted {
                     attempt: *attempt,
                     sender: *sender,
@@ -397,12 +317,11 @@ impl<'a> PackedEvent<'a> {
         match self {
             PackedEvent::Admitted(sends) => HistoryEvent::Admitted(sends),
             PackedEvent::Attempted { attempt, sender, answer, provider_code, ms } => {
+                let answer = answer.to_owned();
                 HistoryEvent::Attempted(Attempt {
-                    attempt,
-                    sender,
-                    answer: answer.to_owned(),
+                    answer,
                     provider_code,
-                    ms,
+                    ..Attempt::accepted(attempt, sender, ms)
                 })
             }
             PackedEvent::TakenOver(in_doubt) => HistoryEvent::TookOver(in_doubt),

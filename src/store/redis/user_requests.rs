@@ -4,7 +4,7 @@ use super::RedisStore;
 use super::keys::read_request_id;
 use super::library::Step;
 use super::pack::Unpacker;
-use super::records::user_part;
+use super::record_parts::user_part;
 use crate::domain::keyed_digest::Digest16;
 use crate::store::{RequestOfUser, StoreError};
 

@@ -1,14 +1,16 @@
-//! Events that are only counted or measured: a log line of each would be noise.
+//! Events that are mostly counted or measured: a log line of each would be noise.
 
 use std::time::Duration;
+
+use tracing::{error, warn};
 
 use crate::domain::channel::Channel;
 use crate::domain::circuit_breaker::BreakerState;
 use crate::domain::phone::Region;
 use crate::domain::reached_limit::ReachedLimit;
 use crate::telemetry::metrics::{
-    ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, METRICS, OperationLabel, country_label,
-    observe, queues, words,
+    BreakerLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelProvider, ChannelReason, METRICS,
+    OperationLabel, country_label, observe, queues, words,
 };
 
 /// `waited` is the time since the request was made, by its caller.
@@ -50,8 +52,8 @@ fn conversion_labels(channel: Channel, region: Option<Region>) -> ChannelCountry
 }
 
 /// This process sends with the provider.
-pub fn provider_configured(provider: &'static str) {
-    METRICS.create_series_of_provider(provider);
+pub fn provider_configured(channel: Channel, provider: &'static str) {
+    METRICS.create_series_of_provider(channel, provider);
 }
 
 /// The cap over all sends; 0: none.
@@ -59,7 +61,7 @@ pub fn hourly_cap_configured(channel: Channel, sends: u32) {
     METRICS.sends_per_hour_max.get_or_create(&ChannelLabel { channel: channel.as_str() }).set(sends.into());
 }
 
-/// The state of a send gate, once a second.
+/// The state of a provider's gate, once a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateUse {
     pub concurrency_limit: usize,
@@ -67,8 +69,8 @@ pub struct GateUse {
     pub senders_suspended: usize,
 }
 
-pub fn gate_measured(channel: Channel, gate: GateUse) {
-    let label = ChannelLabel { channel: channel.as_str() };
+pub fn gate_measured(channel: Channel, provider: &'static str, gate: GateUse) {
+    let label = ChannelProvider { channel: channel.as_str(), provider };
     let gauges = [
         (&METRICS.concurrency_limit, gate.concurrency_limit),
         (&METRICS.concurrency_in_use, gate.in_use),
@@ -79,14 +81,27 @@ pub fn gate_measured(channel: Channel, gate: GateUse) {
     }
 }
 
+/// Of one of several providers: a pause of the channel has a line of its own.
+pub fn provider_shut_or_opened(channel: Channel, provider: &'static str, state: BreakerState) {
+    let channel = channel.as_str();
+    match state {
+        BreakerState::Closed => warn!(channel, provider, "circuit breaker closed"),
+        BreakerState::HalfOpen(_) => {}
+        BreakerState::Open(cause) => {
+            error!(channel, provider, reason = cause.as_str(), "circuit breaker opened")
+        }
+    }
+}
+
 /// A half-open breaker counts as open.
-pub fn circuit_breaker_changed(channel: Channel, state: BreakerState) {
+pub fn circuit_breaker_changed(channel: Channel, provider: &'static str, state: BreakerState) {
+    let channel = channel.as_str();
     let opened_by = match state {
         BreakerState::Closed => None,
         BreakerState::Open(cause) | BreakerState::HalfOpen(cause) => Some(cause.as_str()),
     };
     for reason in words::BREAKER_CAUSES {
-        let labels = ChannelReason { channel: channel.as_str(), reason };
+        let labels = BreakerLabels { channel, provider, reason };
         METRICS.circuit_breaker_open.get_or_create(&labels).set(i64::from(opened_by == Some(reason)));
     }
 }

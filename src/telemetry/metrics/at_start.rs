@@ -2,9 +2,10 @@
 
 use super::countries::Country;
 use super::labels::{
-    ActionLabel, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelReason, ChannelResult,
-    CodeLabel, HttpLabels, OperationLabel, ProviderCode, ProviderLabel, ProviderResult, ReasonLabel,
-    ReportLabels, RequestLabels, ResultLabel, RuleResult, ScopeLabel, StatusLabel, VerdictLabel,
+    ActionLabel, BreakerLabels, BuildLabels, ChannelCountry, ChannelLabel, ChannelLimit, ChannelProvider,
+    ChannelReason, CodeLabel, HttpLabels, OperationLabel, ProbeLabels, ProviderCode, ProviderLabel,
+    ProviderResult, ReasonLabel, ReportLabels, RequestLabels, ResultLabel, RuleResult, ScopeLabel,
+    StatusLabel, VerdictLabel,
 };
 use super::{Metrics, create, provider_codes, words};
 use crate::domain::channel::Channel;
@@ -98,9 +99,6 @@ impl Metrics {
         for reason in words::PAUSES {
             create(&self.sending_paused, &ChannelReason { channel, reason });
         }
-        for result in words::PROBES {
-            create(&self.circuit_breaker_probes, &ChannelResult { channel, result });
-        }
         for limit in ReachedLimit::ALL {
             create(&self.limit_refusals, &ChannelLimit { channel, limit: limit.as_str() });
         }
@@ -108,15 +106,19 @@ impl Metrics {
             create(family, &ChannelCountry { channel, country: Country::Unknown });
         }
         create(&self.spend.spent, &ChannelCountry { channel, country: Country::Unknown });
-        for reason in words::BREAKER_CAUSES {
-            create(&self.circuit_breaker_open, &ChannelReason { channel, reason });
-        }
-        create(&self.senders_suspended, &ChannelLabel { channel });
         create(&self.request_queue_time, &ChannelLabel { channel });
     }
 
     /// Of a provider that this process sends with.
-    pub(in crate::telemetry) fn create_series_of_provider(&self, provider: &'static str) {
+    pub(in crate::telemetry) fn create_series_of_provider(&self, channel: Channel, provider: &'static str) {
+        let channel = channel.as_str();
+        for result in words::PROBES {
+            create(&self.circuit_breaker_probes, &ProbeLabels { channel, provider, result });
+        }
+        for reason in words::BREAKER_CAUSES {
+            create(&self.circuit_breaker_open, &BreakerLabels { channel, provider, reason });
+        }
+        create(&self.senders_suspended, &ChannelProvider { channel, provider });
         create(&self.sender_suspensions, &ProviderLabel { provider });
         create(&self.message_segments, &ProviderLabel { provider });
         for result in words::ANSWERS {

@@ -35,7 +35,10 @@ label_sets! {
     ProviderResult { provider, result }
     ReportLabels { status, result }
     ChannelReason { channel, reason }
-    ChannelResult { channel, result }
+    ChannelProvider { channel, provider }
+    BreakerLabels { channel, provider, reason }
+    ProbeLabels { channel, provider, result }
+    FailoverLabels { from, to, reason }
     RuleResult { rule, result }
     ScopeLabel { scope }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::domain::channel::Channel;
+use crate::domain::failover::FailoverReason;
 use crate::domain::outcome::Status;
 use crate::domain::reached_limit::ReachedLimit;
 
@@ -55,8 +56,7 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
             );
         }
         observe(&metrics.request_queue_time.get_or_create(&label), Duration::ZERO);
-        let gauges = [&metrics.concurrency_limit, &metrics.concurrency_in_use, &metrics.prefetch];
-        gauges.into_iter().for_each(|gauge| create(gauge, &label));
+        create(&metrics.prefetch, &label);
         create(&metrics.sends_per_hour_max, &label);
     }
     for n in 0..=countries::COUNTRIES_MAX {
@@ -74,7 +74,15 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
     }
     create_conversion(&metrics);
     for &provider in providers {
-        metrics.create_series_of_provider(provider);
+        let channel = if matches!(provider, "sendgrid" | "smtp") { Channel::Email } else { Channel::Sms };
+        metrics.create_series_of_provider(channel, provider);
+        for gauge in [&metrics.concurrency_limit, &metrics.concurrency_in_use] {
+            create(gauge, &ChannelProvider { channel: channel.as_str(), provider });
+        }
+        let to = providers[0];
+        for reason in FailoverReason::ALL.map(FailoverReason::as_str) {
+            create(&metrics.provider_failovers, &FailoverLabels { from: provider, to, reason });
+        }
         for result in words::ANSWERS {
             let labels = ProviderResult { provider, result };
             observe(&metrics.provider_request_duration.get_or_create(&labels), Duration::ZERO);
@@ -128,7 +136,9 @@ fn a_worker_has_at_most_1500_series_and_a_process_that_is_both_2200() {
 /// A process of both roles that has just started.
 fn at_the_start() -> Metrics {
     let metrics = Metrics::new();
-    words::PROVIDERS.into_iter().for_each(|provider| metrics.create_series_of_provider(provider));
+    words::PROVIDERS.into_iter().for_each(|provider| {
+        metrics.create_series_of_provider(Channel::Sms, provider);
+    });
     metrics.create_series_of_route("/livez");
     metrics
 }
@@ -224,14 +234,14 @@ fn an_alert_on_a_quantile_begins_at_a_bound_below_the_largest() {
 #[test]
 fn what_can_alert_exists_at_zero_from_the_start() {
     let metrics = Metrics::new();
-    metrics.create_series_of_provider("twilio");
+    metrics.create_series_of_provider(Channel::Sms, "twilio");
     let rendered = metrics.render();
     for series in [
         "otpost_requests_total{channel=\"sms\",status=\"failed\",reason=\"provider_misconfigured\",replayed=\"false\"}",
         "otpost_dead_lettered_total{reason=\"crash\"}",
         "otpost_handler_panics_total",
         "otpost_sending_paused{channel=\"email\",reason=\"kill_switch\"}",
-        "otpost_circuit_breaker_open{channel=\"sms\",reason=\"provider_misconfigured\"}",
+        "otpost_circuit_breaker_open{channel=\"sms\",provider=\"twilio\",reason=\"provider_misconfigured\"}",
         "otpost_provider_refusals_total{provider=\"twilio\",code=\"20003\"}",
         "otpost_delivery_reports_total{status=\"undelivered\",result=\"news\"}",
         "otpost_delivery_report_codes_total{code=\"30003\"}",

@@ -21,15 +21,16 @@ use crate::history::Post;
 use crate::scripted::refused;
 
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
-pub const SENDERS: usize = 3;
+const SENDERS: usize = 3;
 /// The provider refuses every sender for this recipient, as for a number of another country.
 const REFUSED_BY_ALL: &str = "+573001000005";
 
 /// A provider that loses answers and messages, and records every message it made.
 pub struct SeamProvider {
+    name: &'static str,
     weather: Weather,
     clock: Clock,
-    posts: Mutex<Vec<Post>>,
+    posts: Arc<Mutex<Vec<Post>>>,
     made: Mutex<Vec<(Address, ProviderMessage)>>,
     receipts: Mutex<Option<Arc<ReceiptProcessor>>>,
 }
@@ -37,12 +38,19 @@ pub struct SeamProvider {
 impl SeamProvider {
     pub fn new(weather: Weather, clock: Clock) -> SeamProvider {
         SeamProvider {
+            name: "seam",
             weather,
             clock,
-            posts: Mutex::default(),
+            posts: Arc::default(),
             made: Mutex::default(),
             receipts: Mutex::default(),
         }
+    }
+
+    /// Another one, whose messages are recorded among those of the first.
+    pub fn second(&self) -> SeamProvider {
+        let first = SeamProvider::new(self.weather.clone(), self.clock);
+        SeamProvider { name: "second", posts: self.posts.clone(), ..first }
     }
 
     pub fn report_to(&self, processor: Arc<ReceiptProcessor>) {
@@ -86,10 +94,10 @@ impl SeamProvider {
                 provider_code: None,
                 reason: RefusalReason::Other,
             };
-            let delay = Duration::from_millis(fastrand::u64(..20_000));
+            let (delay, name) = (Duration::from_millis(fastrand::u64(..20_000)), self.name);
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
-                let _ = processor.process("seam", &receipt).await;
+                let _ = processor.process(name, &receipt).await;
             });
         }
     }
@@ -98,7 +106,7 @@ impl SeamProvider {
 #[async_trait]
 impl Provider for SeamProvider {
     fn name(&self) -> &'static str {
-        "seam"
+        self.name
     }
 
     fn senders(&self) -> usize {

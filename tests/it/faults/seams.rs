@@ -17,6 +17,7 @@ use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::retry::RetryPolicy;
+use otpost::domain::routes::{ProviderIndex, Routes};
 use otpost::domain::time::UnixMillis;
 use otpost::flow::consumer_loop;
 use otpost::flow::conversion::ConversionCounter;
@@ -24,15 +25,17 @@ use otpost::flow::defence::Defence;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::price_samples::PriceSamples;
+use otpost::flow::provider_gate::Pace;
+use otpost::flow::providers::{NewProvider, Providers};
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
-use otpost::flow::send_gate::SendGate;
 use otpost::flow::spend_policy::SpendPolicy;
+use otpost::provider::Provider;
 use otpost::store::Store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::provider::{PROVIDER_TIMEOUT, SENDERS, SeamProvider};
+use super::provider::{PROVIDER_TIMEOUT, SeamProvider};
 use super::store::{SeamStore, Server};
 use crate::harness::{HOUR, region, texts};
 
@@ -65,6 +68,8 @@ pub struct World {
     pub broker: MemoryBroker,
     pub server: Server,
     pub provider: Arc<SeamProvider>,
+    /// In every other run the next provider takes over from the first.
+    second: Option<Arc<SeamProvider>>,
     pub clock: Clock,
     pub limits: Limits,
     weather: Weather,
@@ -96,10 +101,12 @@ impl World {
     ) -> World {
         let clock = Clock::tokio();
         let weather = Weather { calm: Arc::default(), seen: Arc::default() };
+        let provider = Arc::new(SeamProvider::new(weather.clone(), clock));
         World {
             broker: MemoryBroker::default(),
             server: connect(clock),
-            provider: Arc::new(SeamProvider::new(weather.clone(), clock)),
+            second: fastrand::bool().then(|| Arc::new(provider.second())),
+            provider,
             clock,
             limits: [Limit::RecipientDay, Limit::User, Limit::Ip, Limit::Network, Limit::All]
                 .into_iter()
@@ -167,12 +174,23 @@ impl World {
         let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         let key = CodeKey::new(Kid::parse("k1").expect("valid"), &[1; 32]);
         let concurrency = 6;
+        let new = |provider| NewProvider {
+            provider,
+            receipt_wait: Duration::ZERO,
+            poll_receipt_after: Some(Duration::from_secs(60)),
+        };
+        let first: Arc<dyn Provider> = self.provider.clone();
+        let second = self.second.clone().map(|second| second as Arc<dyn Provider>);
+        let all: Vec<NewProvider> = std::iter::once(first).chain(second).map(new).collect();
+        let pace = Pace { concurrency_max: concurrency, sender_rate: None };
+        let routes = Routes::in_order((0..all.len()).filter_map(ProviderIndex::new));
+        let providers = Providers::new(Channel::Sms, all, routes, pace);
         let gateway = Arc::new(ChannelGateway {
             channel: Channel::Sms,
             store: store.clone(),
-            provider: self.provider.clone(),
+            gate: providers.gate(),
+            providers,
             publisher: publisher(),
-            gate: SendGate::new(Channel::Sms, concurrency, SENDERS, None),
             activity: Arc::default(),
             conversion: Arc::new(ConversionCounter::new(store.clone(), clock)),
             samples: PriceSamples::default(),
@@ -197,8 +215,7 @@ impl World {
                 retry: RetryPolicy::default(),
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt_policy: InDoubtPolicy::Reconcile,
-                in_doubt_receipt_wait: Duration::ZERO,
-                poll_receipt_after: Some(Duration::from_secs(60)),
+                doubt_failover_after: Some(Duration::from_secs(30)),
                 reply_to_allowed: Vec::new(),
                 spend: SpendPolicy::default(),
             },
@@ -213,6 +230,7 @@ impl World {
             clock,
         });
         self.provider.report_to(processor.clone());
+        self.second.iter().for_each(|second| second.report_to(processor.clone()));
         let shutdown = CancellationToken::new();
         let worker = consumer_loop::ConsumerLoop::new(
             gateway.clone(),

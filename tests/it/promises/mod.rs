@@ -5,6 +5,7 @@ mod conversion;
 mod defence;
 mod delivery;
 mod email;
+mod failover;
 mod gate;
 mod in_doubt;
 mod limits;

@@ -101,7 +101,7 @@ async fn a_missing_receipt_is_polled() {
 async fn a_delivery_event_that_the_last_poll_could_not_publish_is_published_later() {
     let mut gateway = Embedded::start();
     let (provider, tracker) = (gateway.world.provider.clone(), gateway.tracker.clone());
-    let poll = async || tracker.poll_overdue(&*provider, Duration::from_secs(14_400)).await;
+    let poll = async || tracker.poll_overdue(&[provider.clone()], Duration::from_secs(14_400)).await;
     gateway.request("r1", ALICE).await.expect_sent();
     sleep(Duration::from_secs(14_000)).await;
     provider.set_status(DeliveryStatus::Delivered);
@@ -120,7 +120,7 @@ async fn a_delivery_event_that_the_last_poll_could_not_publish_is_published_late
 async fn a_failed_lookup_loses_no_receipt_that_lapsed_beside_it() {
     let mut gateway = Embedded::start();
     let (provider, tracker) = (gateway.world.provider.clone(), gateway.tracker.clone());
-    let poll = async || tracker.poll_overdue(&*provider, Duration::from_secs(14_400)).await;
+    let poll = async || tracker.poll_overdue(&[provider.clone()], Duration::from_secs(14_400)).await;
     gateway.request("lapses", ALICE).await.expect_sent();
     sleep(Duration::from_secs(7_200)).await;
     assert_eq!(poll().await.expect("answers"), 1);
@@ -150,7 +150,7 @@ async fn a_lapse_whose_step_had_no_answer_is_found_again() {
     assert_eq!(store.inner.overdue_receipts(Duration::from_secs(600), 9).await.expect("answers").len(), 1);
     sleep(Duration::from_secs(120)).await;
     start_capturing();
-    tracker.poll_overdue(&*provider, Duration::from_secs(600)).await.expect("answers");
+    tracker.poll_overdue(&[provider.clone()], Duration::from_secs(600)).await.expect("answers");
     assert!(captured_log().contains("receipt did not come in time"));
 }
 

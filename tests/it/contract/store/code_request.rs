@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use otpost::domain::conversion::{CodeSend, ProviderWord, Route};
+use otpost::domain::conversion::{CodeSend, ProviderSender, ProviderWord};
 use otpost::domain::history::HistoryEvent;
 use otpost::domain::limit::Limits;
 use otpost::domain::outcome::{ErrorCode, Outcome, Status};
@@ -156,8 +156,8 @@ async fn the_first_send_of_a_code_is_that_of_its_oldest_request(store: &dyn Time
     send_by(store, &request_to(113, "second-send"), "smtp").await;
     let request = check(store, &first).await.expect("it has a record");
     assert_eq!(request.id.as_str(), "second-send");
-    let route = Some(Route { provider: ProviderWord::new("twilio"), sender: 1 });
-    assert_eq!(request.first_send, Some(CodeSend { at: Some(START), route }));
+    let sent_by = Some(ProviderSender { provider: ProviderWord::new("twilio"), sender: 1 });
+    assert_eq!(request.first_send, Some(CodeSend { at: Some(START), sent_by }));
 }
 
 async fn a_code_whose_oldest_request_sent_nothing_has_no_first_send(store: &dyn TimedStore) {
@@ -175,7 +175,7 @@ async fn the_first_send_of_a_request_in_progress_has_no_provider_yet(store: &dyn
     store.at(START);
     granted(admit(store, &current).await);
     let request = check(store, &current).await.expect("it has a record");
-    assert_eq!(request.first_send, Some(CodeSend { at: None, route: None }));
+    assert_eq!(request.first_send, Some(CodeSend { at: None, sent_by: None }));
 }
 
 /// The newest request that sent the code is not always the one whose caller knows it.

@@ -159,8 +159,7 @@ async fn send(store: &RedisStore, limits: Limits, number: u32) -> Digest16 {
     outcome.history = request.history.clone();
     outcome.history.challenge = Some(grant.challenge.as_str().to_owned());
     outcome.history.add(grant.now, HistoryEvent::Admitted(1));
-    let answer =
-        Attempt { attempt: 1, sender: None, answer: "accepted".to_owned(), provider_code: None, ms: 240 };
+    let answer = Attempt::accepted(1, None, 240);
     outcome.history.add(grant.now, HistoryEvent::Attempted(answer));
     let end = CompletionInput {
         poll_receipt_after: Some(Duration::from_secs(600)),

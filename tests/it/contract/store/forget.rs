@@ -55,13 +55,7 @@ fn history() -> RequestHistory {
         user: Some(named(USER)),
         ..RequestHistory::default()
     };
-    let attempt = Attempt {
-        attempt: 1,
-        sender: None,
-        answer: "accepted-of-ana".to_owned(),
-        provider_code: None,
-        ms: 7,
-    };
+    let attempt = Attempt { answer: "accepted-of-ana".to_owned(), ..Attempt::accepted(1, None, 7) };
     history.add(START, HistoryEvent::Attempted(attempt));
     history
 }

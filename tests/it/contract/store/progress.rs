@@ -233,6 +233,7 @@ fn history_of(word: &str) -> RequestHistory {
         user: None,
         network: None,
         callers_code: false,
+        handed_to: vec!["twilio".to_owned(), word.to_owned()],
         to: "+57******4567".to_owned(),
         correlation_id: Some(word.to_owned()),
         challenge: None,

@@ -7,7 +7,10 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
 use otpost::domain::trace_context::TraceContext;
-use otpost::store::{CompletionInput, NewReceipt, OverdueReceipt, ReceiptAnswer, Refund, RequestState};
+use otpost::store::{
+    CompletionInput, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund,
+    RequestState,
+};
 
 use super::{
     HOUR, LEASE, START, TestRequest, TimedStore, admit, completion, granted, named, request_to, sent,
@@ -23,6 +26,49 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_published_receipt_is_not_polled(store).await;
     a_repeated_receipt_does_not_restore_a_removed_suppression(store).await;
     a_receipt_of_a_request_without_a_record_suppresses_no_recipient(store).await;
+    the_other_of_two_messages_counts_only_if_it_arrived(store).await;
+}
+
+/// The first attempt stayed in doubt; the outcome names the message of the second.
+async fn the_other_of_two_messages_counts_only_if_it_arrived(store: &dyn TimedStore) {
+    use DeliveryStatus::{Delivered, Failed, Sent, Undelivered};
+    for (recipient, suppresses) in [(48, false), (49, true)] {
+        store.at(START);
+        let request = completed_after_doubt(store, recipient, "two").await;
+        let suppression = suppresses.then_some(NewSuppression {
+            target: SuppressionTarget::Recipient,
+            provider_code: 30_005,
+            duration: Some(HOUR),
+            masked: "+57*",
+        });
+        let of = |message_id, status| NewReceipt { message_id, suppression, ..receipt(&request, status) };
+        for status in [Sent, Failed, Undelivered] {
+            assert_eq!(record(store, of("SM0", status)).await, ReceiptAnswer::NothingToPublish, "{status:?}");
+        }
+        assert_eq!(record(store, of("SM1", Undelivered)).await, publish());
+        let published = NewReceipt { published: true, ..of("SM1", Undelivered) };
+        assert_eq!(record(store, published).await, ReceiptAnswer::NothingToPublish);
+        assert_eq!(record(store, of("SM0", Failed)).await, ReceiptAnswer::NothingToPublish);
+        assert_eq!(record(store, of("SM0", Delivered)).await, publish(), "it arrived");
+        assert_eq!(record(store, of("SM1", Undelivered)).await, ReceiptAnswer::NothingToPublish);
+        let stored = store.request_record(&request.request, None).await.expect("answers").expect("known");
+        let recorded = stored.receipt.expect("reported");
+        assert_eq!((recorded.message_id.as_str(), recorded.status), ("SM0", Delivered));
+    }
+}
+
+async fn completed_after_doubt(store: &dyn TimedStore, recipient: u8, request: &str) -> TestRequest {
+    let history = history();
+    let request = TestRequest { history: history.clone(), ..request_to(recipient, request) };
+    granted(admit(store, &request).await);
+    for progress in [Progress::InDoubt(LEASE), Progress::Sending(LEASE)] {
+        let answer = store.update_progress(&request.lease(), Some(1), progress, None).await;
+        assert_eq!(answer.expect("answers"), ProgressAnswer::Applied);
+    }
+    let mut outcome = sent(START);
+    (outcome.history, outcome.attempts) = (history, 2);
+    store.complete(&completion(request.lease(), &outcome, Refund::None)).await.expect("answers");
+    request
 }
 
 fn receipt<'a>(request: &'a TestRequest, status: DeliveryStatus) -> NewReceipt<'a> {

@@ -1,40 +1,46 @@
-//! The checks before every send: kill switch, circuit breaker, concurrency limit, sender, and sender rate.
+//! The checks before every send that concern one provider: circuit breaker, concurrency limit, sender, and sender rate.
 //!
-//! While the gate is closed its channel's consumer loop consumes nothing, and requests in flight wait until their
-//! deadline. [`crate::domain`] decides; this file counts the messages in flight and wakes the handlers that wait.
+//! A closed [`ChannelGate`] closes it, too. [`crate::domain`] decides; this file counts the messages in flight and wakes the handlers that
+//! wait.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::pause_log::{ClosedBy, PauseLog};
+use super::channel_gate::{ChannelGate, replace};
 use super::sender_rate::{RateShare, SenderRateLimiter, TokioClock};
-use crate::domain::channel::Channel;
 use crate::domain::circuit_breaker::{BreakerState, CircuitBreaker};
 use crate::domain::concurrency_limiter::{ConcurrencyLimiter, Load};
+use crate::domain::failover::{Availability, ramp_reaches};
+use crate::domain::routes::ProviderIndex;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::sender_pool::{
     RecipientHash, RecipientInfo, SenderAssignment, SenderChoice, SenderPool, SenderRefusals, SenderVerdict,
 };
 use crate::store::retention::ACTIVE_WORKER_FOR;
-use crate::store::{SharedState, StoreFault};
 use crate::telemetry::events::{self, GateUse};
-
-/// Then the kill switch counts as unknown, and the gate closes.
-const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
 
 /// No sender is available for the message: each is cooling down or was refused for it. The word is part of the interface
 /// and older than the glossary.
 pub(super) const NO_SENDER_AVAILABLE: &str = "senders_rest";
 
-/// Of one channel, shared by all its handlers.
-pub struct SendGate {
-    channel: Channel,
+/// The pace of a provider's messages in this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Messages in flight.
+    pub concurrency_max: usize,
+    /// Messages a second of one sender over all workers; `None`: no limit.
+    pub sender_rate: Option<f64>,
+}
+
+/// Of one provider of a channel, shared by all its handlers.
+pub(super) struct ProviderGate {
+    channel: Arc<ChannelGate>,
+    provider: ProviderIndex,
+    name: &'static str,
     state: Mutex<State>,
-    closed_by: watch::Sender<Option<ClosedBy>>,
-    paused: watch::Sender<bool>,
     breaker: watch::Sender<BreakerState>,
     /// Wakes the handlers that wait to enter.
     changed: Notify,
@@ -51,14 +57,8 @@ struct State {
     breaker_epoch: u64,
     /// The one message that the half-open breaker lets through.
     half_open_in_flight: bool,
-    kill_switch_on: bool,
-    store_answered_at: Option<Instant>,
-    store_silent: bool,
-    /// Of the last heartbeat, if it got no usable answer.
-    store_fault: Option<StoreFault>,
-    /// The name of a key that all requests share and that the store cannot read.
-    damaged_key: Option<String>,
-    pause_log: PauseLog,
+    /// When the breaker closed after it had been open.
+    recovered_at: Option<Instant>,
     senders: SenderPool,
     /// One for each sender if there is a sender rate, else none.
     rate_limiters: Vec<SenderRateLimiter>,
@@ -68,10 +68,6 @@ struct State {
 }
 
 impl State {
-    fn store_answered(&mut self) {
-        (self.store_answered_at, self.store_silent, self.store_fault) = (Some(Instant::now()), false, None);
-    }
-
     /// The worker takes a share of the senders' rate.
     fn is_active(&self) -> bool {
         self.last_demand.is_some_and(|at| at.elapsed() < ACTIVE_WORKER_FOR)
@@ -79,7 +75,6 @@ impl State {
 }
 
 pub(super) struct GateSnapshot {
-    pub(super) closed_by: Option<ClosedBy>,
     pub(super) breaker: BreakerState,
     pub(super) breaker_code: Option<u32>,
     pub(super) senders: usize,
@@ -90,9 +85,9 @@ pub(super) struct GateSnapshot {
 
 enum Entry {
     Granted(TicketTerms),
-    /// Wait until [`SendGate::changed`].
+    /// Wait until [`ProviderGate::changed`].
     Wait,
-    /// Wait until [`SendGate::changed`], and at most for this time.
+    /// Wait until [`ProviderGate::changed`], and at most for this time.
     WaitFor(Duration),
 }
 
@@ -102,13 +97,15 @@ struct TicketTerms {
     assignment: SenderAssignment,
 }
 
-impl SendGate {
-    pub fn new(
-        channel: Channel,
-        concurrency_max: usize,
+impl ProviderGate {
+    pub(super) fn new(
+        channel: Arc<ChannelGate>,
+        provider: ProviderIndex,
+        name: &'static str,
         senders: usize,
-        sender_rate: Option<f64>,
-    ) -> SendGate {
+        pace: Pace,
+    ) -> ProviderGate {
+        let Pace { concurrency_max, sender_rate } = pace;
         let started = Instant::now();
         let limiter = |rate| SenderRateLimiter::new(rate, TokioClock(started));
         let rate_limiters = sender_rate.map(|rate| (0..senders.max(1)).map(|_| limiter(rate)).collect());
@@ -118,22 +115,17 @@ impl SendGate {
             in_flight: 0,
             breaker_epoch: 0,
             half_open_in_flight: false,
-            kill_switch_on: false,
-            store_answered_at: None,
-            store_silent: false,
-            store_fault: None,
-            damaged_key: None,
-            pause_log: PauseLog::default(),
+            recovered_at: None,
             senders: SenderPool::new(senders),
             rate_limiters: rate_limiters.unwrap_or_default(),
             rate_share: RateShare::Idle,
             last_demand: None,
         };
-        SendGate {
+        ProviderGate {
             channel,
+            provider,
+            name,
             state: Mutex::new(state),
-            closed_by: watch::Sender::new(None),
-            paused: watch::Sender::new(false),
             breaker: watch::Sender::new(BreakerState::Closed),
             changed: Notify::new(),
             sender_rate,
@@ -141,23 +133,10 @@ impl SendGate {
         }
     }
 
-    pub fn paused(&self) -> watch::Receiver<bool> {
-        self.paused.subscribe()
-    }
-
-    pub(super) fn closed_by(&self) -> Option<ClosedBy> {
-        if self.lock().store_answered_at.is_some_and(|at| at.elapsed() >= STORE_SILENT_AFTER) {
-            self.check_store_silence();
-        }
-        *self.closed_by.borrow()
-    }
-
     /// For the state that the worker reports.
     pub(super) fn snapshot(&self) -> GateSnapshot {
-        let closed_by = self.closed_by();
         let state = self.lock();
         GateSnapshot {
-            closed_by,
             breaker: state.breaker.state(),
             breaker_code: state.breaker.provider_code(),
             senders: state.senders.count(),
@@ -165,15 +144,6 @@ impl SendGate {
             concurrency_limit: state.concurrency.limit(),
             concurrency_in_use: state.in_flight,
         }
-    }
-
-    pub(super) async fn wait_until_open(&self) {
-        self.wait_until(|closed_by| closed_by.is_none()).await;
-    }
-
-    /// The kill switch does not stop lookups.
-    pub(super) async fn wait_until_provider_reachable(&self) {
-        self.wait_until(|closed_by| closed_by != Some(ClosedBy::Breaker)).await;
     }
 
     pub(super) async fn wait_until_breaker_opens(&self) {
@@ -184,7 +154,7 @@ impl SendGate {
         self.wait_until_breaker(|state| !matches!(state, BreakerState::HalfOpen(_))).await;
     }
 
-    pub fn is_breaker_open(&self) -> bool {
+    pub(super) fn is_breaker_open(&self) -> bool {
         matches!(*self.breaker.borrow(), BreakerState::Open(_))
     }
 
@@ -193,9 +163,30 @@ impl SendGate {
         breaker.wait_for(|state| is(*state)).await.expect("the gate keeps its watch channels open");
     }
 
-    async fn wait_until(&self, is: impl Fn(Option<ClosedBy>) -> bool) {
-        let mut closed_by = self.closed_by.subscribe();
-        closed_by.wait_for(|cause| is(*cause)).await.expect("the gate keeps its watch channels open");
+    /// Nothing may be sent to the provider now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.channel.closed_by().is_some() || self.is_breaker_open()
+    }
+
+    /// What the provider can do for a message. `refusals` as for [`ProviderGate::try_enter`].
+    pub(super) fn availability(&self, recipient: RecipientHash, refusals: &SenderRefusals) -> Availability {
+        let state = self.lock();
+        let half_open = matches!(state.breaker.state(), BreakerState::HalfOpen(_));
+        let has_sender = || {
+            let choice = state.senders.choose(recipient, refusals, self.started.elapsed());
+            matches!(choice, SenderChoice::Sender(_))
+        };
+        match state.breaker.state() {
+            BreakerState::Open(_) => Availability::Shut,
+            BreakerState::HalfOpen(_) if state.half_open_in_flight => Availability::Probing,
+            _ if !has_sender() => Availability::NoSender,
+            _ if !half_open
+                && state.recovered_at.is_some_and(|at| !ramp_reaches(recipient, at.elapsed())) =>
+            {
+                Availability::Recovering
+            }
+            _ => Availability::Open,
+        }
     }
 
     /// `refusals` names the senders that the provider already refused for the message.
@@ -223,25 +214,27 @@ impl SendGate {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.closed_by().is_some() {
+            let mut channel_changed = std::pin::pin!(self.channel.changed());
+            channel_changed.as_mut().enable();
+            if self.is_closed() {
                 return None;
             }
-            match self.enter_now(recipient, &refusals) {
+            let wait = match self.enter_now(recipient, &refusals) {
                 Entry::Granted(terms) => return Some(GateTicket { gate: self, terms, answered: false }),
-                Entry::Wait => changed.await,
-                Entry::WaitFor(wait) => {
-                    tokio::select! {
-                        biased;
-                        () = changed => {}
-                        () = tokio::time::sleep(wait) => {}
-                    }
-                }
+                Entry::Wait => None,
+                Entry::WaitFor(wait) => Some(wait),
+            };
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = channel_changed => {}
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }
     }
 
     fn enter_now(&self, recipient: RecipientHash, refusals: &SenderRefusals) -> Entry {
-        let closed = self.closed_by().is_some();
+        let closed = self.is_closed();
         let mut guard = self.lock();
         let state = &mut *guard;
         state.last_demand = Some(Instant::now());
@@ -320,51 +313,7 @@ impl SendGate {
     }
 
     /// `was_counted`: the heartbeat counted this worker as active.
-    pub(super) fn store_answered(&self, shared: SharedState, was_counted: bool) {
-        self.share_rate(shared.active_workers, was_counted);
-        events::kill_switch_read(self.channel, shared.kill_switch_on);
-        self.update(|state, _| {
-            state.kill_switch_on = shared.kill_switch_on;
-            state.damaged_key = None;
-            state.store_answered();
-        });
-    }
-
-    /// The store cannot read a key that all requests share. It answers, so it is not silent.
-    pub(super) fn store_damaged(&self, key: &str) {
-        self.update(|state, _| {
-            if state.damaged_key.as_deref() != Some(key) {
-                events::shared_key_damaged(self.channel, key);
-                state.damaged_key = Some(key.to_owned());
-            }
-            state.store_answered();
-        });
-    }
-
-    /// A refusal is no answer to a heartbeat.
-    pub(super) fn store_unavailable(&self, fault: StoreFault) {
-        self.lock().store_fault = Some(fault);
-        self.check_store_silence();
-    }
-
-    /// The reason, while the store is silent.
-    pub fn store_silence(&self) -> Option<StoreFault> {
-        let state = self.lock();
-        state.store_silent.then(|| state.store_fault.clone().unwrap_or(StoreFault::NoAnswer))
-    }
-
-    /// The name of the shared key that cannot be read.
-    pub fn damaged_key(&self) -> Option<String> {
-        self.lock().damaged_key.clone()
-    }
-
-    pub(super) fn check_store_silence(&self) {
-        self.update(|state, _| {
-            state.store_silent = state.store_answered_at.is_none_or(|at| at.elapsed() >= STORE_SILENT_AFTER);
-        });
-    }
-
-    fn share_rate(&self, active_workers: u32, was_counted: bool) {
+    pub(super) fn share_rate(&self, active_workers: u32, was_counted: bool) {
         let mut state = self.lock();
         let share = state.rate_share.next(was_counted, active_workers);
         if let (RateShare::OneOf(workers), Some(rate)) = (share, self.sender_rate)
@@ -394,28 +343,22 @@ impl SendGate {
         }
     }
 
-    /// Applies a change. If it opens or closes the gate or the breaker, tells those that watch it, and wakes waiting
-    /// handlers.
+    /// Applies a change. If it opens or closes the breaker, tells those that watch it, and wakes waiting handlers.
     fn update(&self, change: impl FnOnce(&mut State, Duration)) {
         let mut state = self.lock();
         change(&mut state, self.started.elapsed());
         let breaker = state.breaker.state();
-        let closed_by = match breaker {
-            BreakerState::Open(_) => Some(ClosedBy::Breaker),
-            _ if state.damaged_key.is_some() => Some(ClosedBy::StoreDamaged),
-            _ if state.kill_switch_on => Some(ClosedBy::KillSwitch),
-            _ if state.store_silent => Some(ClosedBy::StoreSilent),
-            _ => None,
-        };
-        let State { pause_log, store_fault, .. } = &mut *state;
-        pause_log.note(self.channel, closed_by, store_fault.as_ref());
-        if replace(&self.closed_by, closed_by) {
-            replace(&self.paused, closed_by.is_some());
-            self.changed.notify_waiters();
-        }
+        let before = *self.breaker.borrow();
         if replace(&self.breaker, breaker) {
-            events::circuit_breaker_changed(self.channel, breaker);
+            events::circuit_breaker_changed(self.channel.channel(), self.name, breaker);
+            if self.channel.providers() > 1 {
+                events::provider_shut_or_opened(self.channel.channel(), self.name, breaker);
+            }
             (state.breaker_epoch, state.half_open_in_flight) = (state.breaker_epoch + 1, false);
+            if breaker == BreakerState::Closed && before != BreakerState::Closed {
+                state.recovered_at = Some(Instant::now());
+            }
+            self.channel.breaker_changed(self.provider, matches!(breaker, BreakerState::Open(_)));
             self.changed.notify_waiters();
         }
         if state.concurrency.limit() > state.in_flight {
@@ -439,18 +382,9 @@ fn load_of(failure: Option<&SendFailure>, elapsed: Duration) -> Load {
     }
 }
 
-/// True if the value changed.
-fn replace<T: PartialEq>(watched: &watch::Sender<T>, new: T) -> bool {
-    watched.send_if_modified(|last| {
-        let changed = *last != new;
-        *last = new;
-        changed
-    })
-}
-
 /// The message counts as in flight until this is dropped.
 pub(super) struct GateTicket<'a> {
-    gate: &'a SendGate,
+    gate: &'a ProviderGate,
     terms: TicketTerms,
     answered: bool,
 }
@@ -483,19 +417,27 @@ impl Drop for GateTicket<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::channel::Channel;
+    use crate::store::SharedState;
+
+    fn gate(sender_rate: Option<f64>) -> ProviderGate {
+        let channel = Arc::new(ChannelGate::new(Channel::Sms, [ProviderIndex::ONLY]));
+        let pace = Pace { concurrency_max: 8, sender_rate };
+        ProviderGate::new(channel, ProviderIndex::ONLY, "test", 1, pace)
+    }
 
     /// A message asks to enter after its worker's heartbeat has left, so the store counts only another worker. The other one
     /// learns of this one a heartbeat later.
     #[tokio::test(start_paused = true)]
     async fn a_worker_that_the_store_has_not_counted_yet_sends_nothing() {
-        let gate = SendGate::new(Channel::Sms, 8, 1, Some(10.0));
+        let gate = gate(Some(10.0));
         let refusals = SenderRefusals::default();
-        let shared = |active_workers| SharedState { kill_switch_on: false, active_workers, log_filter: None };
-        gate.store_answered(shared(0), false);
+        gate.store_answered(0, false);
         let mut sent_after = None;
         for (heartbeat, workers) in [1, 2, 2].into_iter().enumerate() {
             let was_counted = gate.is_active();
-            gate.store_answered_during_demand(shared(workers), was_counted, &refusals);
+            assert!(gate.try_enter(RecipientHash::of("+573001234567"), &refusals).is_none());
+            gate.store_answered(workers, was_counted);
             // Longer than the random start of a share, shorter than the time for which a worker counts as active.
             tokio::time::advance(Duration::from_millis(250)).await;
             let is_sent = gate.try_enter(RecipientHash::of("+573001234567"), &refusals).is_some();
@@ -504,15 +446,40 @@ mod tests {
         assert_eq!(sent_after, Some(2), "not counted; counted, and the others learn of it; sends");
     }
 
-    impl SendGate {
-        fn store_answered_during_demand(
-            &self,
-            shared: SharedState,
-            was_counted: bool,
-            refusals: &SenderRefusals,
-        ) {
-            assert!(self.try_enter(RecipientHash::of("+573001234567"), refusals).is_none());
-            self.store_answered(shared, was_counted);
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_of_the_provider_its_recipients_come_back_bit_by_bit() {
+        let gate = gate(None);
+        let to = |n: u32| RecipientHash::of(&format!("+57300123{n:04}"));
+        let account = Some(SendFailure::refused(Scope::Account, None));
+        let answer = |n: u32, failure: Option<&SendFailure>| {
+            let mut refusals = SenderRefusals::default();
+            let ticket = gate.try_enter(to(n), &refusals).expect("it is open");
+            let recipient = crate::domain::keyed_digest::Digest16::NONE;
+            let to = RecipientInfo { recipient, country: None };
+            ticket.answered(to, &mut refusals, failure, Duration::ZERO);
+        };
+        let open = || {
+            let is_open =
+                |n: &u32| gate.availability(to(*n), &SenderRefusals::default()) == Availability::Open;
+            (0..1_000).filter(is_open).count()
+        };
+        assert_eq!(open(), 1_000);
+        answer(0, account.as_ref());
+        assert_eq!(open(), 0);
+        gate.probe_succeeded();
+        assert_eq!(open(), 1_000, "one message is the trial, whichever it is");
+        answer(1, None);
+        let first = open();
+        assert!((60..140).contains(&first), "{first}");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(open(), 1_000);
+    }
+
+    impl ProviderGate {
+        fn store_answered(&self, active_workers: u32, was_counted: bool) {
+            let shared = SharedState { kill_switch_on: false, active_workers, log_filter: None };
+            self.channel.store_answered(&shared);
+            self.share_rate(active_workers, was_counted);
         }
     }
 }
