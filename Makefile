@@ -20,7 +20,7 @@ test: ## Run all tests against a real RabbitMQ and Redis (found or started); ARG
 	$(SERVICES) sh -c 'status=0; for part in "--lib --bins --examples --test it" --doc "--test chaos"; do cargo test --locked --no-fail-fast $$part $(ARGS) || status=$$?; done; exit $$status'
 
 .PHONY: acceptance
-acceptance: ## Drive the real binary with a foreign client: 20,000 requests, floods, guesses, poison, a rollout, the scaler (needs python3)
+acceptance: ## Drive the real binary with a foreign client: 20,000 requests, floods, guesses, poison, a rollout, the scaler, a vendor's death (needs python3)
 	cargo build --locked --profile dist
 	python3 -m venv target/acceptance && target/acceptance/bin/pip install -q -r tests/acceptance/requirements.txt
 	$(SERVICES) target/acceptance/bin/python tests/acceptance/acceptance.py --binary target/dist/otpost $(ARGS)

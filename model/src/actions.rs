@@ -49,6 +49,9 @@ impl Life {
             actions.push(Action::GiveUp(w));
             return;
         }
+        if world.worker(w).grant.provider + 1 < self.providers {
+            actions.push(Action::Switch(w));
+        }
         for result in [
             PostResult::Accepted,
             PostResult::AcceptedUnnamed,
@@ -71,19 +74,27 @@ impl Life {
         if world.too_late {
             actions.push(Action::GiveUp(w));
         }
+        let grant = world.worker(w).grant;
+        let may_hand_over = !grant.resent || self.flaw == Some(Flaw::HandsOverAgain);
+        if may_hand_over && grant.provider + 1 < self.providers && world.age != Age::Young && !world.too_late
+        {
+            actions.push(Action::LookUp(w, LookupResult::Unanswered));
+        }
+        // Each provider that the record names is asked.
+        let listed = || world.accepted().filter(|(_, post)| grant.named.has(post.provider));
         let takes_unnamed = self.flaw == Some(Flaw::TakesUnnamedMessage);
         let others_listed = usize::from(world.other.has_unclaimed_message());
         let others_max = usize::from(world.other.may_have_unclaimed_message());
         // A list may lack any message, so it is enough that all listed messages outnumber those of the other request.
-        if takes_unnamed || world.accepted().count() + others_listed > others_max {
-            for (message, _) in world.accepted() {
+        if takes_unnamed || listed().count() + others_listed > others_max {
+            for (message, _) in listed() {
                 actions.push(Action::LookUp(w, LookupResult::Found(message)));
             }
         }
         if takes_unnamed && others_listed > 0 {
             actions.push(Action::LookUp(w, LookupResult::Found(OTHERS_MESSAGE)));
         }
-        let must_be_listed = world.accepted().any(|(message, _)| {
+        let must_be_listed = listed().any(|(message, _)| {
             let newest = usize::from(message) + 1 == world.posts.len();
             self.provider == Provider::Prompt && !(newest && world.age != Age::Old)
         });
@@ -91,13 +102,13 @@ impl Life {
             0 => world.age != Age::Young,
             _ => world.age == Age::Old,
         };
-        if !counts || world.too_late || world.worker(w).grant.resent {
+        if !counts || world.too_late || grant.resent {
             return;
         }
         if !must_be_listed {
             actions.push(Action::LookUp(w, LookupResult::Absent));
         }
-        if !takes_unnamed && others_max > 0 && world.accepted().count() + others_listed > 0 {
+        if !takes_unnamed && others_max > 0 && listed().count() + others_listed > 0 {
             actions.push(Action::LookUp(w, LookupResult::Unaccounted));
         }
     }

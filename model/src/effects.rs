@@ -18,6 +18,13 @@ impl Life {
             }
             Action::Call(w, result) => self.call(world, w, result),
             Action::Post(w, result) => self.post(world, w, result),
+            Action::Switch(w) => {
+                let worker = world.worker_mut(w);
+                match self.flaw {
+                    Some(Flaw::CallsUnnamedProvider) => worker.grant.provider = 1,
+                    _ => worker.phase = Phase::WritingSending(SendReason::OtherProvider),
+                }
+            }
             Action::GiveUp(w) => {
                 let worker = world.worker_mut(w);
                 let outcome = match worker.phase {
@@ -103,6 +110,7 @@ impl Life {
             (Step::WriteSending { reason, .. }, Answer::Applied) => {
                 world.age = Age::Young;
                 world.history.resent |= reason == SendReason::Resend { absent_lookups: 2 };
+                world.history.handed_over |= reason == SendReason::DoubtUnanswered;
             }
             (Step::Admit { .. }, Answer::Granted(_)) => world.age = Age::Young,
             _ => {}
@@ -130,7 +138,7 @@ impl Life {
         world.history.posted_too_late |= world.too_late;
         let message = u8::try_from(world.posts.len()).expect("few messages are posted");
         let worker = world.worker_mut(w);
-        let code = worker.grant.code;
+        let (code, provider) = (worker.grant.code, worker.grant.provider);
         worker.post_fits_lease = false;
         worker.phase = match result {
             PostResult::Accepted => Phase::Completing(Outcome::Sent(message)),
@@ -139,13 +147,16 @@ impl Life {
             PostResult::RefusedForGood => {
                 Phase::Completing(worker.outcome_without_attempt(self.flaw == Some(Flaw::FailsAfterDoubt)))
             }
+            PostResult::AnswerLost if self.flaw == Some(Flaw::RetriesElsewhereInDoubt) => {
+                Phase::WritingWaiting
+            }
             PostResult::AnswerLost => Phase::WritingInDoubt,
         };
         match result {
             PostResult::Accepted | PostResult::AcceptedUnnamed => {
-                world.posts.push(Post { fate: Fate::Accepted, code });
+                world.posts.push(Post { provider, fate: Fate::Accepted, code });
             }
-            PostResult::AnswerLost => world.posts.push(Post { fate: Fate::Flying, code }),
+            PostResult::AnswerLost => world.posts.push(Post { provider, fate: Fate::Flying, code }),
             PostResult::RefusedForNow => world.refusals_left -= 1,
             PostResult::RefusedForGood => {}
         }
@@ -163,6 +174,7 @@ impl Life {
             {
                 Phase::LookingUp { absent_lookups: absent_lookups + 1 }
             }
+            (LookupResult::Unanswered, _) => Phase::WritingSending(SendReason::DoubtUnanswered),
             (LookupResult::Unaccounted, _) => Phase::Completing(Outcome::Unknown),
             (LookupResult::Absent, _) if self.flaw == Some(Flaw::ResendsWithoutUpdate) => {
                 (worker.post_fits_lease, worker.grant.resent) = (true, true);

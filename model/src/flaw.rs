@@ -28,10 +28,16 @@ pub enum Flaw {
     /// A lookup takes any message that no request has claimed by its id. It may be that of a request that was accepted
     /// without an id, or that is in doubt itself.
     TakesUnnamedMessage,
+    /// After a lost answer the other provider gets the message, as after a refusal.
+    RetriesElsewhereInDoubt,
+    /// A worker calls a provider that the record does not name yet.
+    CallsUnnamedProvider,
+    /// A message in doubt is handed to the other provider after it was resent.
+    HandsOverAgain,
 }
 
 impl Flaw {
-    pub const ALL: [Flaw; 12] = [
+    pub const ALL: [Flaw; 15] = [
         Flaw::ResendsAfterOneAbsent,
         Flaw::ResendsWithoutUpdate,
         Flaw::TakesOverWithoutLookup,
@@ -44,5 +50,8 @@ impl Flaw {
         Flaw::PostsWithoutLease,
         Flaw::PostsAfterDeadline,
         Flaw::TakesUnnamedMessage,
+        Flaw::RetriesElsewhereInDoubt,
+        Flaw::CallsUnnamedProvider,
+        Flaw::HandsOverAgain,
     ];
 }

@@ -21,6 +21,8 @@ pub struct Life {
     pub faults: u8,
     /// The maximum of refusals worth a retry.
     pub refusals: u8,
+    /// The providers of the route, 1 or 2. Each lists its own messages.
+    pub providers: u8,
     /// Another request has the same recipient and code.
     pub other: bool,
     pub flaw: Option<Flaw>,

@@ -63,6 +63,7 @@ fn check_all() -> Verdict {
     for provider in [Provider::Prompt, Provider::Laggard] {
         verdicts.push(must_hold(&life(provider, None)));
         verdicts.push(must_hold(&beside_another(provider, None)));
+        verdicts.push(must_hold(&two_providers(provider, None)));
     }
     println!();
     verdicts.extend(Flaw::ALL.map(must_be_found));
@@ -73,12 +74,17 @@ fn check_all() -> Verdict {
 }
 
 fn life(provider: Provider, flaw: Option<Flaw>) -> Life {
-    Life { provider, copies: COPIES, faults: FAULTS, refusals: REFUSALS, other: false, flaw }
+    Life { provider, copies: COPIES, faults: FAULTS, refusals: REFUSALS, providers: 1, other: false, flaw }
 }
 
 /// With another request to the same recipient and one fault fewer, so that the search ends soon.
 fn beside_another(provider: Provider, flaw: Option<Flaw>) -> Life {
     Life { faults: FAULTS - 1, other: true, ..life(provider, flaw) }
+}
+
+/// With another provider in the route and one fault fewer.
+fn two_providers(provider: Provider, flaw: Option<Flaw>) -> Life {
+    Life { faults: FAULTS - 1, providers: 2, ..life(provider, flaw) }
 }
 
 fn must_hold(life: &Life) -> Verdict {
@@ -111,7 +117,11 @@ fn must_hold(life: &Life) -> Verdict {
         "{:8} {:?}{}: {} properties, {} states ({} steps), depth {}, {:.0?}",
         if verdict == Verdict::Expected { "holds" } else { "FAILS" },
         life.provider,
-        if life.other { ", beside another request" } else { "" },
+        match (life.other, life.providers) {
+            (true, _) => ", beside another request",
+            (_, 2) => ", two providers",
+            _ => "",
+        },
         life.properties().len(),
         checker.unique_state_count(),
         checker.state_count(),
@@ -132,6 +142,9 @@ fn find(flaw: Flaw) -> Option<Found> {
     let provider = if flaw == Flaw::PostsWithoutLease { Provider::Prompt } else { Provider::Laggard };
     let life = match flaw {
         Flaw::TakesUnnamedMessage => beside_another(provider, Some(flaw)),
+        Flaw::RetriesElsewhereInDoubt | Flaw::CallsUnnamedProvider | Flaw::HandsOverAgain => {
+            two_providers(provider, Some(flaw))
+        }
         _ => life(provider, Some(flaw)),
     };
     // One thread finds the same shortest run each time.

@@ -3,17 +3,21 @@
 use stateright::Property;
 
 use crate::life::{Life, Provider};
-use crate::store::{Charge, Outcome, Record};
+use crate::store::{Charge, Outcome, ProviderIndex, Record};
 use crate::worker::{Phase, Worker};
 use crate::world::{Fate, Other, World};
 
 pub fn all(life: &Life) -> Vec<Property<Life>> {
     let mut all = vec![
-        Property::always("one SMS, or two after a resend that two lookups allowed", |_, world: &World| {
-            world.accepted().count() <= 1 + usize::from(world.history.resent)
-        }),
+        Property::always(
+            "one SMS, or two after a resend that two lookups allowed, or that none answered",
+            |_, world: &World| world.accepted().count() <= 1 + usize::from(may_be_doubled(world)),
+        ),
         Property::always("one POST that may be accepted, or two after such a resend", |_, world: &World| {
-            world.posts.len() <= 1 + usize::from(world.history.resent)
+            world.posts.len() <= 1 + usize::from(may_be_doubled(world))
+        }),
+        Property::always("the record names every provider that was called", |_, world: &World| {
+            names_providers(world)
         }),
         Property::always("all SMS have one code", |_, world: &World| {
             world.posts.iter().all(|post| post.code == world.posts[0].code)
@@ -92,15 +96,48 @@ pub fn all(life: &Life) -> Vec<Property<Life>> {
             },
         ));
     }
+    if life.providers > 1 {
+        all.extend(of_two_providers());
+    }
     all.push(match life.provider {
-        Provider::Prompt => Property::always("never two SMS with a prompt provider", |_, world: &World| {
-            world.accepted().count() <= 1
-        }),
+        Provider::Prompt => Property::always(
+            "never two SMS with a prompt provider that answers lookups",
+            |_, world: &World| world.accepted().count() <= 1 || world.history.handed_over,
+        ),
         Provider::Laggard => {
             Property::sometimes("two SMS with a laggard", |_, world: &World| world.accepted().count() == 2)
         }
     });
     all
+}
+
+fn of_two_providers() -> [Property<Life>; 3] {
+    [
+        Property::sometimes(
+            "the other provider sends after a refusal or before the first call",
+            |_, world: &World| sent_by(world) == Some(1) && world.posts.len() == 1,
+        ),
+        Property::sometimes("each provider sends, after lookups without an answer", |_, world: &World| {
+            world.history.handed_over && world.accepted().count() == 2
+        }),
+        Property::sometimes(
+            "the message in doubt is found after the other provider got it",
+            |_, world: &World| world.history.handed_over && sent_by(world) == Some(0),
+        ),
+    ]
+}
+
+fn sent_by(world: &World) -> Option<ProviderIndex> {
+    sent(world).map(|message| world.posts[usize::from(message)].provider)
+}
+
+fn may_be_doubled(world: &World) -> bool {
+    world.history.resent || world.history.handed_over
+}
+
+fn names_providers(world: &World) -> bool {
+    let Record::Open(open) = world.store.record else { return true };
+    world.posts.iter().all(|post| open.named.has(post.provider))
 }
 
 fn sent(world: &World) -> Option<u8> {

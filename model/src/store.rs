@@ -29,6 +29,25 @@ pub enum Outcome {
     Rejected,
 }
 
+/// The place of a provider in the route.
+pub type ProviderIndex = u8;
+
+/// The providers that a record names, a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Named(u8);
+
+impl Named {
+    pub const NONE: Named = Named(0);
+
+    pub fn with(self, provider: ProviderIndex) -> Named {
+        Named(self.0 | 1 << provider)
+    }
+
+    pub fn has(self, provider: ProviderIndex) -> bool {
+        self.0 & 1 << provider != 0
+    }
+}
+
 /// The code in a message, named after the worker that proposed it.
 pub type Code = u8;
 
@@ -52,6 +71,9 @@ pub struct Open {
     /// The accepted message that a receipt named.
     pub receipt: Option<u8>,
     pub code: Code,
+    /// The provider of the attempt.
+    pub provider: ProviderIndex,
+    pub named: Named,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +106,22 @@ pub enum SendReason {
     NextAttempt,
     /// The number of successive lookups that did not find the message.
     Resend { absent_lookups: u8 },
+    /// The circuit breaker of the attempt's provider has opened: the next one gets the attempt.
+    OtherProvider,
+    /// The provider in doubt answers no lookup: the next one gets the same code.
+    DoubtUnanswered,
+}
+
+impl SendReason {
+    /// The only resend, at this or at another provider.
+    pub fn resends(self) -> bool {
+        matches!(self, SendReason::Resend { .. } | SendReason::DoubtUnanswered)
+    }
+
+    /// The attempt that the record names stays the same.
+    pub fn keeps_attempt(self) -> bool {
+        matches!(self, SendReason::LeaseRenewal | SendReason::OtherProvider)
+    }
 }
 
 /// A call of the store. All but `Admit` and `Requeue` name the worker's last attempt, or for a renewal the current one.
@@ -91,7 +129,7 @@ pub enum SendReason {
 pub enum Step {
     Admit { proposed: Code },
     WriteWaiting { attempt: u8 },
-    WriteSending { reason: SendReason, attempt: u8 },
+    WriteSending { reason: SendReason, attempt: u8, provider: ProviderIndex },
     WriteInDoubt { attempt: u8 },
     Requeue { in_doubt: bool },
     Complete { outcome: Outcome, attempt: u8 },
@@ -117,6 +155,8 @@ pub struct Grant {
     pub attempt: u8,
     pub code: Code,
     pub resent: bool,
+    pub provider: ProviderIndex,
+    pub named: Named,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,8 +191,16 @@ impl Store {
                     resent: false,
                     receipt: None,
                     code: proposed,
+                    provider: 0,
+                    named: Named::NONE.with(0),
                 });
-                return Answer::Granted(Grant { attempt: 1, code: proposed, resent: false });
+                return Answer::Granted(Grant {
+                    attempt: 1,
+                    code: proposed,
+                    resent: false,
+                    provider: 0,
+                    named: Named::NONE.with(0),
+                });
             }
             Record::Open(open) => open,
         };
@@ -170,7 +218,8 @@ impl Store {
         }
         (open.token, open.lease) = (me, LeaseState::Valid);
         let code = if flaw == Some(Flaw::SendsItsOwnCode) { proposed } else { open.code };
-        let grant = Grant { attempt: open.attempt, code, resent: open.resent };
+        let Open { attempt, resent, provider, named, .. } = *open;
+        let grant = Grant { attempt, code, resent, provider, named };
         match open.state {
             State::InDoubt => Answer::InDoubt(grant),
             State::Sending | State::Waiting => Answer::Granted(grant),
@@ -187,14 +236,15 @@ impl Store {
         match step {
             Step::WriteWaiting { .. } => open.state = State::Waiting,
             Step::WriteInDoubt { .. } => open.state = State::InDoubt,
-            Step::WriteSending { reason, attempt } => {
+            Step::WriteSending { reason, attempt, provider } => {
                 // LookupResult at here and not before: a callback may come between the lookup and this step.
                 if let Some(message) = open.receipt {
                     return Answer::AlreadySent(message);
                 }
                 open.state = State::Sending;
-                open.attempt = if reason == SendReason::LeaseRenewal { attempt } else { attempt + 1 };
-                open.resent |= matches!(reason, SendReason::Resend { .. });
+                open.attempt = if reason.keeps_attempt() { attempt } else { attempt + 1 };
+                open.resent |= reason.resends();
+                (open.provider, open.named) = (provider, open.named.with(provider));
             }
             Step::Requeue { in_doubt } => {
                 match open.state {
@@ -245,14 +295,14 @@ impl Open {
             Step::WriteInDoubt { attempt } => {
                 self.is(State::Sending, attempt) || self.is(State::InDoubt, attempt)
             }
-            Step::WriteSending { reason: SendReason::LeaseRenewal, attempt } => {
+            Step::WriteSending { reason, attempt, .. } if reason.keeps_attempt() => {
                 self.is(State::Sending, attempt)
             }
-            Step::WriteSending { reason: SendReason::NextAttempt, attempt } => {
-                self.is(State::Waiting, attempt) || self.is(State::Sending, attempt + 1)
-            }
-            Step::WriteSending { reason: SendReason::Resend { .. }, attempt } => {
+            Step::WriteSending { reason, attempt, .. } if reason.resends() => {
                 self.is(State::InDoubt, attempt) || self.is(State::Sending, attempt + 1)
+            }
+            Step::WriteSending { attempt, .. } => {
+                self.is(State::Waiting, attempt) || self.is(State::Sending, attempt + 1)
             }
             Step::Requeue { .. } | Step::Admit { .. } | Step::Complete { .. } => true,
         }

@@ -1,6 +1,6 @@
 //! The state of a worker and its handler.
 
-use crate::store::{Answer, Grant, Outcome, SendReason, Step};
+use crate::store::{Answer, Grant, Named, Outcome, ProviderIndex, SendReason, Step};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
@@ -48,7 +48,7 @@ impl Worker {
         phase: Phase::Idle,
         holds_delivery: false,
         post_fits_lease: false,
-        grant: Grant { attempt: 0, code: 0, resent: false },
+        grant: Grant { attempt: 0, code: 0, resent: false, provider: 0, named: Named::NONE },
         took_over: false,
     };
 
@@ -59,10 +59,13 @@ impl Worker {
             // Each handler proposes another code: without a request time a challenge is random.
             Phase::Admitting => Some(Step::Admit { proposed: number }),
             Phase::Ready if !self.post_fits_lease => {
-                Some(Step::WriteSending { reason: SendReason::LeaseRenewal, attempt })
+                let (reason, provider) = (SendReason::LeaseRenewal, self.grant.provider);
+                Some(Step::WriteSending { reason, attempt, provider })
             }
             Phase::WritingWaiting => Some(Step::WriteWaiting { attempt }),
-            Phase::WritingSending(reason) => Some(Step::WriteSending { reason, attempt }),
+            Phase::WritingSending(reason) => {
+                Some(Step::WriteSending { reason, attempt, provider: self.next_provider(reason) })
+            }
             Phase::WritingInDoubt => Some(Step::WriteInDoubt { attempt }),
             Phase::Completing(outcome) => Some(Step::Complete { outcome, attempt }),
             Phase::Idle
@@ -70,6 +73,15 @@ impl Worker {
             | Phase::LookingUp { .. }
             | Phase::Publishing(_)
             | Phase::Acknowledging => None,
+        }
+    }
+
+    fn next_provider(&self, reason: SendReason) -> ProviderIndex {
+        match reason {
+            SendReason::OtherProvider | SendReason::DoubtUnanswered => 1,
+            SendReason::LeaseRenewal | SendReason::NextAttempt | SendReason::Resend { .. } => {
+                self.grant.provider
+            }
         }
     }
 
@@ -99,8 +111,10 @@ impl Worker {
             (Phase::Ready, Answer::Applied) => self.post_fits_lease = true,
             (Phase::WritingSending(reason), Answer::Applied) => {
                 (self.phase, self.post_fits_lease) = (Phase::Ready, true);
-                self.grant.attempt += 1;
-                self.grant.resent |= matches!(reason, SendReason::Resend { .. });
+                self.grant.attempt += u8::from(!reason.keeps_attempt());
+                self.grant.resent |= reason.resends();
+                self.grant.provider = self.next_provider(reason);
+                self.grant.named = self.grant.named.with(self.grant.provider);
             }
             (phase, Answer::Applied | Answer::Busy) => unreachable!("{phase:?} does not expect {answer:?}"),
         }

@@ -2,7 +2,7 @@
 
 use stateright::Representative;
 
-use crate::store::{Code, LeaseState, Open, Outcome, Record, Step, Store, Token};
+use crate::store::{Code, LeaseState, Open, Outcome, ProviderIndex, Record, Step, Store, Token};
 use crate::worker::{Phase, Worker};
 
 pub const WORKERS: u8 = 2;
@@ -10,6 +10,7 @@ pub const WORKERS: u8 = 2;
 /// A POST that may have been accepted. A refused POST leaves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Post {
+    pub provider: ProviderIndex,
     pub fate: Fate,
     pub code: Code,
 }
@@ -103,6 +104,8 @@ pub struct World {
 pub struct History {
     /// A resend began after two lookups that count.
     pub resent: bool,
+    /// A message in doubt was handed to another provider, because no lookup was answered.
+    pub handed_over: bool,
     /// A POST started after the deadline.
     pub posted_too_late: bool,
     /// A repeated call got another answer or had another effect.
@@ -114,6 +117,8 @@ pub enum Action {
     Consume(u8),
     Call(u8, CallResult),
     Post(u8, PostResult),
+    /// The circuit breaker of the attempt's provider is open: the gate gives the next one.
+    Switch(u8),
     /// Ends the request, because it is too late for a message.
     GiveUp(u8),
     LookUp(u8, LookupResult),
@@ -167,6 +172,8 @@ pub enum LookupResult {
     /// Messages match, but not more than other requests may have.
     Unaccounted,
     Absent,
+    /// For so long that the other provider gets the message.
+    Unanswered,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +186,7 @@ impl Action {
     /// Work and the passing of time happen in the end. Faults and late arrivals at the provider need not.
     pub fn happens_eventually(self) -> bool {
         match self {
+            Action::LookUp(_, LookupResult::Unanswered) | Action::Switch(_) => false,
             Action::Consume(_) | Action::Post(..) | Action::GiveUp(_) | Action::LookUp(..) => true,
             Action::Acknowledge(_) | Action::LeaseExpires | Action::Ages | Action::DeadlinePasses => true,
             Action::Call(_, result) => result == CallResult::Answered,

@@ -4,7 +4,7 @@
 //! of the gateway that show a code. So the simulator is for development: only `app/provider_choice.rs` makes one, and only
 //! if `ENVIRONMENT` is `development`. A message that is not sent is not shown.
 //!
-//! The same seed gives the same message ids in the same order. The check of credentials always succeeds.
+//! The same seed gives the same message ids in the same order. The check of credentials succeeds while the provider lives.
 //!
 //! A simulator serves one channel, and refuses an address of the other as a real provider does.
 //!
@@ -18,9 +18,12 @@
 //! | `0002` | accepted | out of order: `delivered`, `sent`, `queued`, `delivered` again, a second apart |
 //! | `0408` | times out, but the message is sent: a lookup finds it | `delivered` after 30 s |
 //! | `0429` | throttled twice (20429, wait 2 s), then accepted | `delivered` after 1 s |
+//! | `0430` | throttled once (20429, wait 60 s), then accepted | `delivered` after 1 s |
 //! | `0503` | cannot be reached twice, then accepted | `delivered` after 1 s |
 //! | `0504` | times out once with nothing sent, then accepted | `delivered` after 1 s |
 //! | `0505` | always times out with nothing sent | none |
+//! | `0900` | the provider dies for a minute: times out once with nothing sent, then accepted | `delivered` after 1 s |
+//! | `0901` | the provider dies for a minute: times out, but the message is sent | `delivered` after 70 s |
 //! | `1408` | refused: the country is not switched on (21408) | none |
 //! | `1610` | refused: the recipient opted out (21610) | none |
 //! | `1614` | refused: not a mobile number (21614) | none |
@@ -28,9 +31,15 @@
 //! | `3005` | accepted | `undelivered` (30005: no such phone) after 1 s |
 //! | `3007` | accepted | `undelivered` (30007: filtered by the operator) after 1 s |
 //!
+//! A dead provider loses the messages to all recipients, answers no lookup and no check of its account. A [stand-in] never dies and accepts
+//! what makes another provider die or wait for a minute.
+//!
+//! [stand-in]: SimulatedProvider::standing_in
+//!
 //! Receipts need a listener, and like those of a real provider they can be lost: with the process, or when too many are
 //! due. Only the newest messages and attempts are remembered.
 
+mod life;
 mod script;
 
 use std::collections::VecDeque;
@@ -43,7 +52,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 
-use self::script::{Plan, Step, plan, scripted};
+use self::life::Life;
+use self::script::{Plan, Step, kills, plan, plan_of_stand_in, scripted, timed_out};
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
@@ -60,11 +70,14 @@ use crate::provider::{
 
 /// For development only: see the module.
 pub struct SimulatedProvider {
+    name: &'static str,
     channel: Channel,
     seed: u64,
     writes_texts: bool,
     sent: AtomicU64,
     clock: Clock,
+    /// `None` of a stand-in.
+    life: Option<Life>,
     output: Mutex<Box<dyn Write + Send>>,
     memory: Mutex<Memory>,
     listener: Mutex<Option<mpsc::Sender<DeliveryReceipt>>>,
@@ -77,6 +90,7 @@ const RULER_WIDTH: usize = 60;
 const MARGIN: &str = "   ";
 /// The number of messages that a lookup can find, and of requests whose attempts are counted.
 const REMEMBERED_MAX: usize = 1_000;
+const NO_ANSWER: &str = "no answer in time (simulated)";
 /// Receipts due at the same time; those of further messages are lost.
 const RECEIPTS_DUE_MAX: usize = 10_000;
 
@@ -113,11 +127,13 @@ impl SimulatedProvider {
         output: Box<dyn Write + Send>,
     ) -> SimulatedProvider {
         SimulatedProvider {
+            name: "simulated",
             channel,
             seed,
             writes_texts: false,
             sent: AtomicU64::new(0),
             clock,
+            life: Some(Life::new(clock)),
             output: Mutex::new(output),
             memory: Mutex::default(),
             listener: Mutex::default(),
@@ -129,6 +145,28 @@ impl SimulatedProvider {
     /// Simulates a provider that writes the texts: requests that choose a text are refused. The codes are still ours.
     pub fn writing_texts(self, writes_texts: bool) -> SimulatedProvider {
         SimulatedProvider { writes_texts, ..self }
+    }
+
+    /// Simulates another provider beside the one that can die.
+    pub fn standing_in(self) -> SimulatedProvider {
+        SimulatedProvider { name: "standin", life: None, ..self }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.life.as_ref().is_some_and(Life::is_over)
+    }
+
+    fn plan(&self, message: &Message<'_>) -> Plan {
+        let nth = if scripted(message.to).is_some() { lock(&self.memory).count(message) } else { 1 };
+        let Some(life) = &self.life else { return plan_of_stand_in(message.to, nth) };
+        let was_over = life.is_over();
+        if kills(message.to, nth) {
+            life.end();
+        }
+        match was_over {
+            true => Plan { failure: Some(timed_out()), sent: None },
+            false => plan(message.to, nth),
+        }
     }
 
     /// Sends receipts to a listener from now on, and waits for a slow listener.
@@ -232,7 +270,7 @@ impl Memory {
 #[async_trait]
 impl Provider for SimulatedProvider {
     fn name(&self) -> &'static str {
-        "simulated"
+        self.name
     }
 
     fn writes_texts(&self) -> bool {
@@ -243,8 +281,7 @@ impl Provider for SimulatedProvider {
         if message.to.channel() != self.channel {
             return Err(WRONG_CHANNEL);
         }
-        let nth = if scripted(message.to).is_some() { lock(&self.memory).count(message) } else { 1 };
-        let Plan { failure, sent } = plan(message.to, nth);
+        let Plan { failure, sent } = self.plan(message);
         let message_id = sent.map(|steps| self.deliver(message, steps)).transpose()?;
         match failure {
             Some(failure) => Err(failure),
@@ -253,12 +290,18 @@ impl Provider for SimulatedProvider {
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {
-        Ok(())
+        match self.is_dead() {
+            true => Err(CredentialError::Unanswered(NO_ANSWER.to_owned())),
+            false => Ok(()),
+        }
     }
 
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
         if to.channel() != self.channel {
             return Err(LOOKUP_UNSUPPORTED);
+        }
+        if self.is_dead() {
+            return Err(LookupError::Unanswered(NO_ANSWER.to_owned()));
         }
         let memory = lock(&self.memory);
         let theirs = memory.sent.iter().filter(|sent| sent.to == *to && sent.shown.created >= since);
@@ -266,6 +309,9 @@ impl Provider for SimulatedProvider {
     }
 
     async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
+        if self.is_dead() {
+            return Err(LookupError::Unanswered(NO_ANSWER.to_owned()));
+        }
         let memory = lock(&self.memory);
         let sent = memory.sent.iter().find(|sent| sent.shown.message_id == message_id);
         let sent = sent.ok_or(LookupError::NotFound)?;

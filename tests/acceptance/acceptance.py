@@ -2,7 +2,7 @@
 """A foreign client's view of the real binary: does otpost keep its promises to other people's programs?
 
     pip install -r requirements.txt
-    python acceptance.py --binary PATH [bulk] [memory] [hammer] [guess] [poison] [secrets] [rollout] [scaler]
+    python acceptance.py --binary PATH [bulk] [memory] [hammer] [guess] [poison] [secrets] [rollout] [scaler] [failover]
 
 RabbitMQ and Redis must run (`--amqp-url`, `--redis-url`; loopback by default). Each scenario prints what it saw and
 fails loudly; the exit status is 0 only if all of them held. Without names, all are run.
@@ -17,6 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
+import failover
 import leaks
 import rollouts
 import scaler
@@ -373,7 +374,7 @@ def check_some_codes(gateway, verifier):
         verifier.verify(to, code)
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (bulk, memory, hammer, guess, poison, secrets, rollouts.rollout, scaler.scaler)}
+SCENARIOS = {scenario.__name__: scenario for scenario in (bulk, memory, hammer, guess, poison, secrets, rollouts.rollout, scaler.scaler, failover.failover)}
 
 
 def main():
@@ -384,6 +385,8 @@ def main():
     parser.add_argument("--amqp-url", default=os.environ.get("OTPOST_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f"))
     parser.add_argument("--redis-url", default=os.environ.get("OTPOST_TEST_REDIS_URL", "redis://127.0.0.1:6379/0"))
     parser.add_argument("--messages", type=int, default=20_000, help="requests of the bulk scenario")
+    parser.add_argument("--requests", type=int, default=10_000, help="requests of the failover scenario until the vendor returns")
+    parser.add_argument("--rate", type=int, default=100, help="requests a second of the failover scenario")
     parser.add_argument(
         "--rust-log", help="RUST_LOG of the secrets scenario; without it, the binary's default"
     )

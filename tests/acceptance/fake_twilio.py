@@ -24,8 +24,7 @@ class Twilio:
     def create(self, form):
         self.count += 1
         sid = f"SM{0xACCE9700000000 + self.count:032x}"
-        self.record.write(json.dumps({"at": time.time(), "sid": sid, **form}) + "\n")
-        self.record.flush()
+        self.keep(sid, form)
         message = {
             "sid": sid,
             "account_sid": "AC0123456789abcdef0123456789abcdef",
@@ -50,6 +49,10 @@ class Twilio:
         self.messages_to.setdefault(form.get("To"), []).insert(0, message)
         return 201, message
 
+    def keep(self, sid, form):
+        self.record.write(json.dumps({"at": time.time(), "sid": sid, **form}) + "\n")
+        self.record.flush()
+
     def answer(self, method, target, body):
         url = urllib.parse.urlsplit(target)
         if method == "POST" and url.path.endswith("/Messages.json"):
@@ -69,27 +72,35 @@ class Twilio:
     async def converse(self, reader, writer):
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                method, target, _ = head.split(" ", 2)
-                lengths = [
-                    line.split(":")[1]
-                    for line in head.split("\r\n")
-                    if line.lower().startswith("content-length:")
-                ]
-                body = await reader.readexactly(int(lengths[0])) if lengths else b""
+                method, target, body = await read_call(reader)
                 status, answer = self.answer(method, target, body)
                 if method == "POST" and self.slowest:
                     await asyncio.sleep(random.uniform(0.1, self.slowest))
-                answer = json.dumps(answer).encode()
-                writer.write(
-                    b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nDate: %s\r\nContent-Length: %d\r\n\r\n%s"
-                    % (status, formatdate(usegmt=True).encode(), len(answer), answer)
-                )
+                writer.write(encoded(status, answer))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # The client hung up.
         finally:
             writer.close()
+
+
+async def read_call(reader):
+    """Method, target and body of the next call on a connection."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    method, target, _ = head.split(" ", 2)
+    lengths = [line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-length:")]
+    return method, target, await reader.readexactly(int(lengths[0])) if lengths else b""
+
+
+def encoded(status, answer):
+    """An answer with a JSON body."""
+    body = json.dumps(answer).encode()
+    return b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nDate: %s\r\nContent-Length: %d\r\n\r\n%s" % (
+        status,
+        formatdate(usegmt=True).encode(),
+        len(body),
+        body,
+    )
 
 
 async def main():

@@ -211,7 +211,7 @@ class Gateway:
         }
 
     def run(self, *arguments):
-        """A command that ends by itself."""
+        """A command that ends by itself, and its output."""
         env = self.environment(free_port(), free_port())
         command = [self.options.binary, *arguments]
         done = subprocess.run(
@@ -228,6 +228,7 @@ class Gateway:
             done.returncode == 0,
             f"otpost {arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}",
         )
+        return done.stdout
 
     def start(self, command):
         ops_port, http_port = free_port(), free_port()

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::builds;
 use super::process::Process;
 use super::servers::{Server, command, free_ports};
-use super::twilio::{ACCOUNT_SID, AUTH_TOKEN};
+use super::twilio::{ACCOUNT_SID, AUTH_TOKEN, KEY, providers_file};
 use crate::wait::until_async;
 
 /// The shutdown grace of the workers.
@@ -20,6 +20,7 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// The grace of a drain, and the time to close two connections.
 pub const ENDS_WITHIN: Duration = Duration::from_secs(20);
 const READY_WITHIN: Duration = Duration::from_secs(60);
+const PROVIDERS_FILE: &str = "providers.toml";
 
 /// The addresses of a worker's servers, usually proxies.
 #[derive(Clone, Copy)]
@@ -27,6 +28,8 @@ pub struct Links {
     pub rabbit: SocketAddr,
     pub redis: SocketAddr,
     pub twilio: SocketAddr,
+    /// Of the provider that takes over.
+    pub other: Option<SocketAddr>,
 }
 
 /// Some workers of one gateway.
@@ -51,6 +54,10 @@ struct Worker {
 impl Fleet {
     pub fn new(prefix: &str, folder: &Path, links: Links, settings: &[(&'static str, String)]) -> Fleet {
         fs::create_dir_all(folder).expect("a folder can be made");
+        if let Some(other) = links.other {
+            let file = providers_file(&links.twilio.to_string(), ACCOUNT_SID, &other.to_string());
+            fs::write(folder.join(PROVIDERS_FILE), file).expect("a file can be written");
+        }
         Fleet {
             prefix: prefix.to_owned(),
             folder: folder.to_owned(),
@@ -86,7 +93,18 @@ impl Fleet {
     /// The binary with the settings of a worker in production.
     pub fn command(&self, role: &str) -> Command {
         let mut otpost = command(&self.binary);
-        let Links { rabbit, redis, twilio } = self.links;
+        let Links { rabbit, redis, twilio, other } = self.links;
+        match other {
+            None => otpost
+                .env("TWILIO_ACCOUNT_SID", ACCOUNT_SID)
+                .env("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
+                .env("TWILIO_FROM_NUMBER", "+15005550006")
+                .env("TWILIO_API_BASE_URL", format!("http://{twilio}")),
+            Some(_) => otpost
+                .env("PROVIDERS_FILE", self.folder.join(PROVIDERS_FILE))
+                .env("TWILIO_TOKEN", AUTH_TOKEN)
+                .env("OWN_KEY", KEY),
+        };
         otpost
             .arg(role)
             // A silent broker is noticed after twice this time.
@@ -96,10 +114,6 @@ impl Fleet {
             .env("OTP_SECRET_KEYS", "chaos:2dMCoPYHFOGcb4Wg8epZ1hw5KMr5Mz/0hp7YlXLims0=")
             .env("OTP_RECIPIENT_KEY", "W07ZAqgO6Obxgbhbt0+M1wa4tFzHgfZ4uIxXqyPnNsU=")
             .env("SMS_BRAND", "MeStore")
-            .env("TWILIO_ACCOUNT_SID", ACCOUNT_SID)
-            .env("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
-            .env("TWILIO_FROM_NUMBER", "+15005550006")
-            .env("TWILIO_API_BASE_URL", format!("http://{twilio}"))
             .env("PROVIDER_TIMEOUT_SECONDS", "4")
             .env("SHUTDOWN_GRACE_SECONDS", GRACE.as_secs().to_string())
             // Longer than any reconciliation: two sends in doubt to one number are indistinguishable (docs/reliability.md).

@@ -16,8 +16,11 @@ pub struct Phase {
     slack: f64,
 }
 
+/// The phase with two providers.
+const TWO_PROVIDERS: &str = "two_providers";
+
 /// In the order of the long run.
-pub const PHASES: [Phase; 8] = [
+pub const PHASES: [Phase; 9] = [
     Phase { name: "worker_kills", families: &[Family::WorkerKills], slack: 1.0 },
     Phase { name: "rabbitmq_restarts", families: &[Family::RabbitRestarts], slack: 1.0 },
     Phase { name: "redis_restarts", families: &[Family::RedisRestarts], slack: 1.0 },
@@ -26,6 +29,7 @@ pub const PHASES: [Phase; 8] = [
     Phase { name: "twilio_storm", families: &[Family::Provider], slack: 1.0 },
     Phase { name: "rolling_restarts", families: &[Family::Rollouts], slack: 1.0 },
     Phase { name: "all_together", families: &EVERY_FAMILY, slack: 1.7 },
+    Phase { name: TWO_PROVIDERS, families: &EVERY_FAMILY, slack: 1.7 },
 ];
 
 impl Phase {
@@ -41,9 +45,10 @@ impl Phase {
         println!("{}: {} faults", self.name, steps.len());
         steps.iter().for_each(|step| println!("  {step}"));
         let setup = Setup { workers: 3, code_life_minutes: 4, ..Setup::new(self.name, seed) };
+        let setup = Setup { two_providers: self.name == TWO_PROVIDERS, ..setup };
         let stage = Stage::set(setup, servers, folder).await?;
         let uneasy = self.families.contains(&Family::Provider);
-        stage.twilio.set(if uneasy { Mood::UNEASY } else { Mood::ORDINARY });
+        stage.set_mood(if uneasy { Mood::UNEASY } else { Mood::ORDINARY });
         let faults = steps.len();
         tokio::join!(stage.traffic(traffic), stage.suffer(steps));
         let mut verdict = stage.judge().await;

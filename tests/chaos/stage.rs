@@ -44,13 +44,26 @@ pub struct Setup {
     pub brokers: Vec<SocketAddr>,
     /// Any POST may have left its sender in doubt. Otherwise only a POST close to a fault may.
     pub silent_doubt: bool,
+    /// Another provider takes over from Twilio.
+    pub two_providers: bool,
 }
 
 impl Setup {
     pub fn new(name: &'static str, seed: u64) -> Setup {
         let settings = Vec::new();
-        let (brokers, silent_doubt) = (Vec::new(), false);
-        Setup { name, seed, workers: 1, limit: 5, code_life_minutes: 10, settings, brokers, silent_doubt }
+        let (brokers, silent_doubt, two_providers) = (Vec::new(), false, false);
+        let (workers, limit, code_life_minutes) = (1, 5, 10);
+        Setup {
+            name,
+            seed,
+            workers,
+            limit,
+            code_life_minutes,
+            settings,
+            brokers,
+            silent_doubt,
+            two_providers,
+        }
     }
 }
 
@@ -59,6 +72,7 @@ pub struct Stage<'a> {
     pub setup: Setup,
     pub servers: &'a Servers,
     pub twilio: Twilio,
+    pub other: Option<Twilio>,
     pub client: Client,
     pub fleet: Mutex<Fleet>,
     rabbit: Proxy,
@@ -86,12 +100,21 @@ impl<'a> Stage<'a> {
     pub async fn set(setup: Setup, servers: &'a Servers, folder: &Path) -> Result<Stage<'a>, String> {
         let prefix = format!("chaos-{}", setup.name.replace('_', "-"));
         let twilio = Twilio::start(&format!("{prefix}-"), setup.seed).await;
+        let other = match setup.two_providers {
+            true => Some(Twilio::other(&format!("{prefix}-"), setup.seed ^ 1).await),
+            false => None,
+        };
         let (rabbit, redis, provider) = tokio::join!(
             Proxy::start(servers.rabbit.address),
             Proxy::start(servers.redis.address),
             Proxy::start(twilio.address),
         );
-        let links = Links { rabbit: rabbit.address, redis: redis.address, twilio: provider.address };
+        let links = Links {
+            rabbit: rabbit.address,
+            redis: redis.address,
+            twilio: provider.address,
+            other: other.as_ref().map(|other| other.address),
+        };
         let mut settings = setup.settings.clone();
         settings.push(("SMS_RATE_LIMIT_PER_NUMBER", setup.limit.to_string()));
         settings.push(("OTP_EXPIRATION_MINUTES", setup.code_life_minutes.to_string()));
@@ -112,6 +135,7 @@ impl<'a> Stage<'a> {
             setup,
             servers,
             twilio,
+            other,
             client,
             fleet: Mutex::new(fleet),
             rabbit,
@@ -255,12 +279,26 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Of every provider.
+    pub fn set_mood(&self, mood: Mood) {
+        [Some(&self.twilio), self.other.as_ref()]
+            .into_iter()
+            .flatten()
+            .for_each(|provider| provider.set(mood));
+    }
+
+    /// Every POST at every provider so far.
+    pub fn posts(&self) -> Vec<Post> {
+        let others = self.other.as_ref().map(Twilio::posts).unwrap_or_default();
+        self.twilio.posts().into_iter().chain(others).collect()
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         for link in [Link::Rabbit, Link::Redis, Link::Twilio] {
             self.proxy(link).set(Way::Open);
         }
-        self.twilio.set(Mood::CALM);
+        self.set_mood(Mood::CALM);
         self.twilio.hold(false);
     }
 
@@ -296,7 +334,7 @@ impl<'a> Stage<'a> {
     }
 
     pub fn history(&self) -> History {
-        let posts = self.twilio.posts().into_iter();
+        let posts = self.posts().into_iter();
         let doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
         let near = |at: u64| doubts.iter().any(|(from, to)| at + SEND_MS >= *from && at <= *to);
         let in_doubt = |post: &Post| post.in_doubt || self.setup.silent_doubt || near(post.at);

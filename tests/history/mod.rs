@@ -45,6 +45,7 @@ pub struct PublishedResult {
 /// One POST of a message, as the provider saw it.
 #[derive(Clone, Debug)]
 pub struct Post {
+    pub provider: &'static str,
     /// None where the provider cannot tell.
     pub request: Option<String>,
     pub to: String,
@@ -89,6 +90,8 @@ pub struct Report {
     pub in_doubt: usize,
     /// Requests with two messages, as an attempt in doubt allows.
     pub twice: usize,
+    /// Requests that were posted at two providers.
+    pub at_two: usize,
     /// `sent` without a message id: the provider's answer broke off after the status.
     pub nameless: usize,
 
@@ -100,6 +103,8 @@ pub struct Report {
     pub unasked: usize,
     /// Messages beyond those that a request may have.
     pub sms_beyond: usize,
+    /// POSTs at another provider than the one that had surely accepted the request.
+    pub posted_elsewhere: usize,
     /// Requests with two codes.
     pub codes_differ: usize,
     /// POSTs after the deadline.
@@ -203,6 +208,7 @@ fn check_posts(request: &Request, posts: &[&Post], report: &mut Report) {
         let (count, at) = (accepted.len(), accepted.iter().map(|&nth| posts[nth].at).collect::<Vec<_>>());
         report.broken.push(format!("sms_beyond: {id} has {count} messages, {allowed} allowed, at {at:?}"));
     }
+    check_providers(id, posts, report);
     let codes: BTreeSet<&str> = posts.iter().map(|post| post.code.as_str()).collect();
     if codes.len() > 1 {
         report.codes_differ += 1;
@@ -212,6 +218,20 @@ fn check_posts(request: &Request, posts: &[&Post], report: &mut Report) {
         report.late += 1;
         let by = post.at - request.deadline;
         report.broken.push(format!("late: {id} was posted {by} ms after its deadline"));
+    }
+}
+
+/// Another provider is asked after a refusal or a doubt.
+fn check_providers(id: &str, posts: &[&Post], report: &mut Report) {
+    let is_elsewhere = |nth: &usize| {
+        let surely = |earlier: &&Post| earlier.accepted && !earlier.in_doubt;
+        posts[..*nth].iter().any(|earlier| surely(earlier) && earlier.provider != posts[*nth].provider)
+    };
+    report.at_two += usize::from(posts.iter().any(|post| post.provider != posts[0].provider));
+    for nth in (0..posts.len()).filter(is_elsewhere) {
+        report.posted_elsewhere += 1;
+        let Post { provider, at, .. } = posts[nth];
+        report.broken.push(format!("posted_elsewhere: {id} was accepted, and posted at {provider} at {at}"));
     }
 }
 
@@ -286,12 +306,13 @@ fn check_limit(history: &History, limit: Limit, report: &mut Report) {
 
 impl Report {
     /// The counts that must all be zero.
-    pub fn violations(&self) -> [(&'static str, usize); 12] {
+    pub fn violations(&self) -> [(&'static str, usize); 13] {
         [
             ("lost", self.lost),
             ("contradicting", self.contradicting),
             ("unasked", self.unasked),
             ("sms_beyond", self.sms_beyond),
+            ("posted_elsewhere", self.posted_elsewhere),
             ("codes_differ", self.codes_differ),
             ("late", self.late),
             ("wrong_sid", self.wrong_sid),
@@ -330,8 +351,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n{}", Report::heading(), self.line(""))?;
-        let Report { replayed, in_doubt, nameless, .. } = self;
-        writeln!(f, "replayed {replayed}, in doubt {in_doubt}, sent without a message id {nameless}")?;
+        let Report { replayed, in_doubt, nameless, at_two, .. } = self;
+        writeln!(
+            f,
+            "replayed {replayed}, in doubt {in_doubt}, at two providers {at_two}, sent without a message id {nameless}"
+        )?;
         self.broken.iter().try_for_each(|broken| writeln!(f, "  {broken}"))
     }
 }

@@ -23,6 +23,7 @@ fn result(id: &str, status: &str, sid: Option<&str>) -> PublishedResult {
 
 fn post(id: &str, at: u64, sid: Option<&str>) -> Post {
     Post {
+        provider: "one",
         request: Some(id.to_owned()),
         to: TO.to_owned(),
         code: "123456".to_owned(),
@@ -128,6 +129,19 @@ fn a_third_message_is_never_allowed() {
     let posts = ["SM1", "SM2", "SM3"].into_iter().zip(1..);
     let posts = posts.map(|(sid, at)| in_doubt(post("a", at, Some(sid)))).collect();
     breaks("sms_beyond", &one(vec![result("a", "unknown", None)], posts));
+}
+
+#[test]
+fn another_provider_is_asked_only_after_a_refusal_or_a_doubt() {
+    let results = || vec![result("a", "sent", Some("SM1"))];
+    let other = |sid| Post { provider: "other", ..post("a", 2, sid) };
+    breaks("posted_elsewhere", &one(results(), vec![post("a", 1, Some("SM1")), other(None)]));
+    let refused = holds(&one(results(), vec![post("a", 1, None), other(Some("SM1"))]));
+    assert_eq!((refused.at_two, refused.twice), (1, 0));
+    let doubled = holds(&one(results(), vec![in_doubt(post("a", 1, Some("SM1"))), other(Some("SM2"))]));
+    assert_eq!((doubled.at_two, doubled.twice), (1, 1));
+    // A refused repeat at the same provider is no message.
+    assert_eq!(holds(&one(results(), vec![post("a", 1, Some("SM1")), post("a", 2, None)])).at_two, 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The recipients that script the outcome of a simulated message, as documented in `docs/simulation.md`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ async fn a_recipient_selects_the_outcome_of_a_send() {
         ("+573005559999", ["accepted"; 4]),
         ("+573005550408", ["in_doubt"; 4]),
         ("+573005550429", ["throttled", "throttled", "accepted", "accepted"]),
+        ("+573005550430", ["throttled", "accepted", "accepted", "accepted"]),
         ("+573005550503", ["unreachable", "unreachable", "accepted", "accepted"]),
         ("+573005550504", ["in_doubt", "accepted", "accepted", "accepted"]),
         ("+573005550505", ["in_doubt"; 4]),
@@ -97,6 +99,53 @@ async fn refusals_have_the_numbers_and_scopes_of_real_ones() {
     let throttled = send_attempt(&simulated(), "+573005550429", "r-1", 1).await;
     let retry_after = Some(Duration::from_secs(2));
     assert_eq!(throttled, Err(SendFailure::Throttled { provider_code: Some(20429), retry_after }));
+}
+
+/// The answers of a provider to a message, a lookup and a check of its account.
+async fn answers_of(provider: &SimulatedProvider, to: &str, request: &str) -> (&'static str, bool, bool) {
+    let sent = send_attempt(provider, to, request, 1).await;
+    let sent = sent.map_or_else(|failure| failure.as_str(), |_| "accepted");
+    let looked_up = provider.find(&Draft::to(to).to, UnixMillis(0)).await.is_ok();
+    (sent, looked_up, provider.check_credentials().await.is_ok())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_ends_the_life_of_its_provider_for_a_minute() {
+    for to in ["+573005550900", "+573005550901"] {
+        let provider = simulated();
+        assert_eq!(answers_of(&provider, "+573001234567", "r-1").await, ("accepted", true, true));
+        assert_eq!(answers_of(&provider, to, "r-2").await, ("in_doubt", false, false));
+        for _ in 0..59 {
+            assert_eq!(answers_of(&provider, "+573001234567", "r-3").await, ("in_doubt", false, false));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        // Another one does not lengthen the minute.
+        assert_eq!(answers_of(&provider, "+573005550900", "r-4").await, ("in_doubt", false, false));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(answers_of(&provider, "+573001234567", "r-5").await, ("accepted", true, true));
+        send_attempt(&provider, to, "r-2", 2).await.expect("the resend does not end it again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_one_of_the_numbers_that_end_it_has_a_message() {
+    for (to, count) in [("+573005550900", 0), ("+573005550901", 1)] {
+        let provider = simulated();
+        send_attempt(&provider, to, "r-1", 1).await.expect_err("in doubt");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(found(&provider, to).await, count, "{to}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stand_in_accepts_what_ends_the_life_of_another_provider() {
+    let stand_in = simulated().standing_in();
+    assert_eq!(stand_in.name(), "standin");
+    for (to, request) in [("+573005550430", "r-1"), ("+573005550900", "r-2"), ("+573005550901", "r-3")] {
+        assert_eq!(answers_of(&stand_in, to, request).await, ("accepted", true, true), "{to}");
+    }
+    let refused = send_attempt(&stand_in, "+573005551614", "r-4", 1).await;
+    assert_eq!(refused, Err(crate::scripted::refused(Scope::Recipient, 21614)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,6 +189,7 @@ async fn a_recipient_selects_the_receipts_and_their_times() {
         ("+573005550408", vec![(30, Delivered, None)]),
         ("+573005550429", vec![(1, Delivered, None)]),
         ("+573005550505", vec![]),
+        ("+573005550900", vec![(1, Delivered, None)]),
         ("+573005551610", vec![]),
         ("+573005553003", vec![(1, Undelivered, Some(30003))]),
         ("+573005553005", vec![(1, Undelivered, Some(30005))]),
@@ -198,8 +248,8 @@ fn the_documentation_has_every_script() {
     let script = read("src/provider/simulated/script.rs");
     let (module, page) = (read("src/provider/simulated.rs"), read("docs/simulation.md"));
     let digits = |text: &str| text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let scripted: Vec<&str> = script.split('"').filter(|text| digits(text)).chain(["0000"]).collect();
-    assert_eq!(scripted.len(), 14, "{scripted:?}");
+    let scripted: BTreeSet<&str> = script.split('"').filter(|text| digits(text)).chain(["0000"]).collect();
+    assert_eq!(scripted.len(), 17, "{scripted:?}");
     for digits in scripted {
         assert!(module.contains(&format!("//! | `{digits}` |")), "{digits} in the module");
         assert!(page.contains(&format!("| `+57 300 555 {digits}` |")), "{digits} on the page");

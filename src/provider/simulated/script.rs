@@ -38,6 +38,7 @@ const fn undelivered(code: u32, reason: RefusalReason) -> [Step; 1] {
 
 const DELIVERED: &[Step] = &[step(1, DeliveryStatus::Delivered)];
 const DELIVERED_AFTER_HALF_A_MINUTE: &[Step] = &[step(30, DeliveryStatus::Delivered)];
+const DELIVERED_AFTER_THE_DEATH: &[Step] = &[step(70, DeliveryStatus::Delivered)];
 const DELIVERED_LATE: &[Step] = &[step(60, DeliveryStatus::Delivered)];
 const OUT_OF_ORDER: &[Step] = &[
     step(1, DeliveryStatus::Delivered),
@@ -59,10 +60,13 @@ pub(super) fn plan(to: &Address, nth: u32) -> Plan {
         "0001" => accepted(DELIVERED_LATE),
         "0002" => accepted(OUT_OF_ORDER),
         "0408" => Plan { failure: Some(timed_out()), sent: Some(DELIVERED_AFTER_HALF_A_MINUTE) },
-        "0429" if nth <= 2 => failed(throttled()),
+        "0429" if nth <= 2 => failed(throttled(2)),
+        "0430" if nth <= 1 => failed(throttled(60)),
         "0503" if nth <= 2 => failed(unreachable()),
         "0504" if nth <= 1 => failed(timed_out()),
         "0505" => failed(timed_out()),
+        "0900" if nth <= 1 => failed(timed_out()),
+        "0901" if nth <= 1 => Plan { failure: Some(timed_out()), sent: Some(DELIVERED_AFTER_THE_DEATH) },
         "1408" => rejected(Scope::Country, RefusalReason::CountryDisabled, 21408),
         "1610" => rejected(Scope::Recipient, RefusalReason::OptedOut, 21610),
         "1614" => rejected(Scope::Recipient, RefusalReason::Other, 21614),
@@ -73,19 +77,32 @@ pub(super) fn plan(to: &Address, nth: u32) -> Plan {
     }
 }
 
+/// The same of a provider that never dies and has time.
+pub(super) fn plan_of_stand_in(to: &Address, nth: u32) -> Plan {
+    match scripted(to) {
+        Some("0430" | "0900" | "0901") => Plan { failure: None, sent: Some(DELIVERED) },
+        _ => plan(to, nth),
+    }
+}
+
+/// The first attempt to this number ends the life of its provider for a while.
+pub(super) fn kills(to: &Address, nth: u32) -> bool {
+    nth <= 1 && matches!(scripted(to), Some("0900" | "0901"))
+}
+
 /// The last four digits of a number that has a script.
 pub(super) fn scripted(to: &Address) -> Option<&str> {
     to.as_str().strip_prefix(SCRIPTED)
 }
 
-fn throttled() -> SendFailure {
-    SendFailure::Throttled { provider_code: Some(20429), retry_after: Some(Duration::from_secs(2)) }
+fn throttled(seconds: u64) -> SendFailure {
+    SendFailure::Throttled { provider_code: Some(20429), retry_after: Some(Duration::from_secs(seconds)) }
 }
 
 fn unreachable() -> SendFailure {
     SendFailure::NotConnected { detail: "no connection (simulated)".to_owned() }
 }
 
-fn timed_out() -> SendFailure {
+pub(super) fn timed_out() -> SendFailure {
     SendFailure::InDoubt { detail: "timed out before the answer (simulated)".to_owned() }
 }

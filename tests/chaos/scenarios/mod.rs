@@ -7,6 +7,7 @@ mod rabbit_cluster;
 mod redis_cluster;
 mod redis_sentinel;
 mod servers;
+mod two_providers;
 mod upgrades;
 mod workers;
 
@@ -38,7 +39,7 @@ pub struct Scenario {
 }
 
 /// In the order in which they run.
-pub const SCENARIOS: [Scenario; 24] = [
+pub const SCENARIOS: [Scenario; 25] = [
     Scenario {
         name: "a_worker_killed_between_the_answer_and_the_record",
         run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
@@ -78,6 +79,12 @@ pub const SCENARIOS: [Scenario; 24] = [
     Scenario {
         name: "a_silent_twilio_for_two_minutes",
         run: |place| Box::pin(provider::a_silent_twilio_for_two_minutes(place)),
+        short: false,
+        alone: false,
+    },
+    Scenario {
+        name: "a_provider_that_dies_and_returns",
+        run: |place| Box::pin(two_providers::a_provider_that_dies_and_returns(place)),
         short: false,
         alone: false,
     },

@@ -62,6 +62,8 @@ pub struct Mood {
     pub slow_ms: u64,
     /// Of a thousand lookups.
     pub lookups_failed: u32,
+    /// Of a thousand lookups.
+    pub lookups_lost: u32,
 }
 
 impl Mood {
@@ -82,6 +84,7 @@ impl Mood {
         slow: 900,
         slow_ms: 500,
         lookups_failed: 50,
+        lookups_lost: 0,
     };
     /// About half of the POSTs have a fault.
     pub const STORM: Mood = Mood {
@@ -98,6 +101,16 @@ impl Mood {
         slow: 100,
         slow_ms: 2_500,
         lookups_failed: 300,
+        lookups_lost: 0,
+    };
+    /// No message and no lookup is answered, and half of the messages are made.
+    pub const DEAD: Mood = Mood {
+        lost_accepted: 250,
+        lost_before: 250,
+        hung_accepted: 250,
+        hung_before: 250,
+        lookups_lost: 1_000,
+        ..Mood::CALM
     };
     /// Every POST fails.
     pub const THROTTLING: Mood = Mood { throttled: 1_000, retry_after: 3, ..Mood::CALM };
@@ -116,6 +129,7 @@ impl Mood {
         slow: 0,
         slow_ms: 0,
         lookups_failed: 0,
+        lookups_lost: 0,
     };
 
     pub(super) fn fate(&self, seed: u64, request: &str, nth: u64) -> Fate {
@@ -139,6 +153,7 @@ impl Mood {
         let mut rng = rng_of((seed, "lookup", nth));
         let each = self.lookups_failed / 4;
         let fates = [
+            (self.lookups_lost, Fate::Lost { accepted: false }),
             (each, Fate::Lost { accepted: false }),
             (each, Fate::Failed { accepted: false }),
             (each, Fate::Throttled { seconds: 1 }),

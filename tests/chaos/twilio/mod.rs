@@ -5,6 +5,7 @@
 
 mod account;
 mod fate;
+mod own_api;
 mod wire;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ pub use self::account::{ACCOUNT_SID, AUTH_TOKEN};
 use self::account::{Account, code_in, name_in};
 use self::fate::Fate;
 pub use self::fate::Mood;
+pub use self::own_api::{KEY, providers_file};
 use self::wire::{Answer, ApiCall, read, write};
 use crate::history::Post;
 use crate::wait::now_ms;
@@ -36,7 +38,15 @@ pub struct Twilio {
     accepting: JoinHandle<()>,
 }
 
+/// The API that it shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Face {
+    Twilio,
+    Own,
+}
+
 struct Shared {
+    face: Face,
     /// The prefix of request ids.
     ids: String,
     seed: u64,
@@ -60,9 +70,19 @@ struct State {
 impl Twilio {
     /// One whose requests are called `ids` and the name in the greeting.
     pub async fn start(ids: &str, seed: u64) -> Twilio {
+        Twilio::with(Face::Twilio, ids, seed).await
+    }
+
+    /// Another provider, with an API of its own.
+    pub async fn other(ids: &str, seed: u64) -> Twilio {
+        Twilio::with(Face::Own, ids, seed).await
+    }
+
+    async fn with(face: Face, ids: &str, seed: u64) -> Twilio {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
+            face,
             ids: ids.to_owned(),
             seed,
             state: Mutex::default(),
@@ -115,6 +135,15 @@ impl Drop for Twilio {
     }
 }
 
+impl Face {
+    fn name(self) -> &'static str {
+        match self {
+            Face::Twilio => "twilio",
+            Face::Own => own_api::NAME,
+        }
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -124,16 +153,32 @@ impl Shared {
         let _ = connection.set_nodelay(true);
         let mut stream = BufReader::new(connection);
         while let Some(call) = read(&mut stream).await {
-            let answer = match (call.method.as_str(), account::resource(&call)) {
-                _ if !account::is_known(&call) => Some(Answer::error(401, 20003)),
-                ("POST", Some("/Messages.json")) => self.post(&call, &mut stream).await,
-                ("GET", Some(resource)) => self.get(&call, resource).await,
-                _ => Some(Answer::error(404, 20404)),
+            let answer = match self.face {
+                Face::Twilio => self.answer_as_twilio(&call, &mut stream).await,
+                Face::Own => self.answer_as_own_api(&call, &mut stream).await,
             };
             let Some(answer) = answer else { return };
             if write(&mut stream, &answer.bytes()).await.is_err() {
                 return;
             }
+        }
+    }
+
+    async fn answer_as_twilio(&self, call: &ApiCall, stream: &mut BufReader<TcpStream>) -> Option<Answer> {
+        match (call.method.as_str(), account::resource(call)) {
+            _ if !account::is_known(call) => Some(Answer::error(401, 20003)),
+            ("POST", Some("/Messages.json")) => self.post(call, stream).await,
+            ("GET", Some(resource)) => self.get(call, resource).await,
+            _ => Some(Answer::error(404, 20404)),
+        }
+    }
+
+    async fn answer_as_own_api(&self, call: &ApiCall, stream: &mut BufReader<TcpStream>) -> Option<Answer> {
+        match (call.method.as_str(), call.path.as_str()) {
+            _ if !own_api::is_known(call) => Some(Answer::error(401, 20003)),
+            ("POST", "/messages") => self.post(call, stream).await,
+            ("GET", "/account") => Some(own_api::probe()),
+            _ => Some(Answer::error(404, 20404)),
         }
     }
 
@@ -176,7 +221,10 @@ impl Shared {
 
     /// Records the POST and draws its fate. `None` if it is no message of ours.
     fn record(&self, call: &ApiCall) -> Option<(usize, Fate, Option<Answer>)> {
-        let (to, body) = (call.field("To")?, call.field("Body")?);
+        let (to, body) = match self.face {
+            Face::Twilio => (call.field("To")?, call.field("Body")?),
+            Face::Own => (call.field("to")?, call.field("text")?),
+        };
         let code = code_in(body)?.to_owned();
         // The name in the greeting identifies the request, or without a greeting the callback URL.
         let named = name_in(body).map(|name| format!("{}{name}", self.ids));
@@ -190,18 +238,24 @@ impl Shared {
         let accepted = fate.accepts();
         let (sid, answer) = match accepted {
             true => {
-                let (sid, answer) = state.account.create(call);
+                let (sid, answer) = match self.face {
+                    Face::Twilio => state.account.create(call),
+                    Face::Own => own_api::accept(state.posts.len() + 1),
+                };
                 (Some(sid), Some(answer))
             }
             false => (None, None),
         };
+        // Twilio's 201 is an acceptance without its body.
+        let is_half_read = self.face == Face::Own && fate == Fate::CutShort;
         let post = Post {
+            provider: self.face.name(),
             request,
             to: to.to_owned(),
             code,
             at: now_ms(),
             accepted,
-            in_doubt: fate.leaves_doubt(),
+            in_doubt: fate.leaves_doubt() || is_half_read,
             sid,
         };
         state.posts.push(post);

@@ -13,7 +13,7 @@ pub(super) struct ApiCall {
     pub(super) path: String,
     /// Names in lower case.
     pub(super) headers: HashMap<String, String>,
-    /// The decoded body, or the query of a GET.
+    /// The decoded body, or the query of a GET. Of a JSON body its members that are texts.
     form: Vec<(String, String)>,
 }
 
@@ -51,8 +51,14 @@ pub(super) async fn read(stream: &mut BufReader<TcpStream>) -> Option<ApiCall> {
     stream.read_exact(&mut body).await.ok()?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let encoded = if method == "GET" { query.as_bytes() } else { &body };
-    let form = form_urlencoded::parse(encoded).into_owned().collect();
+    let is_json = headers.get("content-type").is_some_and(|kind| kind.starts_with("application/json"));
+    let form = if is_json { texts_of(&body) } else { form_urlencoded::parse(encoded).into_owned().collect() };
     Some(ApiCall { method: method.to_owned(), path: path.to_owned(), headers, form })
+}
+
+fn texts_of(body: &[u8]) -> Vec<(String, String)> {
+    let members = serde_json::from_slice::<serde_json::Map<String, Value>>(body).unwrap_or_default();
+    members.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
 }
 
 pub(super) async fn write(stream: &mut BufReader<TcpStream>, bytes: &[u8]) -> std::io::Result<()> {

@@ -15,6 +15,7 @@ use otpost::provider::{
     Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LookupError, Message, Provider,
     ProviderMessage,
 };
+use tokio::time::Instant;
 
 use super::seams::Weather;
 use crate::history::Post;
@@ -33,6 +34,8 @@ pub struct SeamProvider {
     posts: Arc<Mutex<Vec<Post>>>,
     made: Mutex<Vec<(Address, ProviderMessage)>>,
     receipts: Mutex<Option<Arc<ReceiptProcessor>>>,
+    /// Until then nothing is answered.
+    dead_until: Mutex<Option<Instant>>,
 }
 
 impl SeamProvider {
@@ -44,6 +47,7 @@ impl SeamProvider {
             posts: Arc::default(),
             made: Mutex::default(),
             receipts: Mutex::default(),
+            dead_until: Mutex::default(),
         }
     }
 
@@ -51,6 +55,15 @@ impl SeamProvider {
     pub fn second(&self) -> SeamProvider {
         let first = SeamProvider::new(self.weather.clone(), self.clock);
         SeamProvider { name: "second", posts: self.posts.clone(), ..first }
+    }
+
+    pub fn die(&self, lasting: Duration) {
+        *self.dead_until.lock().unwrap() = Some(Instant::now() + lasting);
+    }
+
+    fn is_dead(&self) -> bool {
+        let dead_until = *self.dead_until.lock().unwrap();
+        dead_until.is_some_and(|until| Instant::now() < until && !self.weather.is_calm())
     }
 
     pub fn report_to(&self, processor: Arc<ReceiptProcessor>) {
@@ -117,6 +130,7 @@ impl Provider for SeamProvider {
         let nth = {
             let mut posts = self.posts.lock().unwrap();
             posts.push(Post {
+                provider: self.name(),
                 request: Some(message.request_id.as_str().to_owned()),
                 to: message.to.as_str().to_owned(),
                 code: message.code.map_or("", Code::expose).to_owned(),
@@ -131,6 +145,13 @@ impl Provider for SeamProvider {
         let certain = || self.posts.lock().unwrap()[nth].in_doubt = false;
         let lost = || SendFailure::InDoubt { detail: "reset".to_owned() };
         tokio::time::sleep(Duration::from_millis(fastrand::u64(20..300))).await;
+        if self.is_dead() {
+            if fastrand::bool() {
+                self.make(message, nth);
+            }
+            tokio::time::sleep(PROVIDER_TIMEOUT).await;
+            return Err(lost());
+        }
         if self.weather.strikes("message is refused for now", 0.05) {
             certain();
             let retry_after = Some(Duration::from_secs(fastrand::u64(1..5)));
@@ -173,7 +194,7 @@ impl Provider for SeamProvider {
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {
-        match self.weather.strikes("probe fails", 0.3) {
+        match self.weather.strikes("probe fails", 0.3) || self.is_dead() {
             true => Err(CredentialError::Unanswered("lost".to_owned())),
             false => Ok(()),
         }
@@ -182,6 +203,10 @@ impl Provider for SeamProvider {
     /// Lists every message after a lag of at most 10 s, seldom 90 s.
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
         self.weather.delay("lookup is late", 0.1, Duration::from_secs(3)).await;
+        if self.is_dead() {
+            tokio::time::sleep(PROVIDER_TIMEOUT).await;
+            return Err(LookupError::Unanswered("dead".to_owned()));
+        }
         if self.weather.strikes("lookup is not answered", 0.2) {
             return Err(LookupError::Unanswered("lost".to_owned()));
         }

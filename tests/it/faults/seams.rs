@@ -51,9 +51,13 @@ pub struct Weather {
 impl Weather {
     /// True with the given odds, while it is not calm.
     pub fn strikes(&self, fault: &'static str, odds: f64) -> bool {
-        let strikes = !self.calm.load(Ordering::SeqCst) && fastrand::f64() < odds;
+        let strikes = !self.is_calm() && fastrand::f64() < odds;
         *self.seen.lock().unwrap().entry(fault).or_default() += usize::from(strikes);
         strikes
+    }
+
+    pub fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::SeqCst)
     }
 
     pub async fn delay(&self, fault: &'static str, odds: f64, at_most: Duration) {
@@ -145,6 +149,11 @@ impl World {
             worker.shutdown.cancel();
             // It drains in the background, and its successor starts at once.
             workers.push(self.worker());
+        }
+        if self.weather.strikes("provider dies", 0.02) {
+            let dead_for = Duration::from_secs(fastrand::u64(10..120));
+            let second = self.second.as_ref().filter(|_| fastrand::bool());
+            second.unwrap_or(&self.provider).die(dead_for);
         }
         if self.weather.strikes("kill switch", 0.01) {
             self.server.run(self.server.store().set_kill_switch(Some("storm"))).await.expect("answers");
