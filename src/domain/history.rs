@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::defence::CountedScopes;
 use super::keyed_digest::Digest16;
 use super::send_failure::{Scope, SendFailure};
 use super::time::UnixMillis;
@@ -28,6 +29,9 @@ pub struct RequestHistory {
     /// The network of the client, where the pumping defence counts.
     #[serde(skip)]
     pub network: Option<Digest16>,
+    /// Where the pumping defence counts the send, as the worker that admitted the request decided.
+    #[serde(skip)]
+    pub counted: Option<CountedScopes>,
     /// The caller chose the code, so the caller knows it without a message.
     #[serde(skip)]
     pub callers_code: bool,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::pack::Unpacker;
-use crate::domain::defence::DefenceRule;
+use crate::domain::defence::{CountedScopes, DefenceRule};
 use crate::domain::history::{Attempt, HistoryEntry, HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
@@ -27,6 +27,8 @@ const USER: u8 = 2;
 /// A mark without a payload.
 const CALLERS_CODE: u8 = 3;
 const NETWORK: u8 = 4;
+/// Earlier versions leave it out.
+const COUNTED: u8 = 5;
 
 const STATUSES: [Status; 4] = [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown];
 
@@ -134,7 +136,7 @@ fn packed<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![PACKED]).expect("it is plain data")
 }
 
-/// Trace, user, the mark of a caller's code and network, behind everything else: many records have none.
+/// Trace, user, the mark of a caller's code, network and the scopes that count, behind everything else: many records have none.
 fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
     if let Some(trace) = &history.trace {
         packed.push(TRACE);
@@ -156,6 +158,9 @@ fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
     if let Some(network) = &history.network {
         packed.push(NETWORK);
         packed.extend(network.bytes());
+    }
+    if let Some(counted) = history.counted {
+        packed.extend([COUNTED, counted.stored()]);
     }
     packed
 }
@@ -180,8 +185,12 @@ fn read_parts(history: RequestHistory, bytes: &[u8]) -> RequestHistory {
         Some((&CALLERS_CODE, rest)) => (true, rest),
         _ => (false, rest),
     };
-    let (network, _) = read_digest(NETWORK, rest);
-    RequestHistory { trace, user, callers_code, network, ..history }
+    let (network, rest) = read_digest(NETWORK, rest);
+    let counted = match rest {
+        [COUNTED, counted, ..] => Some(CountedScopes::from_stored(*counted)),
+        _ => None,
+    };
+    RequestHistory { trace, user, callers_code, network, counted, ..history }
 }
 
 fn read_digest(part: u8, bytes: &[u8]) -> (Option<Digest16>, &[u8]) {
@@ -358,6 +367,7 @@ impl<'a> PackedHistory<'a> {
             trace: None,
             user: None,
             network: None,
+            counted: None,
             callers_code: false,
             challenge: match self.challenge {
                 PackedDigest::None => None,

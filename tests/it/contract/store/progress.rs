@@ -232,6 +232,7 @@ fn history_of(word: &str) -> RequestHistory {
         trace: None,
         user: None,
         network: None,
+        counted: None,
         callers_code: false,
         to: "+57******4567".to_owned(),
         correlation_id: Some(word.to_owned()),
