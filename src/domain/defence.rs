@@ -3,6 +3,8 @@
 //! A record counts in whole minutes. The sends of its last three minutes are pending; then those that are not verified move to two leaky
 //! buckets: one leaks its budget in an hour, for bursts, the other in a day, for trickles.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::keyed_digest::Digest16;
@@ -12,14 +14,16 @@ use super::time::UnixMillis;
 pub const PENDING_MINUTES: usize = 3;
 /// A hold lasts no longer, unless sends go on.
 pub const HOLD_MINUTES_MAX: u32 = 1_440;
-/// Holds at a time. Of more, those that end first are dropped.
+/// Holds at a time, with those of blocks that ended lately. Of more, those are dropped first, then those of the lowest rank that end first.
 pub const HOLDS_MAX: usize = 1_000;
 /// Records in one part of the store. Redis keeps hashes of up to 128 fields compact.
 pub const RECORDS_MAX: usize = 100;
-/// A full part drops so many records at once: those with the least unverified sends.
+/// A full part drops all records without unverified sends; or at least so many at once, those with the least.
 pub const RECORDS_DROPPED: usize = 25;
 /// The blocks of a prefix are in so many parts.
 pub const BLOCK_PARTS: u64 = 8;
+/// A block's hold is remembered for so long after its end: in it, at most half of a day's budget has leaked.
+pub const ENDED_HOLD_KEPT: Duration = Duration::from_secs(43_200);
 /// In thousandths: a pending send counts in full.
 pub const WEIGHT_FULL: u16 = 1_000;
 
@@ -167,6 +171,21 @@ impl ScopeKind {
         }
     }
 
+    /// Of too many holds those of the lowest rank are dropped first: a crowd of users opens no block.
+    pub const fn rank(self) -> u8 {
+        match self {
+            ScopeKind::User => 1,
+            ScopeKind::Network => 2,
+            ScopeKind::Block => 3,
+            ScopeKind::Prefix => 4,
+        }
+    }
+
+    /// Verifications earn room for the sends of others: people behind one carrier's addresses share a network.
+    pub const fn earns(self) -> bool {
+        matches!(self, ScopeKind::Network)
+    }
+
     /// `DEFENCE_BUDGET_PERCENT` of the floor.
     pub fn floor_in_percent(self, percent: u32) -> Budget {
         let part = |count: u32| (count * percent / 100).max(1);
@@ -215,6 +234,37 @@ impl Scope {
             ScopeKind::Block | ScopeKind::Prefix => format!("+{}", self.id),
             ScopeKind::User | ScopeKind::Network => format!("{:08x}", self.id >> 32),
         }
+    }
+}
+
+/// The scopes in which a send counts, beside its prefix. In those with few sends it does not, nor its verification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountedScopes(u8);
+
+impl CountedScopes {
+    pub const NONE: CountedScopes = CountedScopes(0);
+    pub const ALL: CountedScopes = CountedScopes(u8::MAX);
+
+    const fn bit(kind: ScopeKind) -> u8 {
+        1 << kind as u8
+    }
+
+    #[must_use]
+    pub const fn with(self, kind: ScopeKind) -> CountedScopes {
+        CountedScopes(self.0 | CountedScopes::bit(kind))
+    }
+
+    pub const fn has(self, kind: ScopeKind) -> bool {
+        self.0 & CountedScopes::bit(kind) != 0
+    }
+
+    /// The byte in the store, which never changes.
+    pub const fn stored(self) -> u8 {
+        self.0
+    }
+
+    pub const fn from_stored(byte: u8) -> CountedScopes {
+        CountedScopes(byte)
     }
 }
 
@@ -334,13 +384,29 @@ impl UnverifiedRecord {
         self.day = capped(u64::from(self.day).saturating_sub(DAY_MINUTES * u64::from(verified)));
     }
 
-    /// Takes the share of a block off its prefix.
-    pub fn subtract(&mut self, block: &UnverifiedRecord) {
+    /// Takes off as many other sends as are expected to stay unverified for one that is verified.
+    pub fn earn(&mut self, verified: u16, weight: u16) {
+        let others = u64::from(verified) * u64::from(weight);
+        let earned = |minutes: u64| minutes * others / u64::from(WEIGHT_FULL.saturating_sub(weight).max(1));
+        self.hour = capped(u64::from(self.hour).saturating_sub(earned(HOUR_MINUTES)));
+        self.day = capped(u64::from(self.day).saturating_sub(earned(DAY_MINUTES)));
+    }
+
+    /// Takes the share of a block off its prefix, but for what is not in it: the levels that an earlier hold has left.
+    pub fn subtract(&mut self, block: &UnverifiedRecord, [hour_outside, day_outside]: [u32; 2]) {
         for (pending, of_block) in self.pending.iter_mut().zip(block.pending) {
             *pending = pending.saturating_sub(of_block);
         }
-        self.hour = self.hour.saturating_sub(block.hour);
-        self.day = self.day.saturating_sub(block.day);
+        self.hour = self.hour.saturating_sub(block.hour.saturating_sub(hour_outside));
+        self.day = self.day.saturating_sub(block.day.saturating_sub(day_outside));
+    }
+
+    /// The levels of both buckets in so many minutes, if no pending send is verified.
+    pub fn left_in(&self, minutes: u32) -> [u32; 2] {
+        let [hour, day] = self.levels(WEIGHT_FULL).map(|level| level / 1_000);
+        let leaked =
+            |level: u64, leak: u32| capped(level.saturating_sub(u64::from(minutes) * u64::from(leak)));
+        [leaked(hour, self.budget.hour), leaked(day, self.budget.day)]
     }
 
     pub fn pending_sends(&self) -> u32 {

@@ -147,6 +147,8 @@ pub struct DefenceOverride {
 pub struct DefenceList {
     pub holds: Vec<Hold>,
     pub overrides: Vec<DefenceOverride>,
+    /// Stored values that could not be read, and count as missing.
+    pub unreadable: u32,
 }
 
 /// The list, and the records that were asked for.
@@ -236,7 +238,7 @@ mod tests {
         let hold = |scope, minutes| Hold { scope, left: minutes * MINUTE };
         let other = Scope { id: 1, ..BLOCK };
         let holds = vec![hold(BLOCK, 5), hold(USER, 7), hold(other, 60)];
-        let list = DefenceList { holds, overrides: Vec::new() };
+        let list = DefenceList { holds, ..DefenceList::default() };
         assert_eq!(decide(&list, MINUTE), refused(DefenceRule::UnverifiedUser, 6 * MINUTE));
         let nearly = 7 * MINUTE - Duration::from_millis(1);
         assert_eq!(decide(&list, nearly), refused(DefenceRule::UnverifiedUser, MINUTE));
@@ -247,8 +249,8 @@ mod tests {
     fn the_most_specific_override_in_force_decides_before_a_hold() {
         use OverrideAction::{Allow, Deny};
         let digits = |text: &str| OverrideTarget::parse(text).expect("digits");
-        let mut list =
-            DefenceList { holds: vec![Hold { scope: BLOCK, left: MINUTE }], overrides: Vec::new() };
+        let holds = vec![Hold { scope: BLOCK, left: MINUTE }];
+        let mut list = DefenceList { holds, ..DefenceList::default() };
         let steps = [
             (digits("CO"), Deny, refused(DefenceRule::Denied, 10 * MINUTE)),
             (digits("+57300"), Allow, DefenceDecision::Allowed),

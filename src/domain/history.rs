@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::defence::CountedScopes;
 use super::failover::FailoverReason;
 use super::keyed_digest::Digest16;
 use super::routes::PROVIDERS_MAX;
@@ -32,6 +33,9 @@ pub struct RequestHistory {
     /// The network of the client, where the pumping defence counts.
     #[serde(skip)]
     pub network: Option<Digest16>,
+    /// Where the pumping defence counts the send, as the worker that admitted the request decided.
+    #[serde(skip)]
+    pub counted: Option<CountedScopes>,
     /// The caller chose the code, so the caller knows it without a message.
     #[serde(skip)]
     pub callers_code: bool,

@@ -231,6 +231,11 @@ impl OutcomeError {
         OutcomeError { retry_after, rule: Some(rule), ..OutcomeError::of(ErrorCode::Blocked) }
     }
 
+    /// The pumping defence refuses a person who wants no messages as suppressed: waiting would not help.
+    pub fn yields_to_suppression(&self) -> bool {
+        self.rule.is_some()
+    }
+
     /// With the time to wait, rounded up to seconds.
     pub fn limited(limit: ReachedLimit, wait: Duration) -> OutcomeError {
         let code = match limit {

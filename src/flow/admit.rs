@@ -161,6 +161,7 @@ impl ChannelGateway {
             trace,
             user: valid.user,
             network: valid.network.filter(|_| self.defence.counts(&valid.to)),
+            counted: self.defence.counted_scopes(valid),
             callers_code,
             ..RequestHistory::default()
         };

@@ -1,9 +1,11 @@
-//! Pumping defence: counts sends and verifications in memory, adds them to the store once a second, and refuses requests by its answer.
+//! Pumping defence: counts sends and verifications in memory, adds them to the store, and refuses requests by its answer.
 //!
-//! A request takes no call of the store, unless it would be refused. The answer lists everything that is held in any process, so a hold
-//! comes one or two seconds late. While the store does not answer, the last list holds, until its holds end.
+//! A request takes no call of the store, unless it would be refused. The answer lists everything that is held in any process, once a second,
+//! so a hold comes one or two seconds late. Many changes of one scope are added at once, the others every ten seconds. While the store
+//! does not answer, the last list holds, until its holds end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,13 +13,14 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::context::{DeliveryContext, ValidRequest};
 use super::defence_budgets::{Budgets, answered};
+use super::defence_counts::{Counts, KINDS_IN_BATCH, KINDS_MAX, Kind};
 use super::random::random_id;
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::conversion::{CodeCounts, CodeSend, NumberGroups};
 use crate::domain::defence::{
-    Budget, Change, DefenceBatch, DefenceMode, DefenceRule, PrefixChanges, Scope, ScopeChanges, ScopeKind,
-    minute_of,
+    Budget, Change, CountedScopes, DefenceBatch, DefenceMode, DefenceRule, PrefixChanges, Scope,
+    ScopeChanges, ScopeKind, minute_of,
 };
 use crate::domain::defence_list::{DefenceDecision, DefenceList, DefenceSubject};
 use crate::domain::keyed_digest::Digest16;
@@ -29,17 +32,14 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// Each so many flushes take the changes that can wait as well.
+const ALL_EVERY: u32 = 10;
 /// The store knows a repeated batch for a day.
 const REPEATED_FOR: Duration = Duration::from_secs(12 * 3_600);
-/// Changes that wait for the store: of more, those of blocks count to their prefix alone, and those of users and networks do not count.
-const KINDS_MAX: usize = 20_000;
-/// Changes in one batch. Redis answers nothing else for milliseconds while it adds them.
-const KINDS_IN_BATCH: usize = 250;
 /// Batches in a second: more than one only while each of them is full.
 const BATCHES_MAX: usize = 4;
-/// Scopes whose first send of a day is remembered. Of more, all are forgotten.
-const SEEN_MAX: usize = 100_000;
-const SEEN_MINUTES: u32 = 1_440;
+/// Calls that note verified recipients and users, in one flush.
+const NOTES_MAX: usize = 20;
 /// So many batches in a row that fail are logged, once.
 const FAILURES_LOGGED: u32 = 3;
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,6 +54,7 @@ pub struct Defence {
     budgets: Budgets,
     counts: Mutex<Counts>,
     outbox: Mutex<Outbox>,
+    ticks: AtomicU32,
     /// And when the store was asked for it.
     list: Mutex<(Arc<DefenceList>, Instant)>,
 }
@@ -79,25 +80,6 @@ impl<'a> From<&'a ValidRequest<'_>> for DefendedRequest<'a> {
 }
 
 #[derive(Default)]
-struct Counts {
-    kinds: HashMap<Kind, CodeCounts>,
-    /// The minute of the first send of a day.
-    seen: HashMap<Scope, u32>,
-    /// Recipients and users that have verified a code.
-    verified: HashSet<Digest16>,
-}
-
-/// Sends and verifications of one scope, to numbers of one prefix, of one minute.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Kind {
-    /// 0 for users and networks.
-    prefix: u64,
-    scope: Scope,
-    country: Option<[u8; 2]>,
-    minute: u32,
-}
-
-#[derive(Default)]
 struct Outbox {
     sequence: u32,
     /// Not answered yet, and since when it is tried.
@@ -117,6 +99,7 @@ impl Defence {
             budgets: Budgets::new(budget_percent),
             counts: Mutex::default(),
             outbox: Mutex::default(),
+            ticks: AtomicU32::new(0),
             list: Mutex::new((Arc::default(), Instant::now())),
         }
     }
@@ -136,7 +119,7 @@ impl Defence {
         let DefenceDecision::Refused { rule, retry_after } = self.would_refuse(valid) else {
             return None;
         };
-        match answered(is_exempt(&*self.store, rule, &DefendedRequest::from(valid))).await {
+        match answered(self.is_exempt(rule, &DefendedRequest::from(valid))).await {
             Ok(false) => {}
             Ok(true) => return None,
             Err(error) => {
@@ -152,6 +135,16 @@ impl Defence {
             events::defence_would_refuse(rule, &valid.to);
         }
         None
+    }
+
+    /// One that has verified a code a moment ago is known here before the store knows it.
+    pub async fn is_exempt(
+        &self,
+        rule: DefenceRule,
+        request: &DefendedRequest<'_>,
+    ) -> Result<bool, StoreError> {
+        let has_just_verified = rule.has_exemption() && self.lock().verified.contains(&request.recipient);
+        Ok(has_just_verified || is_exempt(&*self.store, rule, request).await?)
     }
 
     fn would_refuse(&self, valid: &ValidRequest<'_>) -> DefenceDecision {
@@ -177,49 +170,57 @@ impl Defence {
         list.decide(&subject, asked_at.elapsed())
     }
 
+    /// Where the send of a new request counts; `None`: nowhere. The record keeps it, so that its verification counts there, too.
+    pub(super) fn counted_scopes(&self, valid: &ValidRequest<'_>) -> Option<CountedScopes> {
+        let is_counted = valid.test_code.is_none() && self.counts(&valid.to);
+        is_counted.then(|| self.scopes_with(&DefendedRequest::from(valid), self.clock.now()))
+    }
+
+    /// Where one more send counts, beside its prefix.
+    pub fn scopes_with(&self, request: &DefendedRequest<'_>, at: UnixMillis) -> CountedScopes {
+        let Some(number) = request.to.phone() else { return CountedScopes::NONE };
+        let scopes = scopes_of(&NumberGroups::of(number), request.user, request.network);
+        self.lock().scopes_with(&scopes, minute_of(at), &self.budgets)
+    }
+
     /// Counts the code of a request that this process has completed, if the request began it: so a code that is sent again counts once.
     pub(super) fn completed(&self, valid: &ValidRequest<'_>, began_the_code: bool, outcome: &Outcome) {
         if let Some(send) = CodeSend::of_outcome(outcome).filter(|_| began_the_code) {
-            self.sent(&DefendedRequest::from(valid), send.at.unwrap_or_else(|| self.clock.now()));
+            let counted = outcome.history.counted.unwrap_or(CountedScopes::ALL);
+            self.sent(&DefendedRequest::from(valid), send.at.unwrap_or_else(|| self.clock.now()), counted);
         }
     }
 
-    /// The first message of a day to a block, of a user or of a network counts to its prefix alone: most have no second one.
-    pub fn sent(&self, request: &DefendedRequest<'_>, at: UnixMillis) {
+    /// Counts a send, in its prefix and in these scopes.
+    pub fn sent(&self, request: &DefendedRequest<'_>, at: UnixMillis, counted: CountedScopes) {
         let Some(number) = request.to.phone().filter(|_| self.counts(request.to)) else { return };
-        let (groups, minute) = (NumberGroups::of(number), minute_of(at));
-        let mut counts = self.lock();
-        let mut is_in_block = false;
-        for scope in scopes_of(&groups, request.user, request.network) {
-            if scope.kind != ScopeKind::Prefix && counts.is_second(scope, minute) {
-                let is_counted = counts.add(kind_of(&groups, scope, minute), CodeCounts::SENT);
-                is_in_block |= is_counted && scope.kind == ScopeKind::Block;
-            }
-        }
-        if !is_in_block {
-            let prefix = Scope { kind: ScopeKind::Prefix, id: groups.prefix };
-            counts.add(kind_of(&groups, prefix, minute), CodeCounts::SENT);
-        }
+        let groups = NumberGroups::of(number);
+        let scopes = scopes_of(&groups, request.user, request.network);
+        self.lock().sent(&groups, &scopes, counted, minute_of(at));
     }
 
     pub(super) fn code_verified(&self, to: &Address, recipient: Digest16, of: &CodeRequest) {
         let Some(send) = of.first_send else { return };
         let request = DefendedRequest { to, recipient, user: of.user, network: of.network };
-        let is_proof = !of.test && !of.callers_code;
-        self.verified(&request, send.at.unwrap_or_else(|| self.clock.now()), is_proof);
+        let sent_at = send.at.unwrap_or_else(|| self.clock.now());
+        self.verified(&request, sent_at, of.counted.unwrap_or(CountedScopes::ALL));
+        if !of.test && !of.callers_code {
+            self.proven(&request);
+        }
     }
 
-    /// Counts a verified code in the minute of its send. A code that its caller knew proves nothing.
-    pub fn verified(&self, request: &DefendedRequest<'_>, sent_at: UnixMillis, is_proof: bool) {
+    /// Counts a verified code in the minute of its send, where that counts.
+    pub fn verified(&self, request: &DefendedRequest<'_>, sent_at: UnixMillis, counted: CountedScopes) {
         let Some(number) = request.to.phone().filter(|_| self.counts(request.to)) else { return };
-        let (groups, minute) = (NumberGroups::of(number), minute_of(sent_at));
+        let groups = NumberGroups::of(number);
+        let scopes = scopes_of(&groups, request.user, request.network);
+        self.lock().verified(&groups, &scopes, counted, minute_of(sent_at));
+    }
+
+    /// The recipient and the user are exempt. A code that its caller knew proves nothing.
+    pub fn proven(&self, request: &DefendedRequest<'_>) {
         let mut counts = self.lock();
-        for scope in scopes_of(&groups, request.user, request.network) {
-            if scope.kind != ScopeKind::Prefix {
-                counts.add(kind_of(&groups, scope, minute), CodeCounts::VERIFIED);
-            }
-        }
-        if is_proof && counts.verified.len() < KINDS_MAX {
+        if self.counts(request.to) && counts.verified.len() < KINDS_MAX {
             counts.verified.extend([Some(request.recipient), request.user].into_iter().flatten());
         }
     }
@@ -234,16 +235,26 @@ impl Defence {
         loop {
             ticks.tick().await;
             self.tick().await;
+            self.budgets.refresh(&*self.store, self.clock.now()).await;
         }
     }
 
-    async fn tick(&self) {
+    /// Adds urgent changes, and each tenth time all of them. True if the store answered.
+    pub async fn tick(&self) -> bool {
+        let is_turn_of_all = self.ticks.fetch_add(1, Ordering::Relaxed) % ALL_EVERY == 0;
         for _ in 0..BATCHES_MAX {
-            if !self.flush().await || self.lock().kinds.len() < KINDS_IN_BATCH {
+            let takes_all = is_turn_of_all || self.lock().kinds.len() >= KINDS_IN_BATCH;
+            if !self.flush_some(takes_all).await {
+                return false;
+            }
+            if self.lock().kinds.len() < KINDS_IN_BATCH {
                 break;
             }
         }
-        self.budgets.refresh(&*self.store, self.clock.now()).await;
+        if is_turn_of_all {
+            self.note_verified().await;
+        }
+        true
     }
 
     /// At shutdown, when nothing more is counted.
@@ -264,9 +275,17 @@ impl Defence {
         has_batch || !counts.kinds.is_empty() || !counts.verified.is_empty()
     }
 
-    /// Adds one batch to the store, and reads the list. True if the store answered.
+    /// Adds a batch of any changes to the store, and reads the list. True if the store answered.
     pub async fn flush(&self) -> bool {
-        let (batch, tried_since) = self.next_batch();
+        let has_answered = self.flush_some(true).await;
+        if has_answered {
+            self.note_verified().await;
+        }
+        has_answered
+    }
+
+    async fn flush_some(&self, takes_all: bool) -> bool {
+        let (batch, tried_since) = self.next_batch(takes_all);
         let asked_at = Instant::now();
         match answered(self.store.add_defence(&batch)).await {
             Ok(list) => {
@@ -276,7 +295,6 @@ impl Defence {
                 }
                 events::defence_list_read(&list);
                 *self.list() = (Arc::new(list), asked_at);
-                self.note_verified().await;
                 true
             }
             Err(error) => {
@@ -295,16 +313,20 @@ impl Defence {
     }
 
     async fn note_verified(&self) {
-        let digests: Vec<Digest16> = self.lock().verified.iter().take(VERIFIED_NOTED_MAX).copied().collect();
-        if digests.is_empty() {
-            return;
-        }
-        let noted = answered(self.store.note_verified(&digests)).await;
-        let is_lost = noted.as_ref().is_err_and(StoreError::is_permanent);
-        if let Err(error) = &noted {
-            events::defence_not_counted(error, is_lost);
-        }
-        if noted.is_ok() || is_lost {
+        for _ in 0..NOTES_MAX {
+            let digests: Vec<Digest16> =
+                self.lock().verified.iter().take(VERIFIED_NOTED_MAX).copied().collect();
+            if digests.is_empty() {
+                return;
+            }
+            let noted = answered(self.store.note_verified(&digests)).await;
+            let is_lost = noted.as_ref().is_err_and(StoreError::is_permanent);
+            if let Err(error) = &noted {
+                events::defence_not_counted(error, is_lost);
+                if !is_lost {
+                    return;
+                }
+            }
             let mut counts = self.lock();
             for digest in &digests {
                 counts.verified.remove(digest);
@@ -313,12 +335,12 @@ impl Defence {
     }
 
     /// The batch that was not answered, or a new one. One without changes only reads the list.
-    fn next_batch(&self) -> (Arc<DefenceBatch>, Instant) {
+    fn next_batch(&self, takes_all: bool) -> (Arc<DefenceBatch>, Instant) {
         let mut outbox = self.outbox();
         if let Some(batch) = outbox.batch.clone() {
             return batch;
         }
-        let kinds = self.lock().take();
+        let kinds = self.lock().take(takes_all);
         if kinds.is_empty() {
             return (Arc::default(), Instant::now());
         }
@@ -374,40 +396,6 @@ impl Defence {
     }
 }
 
-impl Counts {
-    /// True from the second send of a day on.
-    fn is_second(&mut self, scope: Scope, minute: u32) -> bool {
-        if self.seen.len() >= SEEN_MAX {
-            self.seen.clear();
-        }
-        match self.seen.get(&scope) {
-            Some(first) if minute.saturating_sub(*first) < SEEN_MINUTES => true,
-            _ => {
-                self.seen.insert(scope, minute);
-                false
-            }
-        }
-    }
-
-    /// False if there is no room.
-    fn add(&mut self, kind: Kind, one: CodeCounts) -> bool {
-        let kinds_max = if kind.scope.kind == ScopeKind::Prefix { 2 * KINDS_MAX } else { KINDS_MAX };
-        let has_room = self.kinds.len() < kinds_max || self.kinds.contains_key(&kind);
-        if has_room {
-            self.kinds.entry(kind).or_default().add(one);
-        }
-        has_room
-    }
-
-    fn take(&mut self) -> BTreeMap<Kind, CodeCounts> {
-        if self.kinds.len() <= KINDS_IN_BATCH {
-            return self.kinds.drain().collect();
-        }
-        let kinds: Vec<Kind> = self.kinds.keys().copied().take(KINDS_IN_BATCH).collect();
-        kinds.into_iter().filter_map(|kind| Some((kind, self.kinds.remove(&kind)?))).collect()
-    }
-}
-
 /// A recipient that has verified a code; or a user that has, with few unverified sends. A user is not exempt from its own budget.
 pub async fn is_exempt(
     store: &dyn Store,
@@ -430,14 +418,6 @@ pub async fn is_exempt(
     let record = state.records.first().copied().flatten().unwrap_or_default();
     let Budget { hour, day } = record.unverified();
     Ok(hour.max(day) + record.pending_sends() <= KNOWN_USER_UNVERIFIED_MAX)
-}
-
-fn kind_of(groups: &NumberGroups, scope: Scope, minute: u32) -> Kind {
-    let prefix = match scope.kind {
-        ScopeKind::Block | ScopeKind::Prefix => groups.prefix,
-        ScopeKind::User | ScopeKind::Network => 0,
-    };
-    Kind { prefix, scope, country: groups.country, minute }
 }
 
 /// Block, prefix, and the user and network if they are known.

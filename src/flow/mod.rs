@@ -23,7 +23,7 @@
 //! - [`conversion`]: counts sent and verified codes, and amounts. [`audit`]: publishes the records of operators' acts.
 //! - `spend.rs`, with [`spend_policy`]: prices and reservations of messages; `budget_watch.rs`: alarms. `compare_prices.rs`, with
 //!   [`price_samples`]: the prices that the provider names.
-//! - [`defence`], with `defence_budgets.rs`: refuses codes to numbers that verify none.
+//! - [`defence`], with `defence_budgets.rs` and `defence_counts.rs`: refuses codes to numbers that verify none.
 //! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost. [`operate`]: the acts of operators.
 //!
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
@@ -45,6 +45,7 @@ pub mod conversion;
 pub mod dead_letter;
 pub mod defence;
 mod defence_budgets;
+mod defence_counts;
 mod delay;
 pub mod dispatch;
 pub mod explain;

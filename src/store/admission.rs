@@ -25,7 +25,8 @@ pub struct AdmissionInput<'a> {
     /// The ids of our code keys, in the form of [`crate::domain::code::CodeKeyring::kids`].
     pub code_key_ids: &'a str,
     pub limits: &'a Limits,
-    /// A new request is rejected with this error. A request that has a record goes on, or answers with its outcome.
+    /// A new request is rejected with this error. A request that has a record goes on, or answers with its outcome. An error of the
+    /// pumping defence comes after a suppression of the recipient.
     pub reject_if_new: Option<&'a OutcomeError>,
     /// The send gate is closed: nothing changes. A completed request still answers with its outcome.
     pub gate_closed: bool,

@@ -3,6 +3,7 @@
 use super::error::StoreError;
 use super::request_record::RequestState;
 use crate::domain::conversion::CodeSend;
+use crate::domain::defence::CountedScopes;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
@@ -44,6 +45,8 @@ pub struct CodeRequest {
     pub network: Option<Digest16>,
     /// The send by the oldest request that has the code, which began its life; `None` if that one sent nothing.
     pub first_send: Option<CodeSend>,
+    /// The scopes in which that send counts; `None`: in all, as a worker of an earlier version admitted it.
+    pub counted: Option<CountedScopes>,
     /// One of the requests that have the code is to a test number, whose code is known without a message: nothing was proven.
     pub test: bool,
     /// The caller chose the code of one of the requests that have it, and knows it without a message: nothing was proven.
@@ -57,7 +60,7 @@ impl CodeRequest {
         requests: impl IntoIterator<Item = (RequestId, RequestState)>,
         purpose: &str,
     ) -> Option<CodeRequest> {
-        let (mut sent, mut unsent, mut first_send) = (None, None, None);
+        let (mut sent, mut unsent, mut first_send, mut counted) = (None, None, None, None);
         let (mut test, mut callers_code) = (false, false);
         for (id, state) in requests {
             let (recorded_purpose, history, send) = match state {
@@ -74,7 +77,7 @@ impl CodeRequest {
                 continue;
             }
             // An older one replaces it.
-            first_send = send;
+            (first_send, counted) = (send, history.counted);
             test |= history.is_test();
             callers_code |= history.callers_code;
             let RequestHistory { correlation_id, trace, user, network, .. } = history;
@@ -82,7 +85,9 @@ impl CodeRequest {
             chosen.get_or_insert((id, correlation_id, trace, user, network));
         }
         let (id, correlation_id, trace, user, network) = sent.or(unsent)?;
-        Some(CodeRequest { id, correlation_id, trace, user, network, first_send, test, callers_code })
+        let request =
+            CodeRequest { id, correlation_id, trace, user, network, first_send, counted, test, callers_code };
+        Some(request)
     }
 }
 

@@ -103,6 +103,7 @@ pub(super) struct Metrics {
     pub(super) limit_refusals: Family<ChannelLimit, Counter>,
     pub(super) defence_refusals: Family<RuleResult, Counter>,
     pub(super) defence_holds: Family<ScopeLabel, Gauge>,
+    pub(super) defence_unreadable: Counter,
     pub(super) sends_per_hour_max: Family<ChannelLabel, Gauge>,
     pub(super) verifications: Family<VerdictLabel, Counter>,
     pub(super) store_operation_duration: Family<OperationLabel, Histogram, Buckets>,
@@ -175,6 +176,7 @@ impl Metrics {
             limit_refusals: Family::default(),
             defence_refusals: Family::default(),
             defence_holds: Family::default(),
+            defence_unreadable: Counter::default(),
             sends_per_hour_max: Family::default(),
             verifications: Family::default(),
             store_operation_duration: Family::new_with_constructor(Buckets(&STORE_BUCKETS)),
@@ -252,6 +254,7 @@ impl Metrics {
             limit_refusals "Requests refused by a limit";
             defence_refusals "Requests that the pumping defence refused, or would refuse, by rule";
             defence_holds "Scopes that the pumping defence holds, in all processes";
+            defence_unreadable "Values of the pumping defence that could not be read, and were skipped";
             sends_per_hour_max "The cap over all sends of an hour; 0: none";
             verifications "Code checks, by verdict";
             store_operation_duration "Time of an answer of the store, by operation" in Seconds;

@@ -7,6 +7,7 @@ use otpost::domain::budget::{Reservation, UtcOffset};
 use otpost::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use otpost::domain::conversion::{Bucket, BucketWidth, ConversionEntry, Dimension};
 use otpost::domain::conversion_batch::ConversionBatch;
+use otpost::domain::defence::CountedScopes;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::opt_status::{OptMessage, OptStatus, whole_seconds};
@@ -295,6 +296,7 @@ impl Copy {
             trace: None,
             user: (self.user > 0).then(|| named(200 + self.user)),
             network: (self.challenge > 1).then(|| named(230 + self.challenge)),
+            counted: (self.challenge > 1).then(|| CountedScopes::from_stored(self.user)),
             callers_code: self.callers_code,
             handed_to: ["twilio", "infobip"][..if self.owner > 0 { 2 } else { 0 }]
                 .iter()

@@ -73,13 +73,16 @@ impl State {
         now: UnixMillis,
     ) -> Result<(), OutcomeError> {
         let recipient = input.lease.subject.recipient;
-        if let Some(error) = input.reject_if_new {
-            return Err(error.clone());
-        }
+        let given = |yields| {
+            let error = input.reject_if_new.filter(|error| error.yields_to_suppression() == yields);
+            error.map_or(Ok(()), |error| Err(error.clone()))
+        };
+        given(false)?;
         if deadline.since(now) < TIME_LEFT_MIN {
             return Err(OutcomeError::of(ErrorCode::Expired));
         }
         self.check_suppression(ErrorCode::Suppressed, &SuppressionKey::Recipient(recipient), now)?;
+        given(true)?;
         if let Some(country) = input.country {
             self.check_suppression(ErrorCode::Blocked, &SuppressionKey::Country(country.to_owned()), now)?;
         }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::domain::defence::{
-    BLOCK_PARTS, DefenceBatch, HOLDS_MAX, PrefixChanges, RECORDS_DROPPED, RECORDS_MAX, RELIEF_EIGHTHS, Scope,
-    ScopeChanges, ScopeKind, UnverifiedRecord, minute_of,
+    BLOCK_PARTS, DefenceBatch, ENDED_HOLD_KEPT, HOLDS_MAX, PrefixChanges, RECORDS_DROPPED, RECORDS_MAX,
+    RELIEF_EIGHTHS, Scope, ScopeChanges, ScopeKind, UnverifiedRecord, minute_of,
 };
 use crate::domain::defence_list::{
     DefenceList, DefenceOverride, DefenceState, Hold, NewOverride, OVERRIDES_MAX, OverrideTarget,
@@ -25,13 +25,33 @@ type Part = BTreeMap<u64, UnverifiedRecord>;
 pub(super) struct Defence {
     /// By the kind of their scopes and their number, and when they were last written.
     parts: BTreeMap<(ScopeKind, u64), (UnixMillis, Part)>,
-    /// The ends of holds, and the eighths of the budget at which they end.
-    holds: HashMap<Scope, (UnixMillis, u8)>,
+    /// Those of blocks stay for a while after their end.
+    holds: HashMap<Scope, StoredHold>,
     overrides: BTreeMap<OverrideTarget, DefenceOverride>,
     /// The last batch of each writer.
     writers: HashMap<u64, (UnixMillis, u32)>,
     /// By the part of a digest and its name there: the day of the last verification.
     verified: BTreeMap<u16, BTreeMap<u64, u64>>,
+}
+
+#[derive(Clone, Copy)]
+struct StoredHold {
+    until: UnixMillis,
+    /// Of the budget, at which it ends.
+    eighths: u8,
+    /// What is left in the buckets at its end: that does not count to the prefix.
+    left: [u32; 2],
+}
+
+impl StoredHold {
+    fn new(record: &UnverifiedRecord, minutes: u32, eighths: u8, now: UnixMillis) -> StoredHold {
+        StoredHold { until: now.plus(minutes * MINUTE), eighths, left: record.left_in(minutes) }
+    }
+
+    fn is_kept(&self, scope: Scope, now: UnixMillis) -> bool {
+        let is_remembered = scope.kind == ScopeKind::Block && self.left[1] > 0;
+        self.until > now || is_remembered && self.until.plus(ENDED_HOLD_KEPT) > now
+    }
 }
 
 /// The records that a batch touches, until they are written.
@@ -46,13 +66,13 @@ impl Touched {
 
 impl Defence {
     pub(super) fn add(&mut self, batch: &DefenceBatch, now: UnixMillis) -> DefenceList {
-        self.holds.retain(|_, (until, _)| *until > now);
+        self.holds.retain(|scope, hold| hold.is_kept(*scope, now));
         if batch.sequence > 0 && self.is_new(batch, now) {
             let mut touched = Touched::default();
             batch.prefixes.iter().for_each(|prefix| self.add_prefix(prefix, &mut touched, now));
             batch.subjects.iter().for_each(|subject| self.add_subject(subject, &mut touched, now));
             self.write(touched, now);
-            self.drop_holds();
+            self.drop_holds(now);
         }
         self.list(now)
     }
@@ -94,7 +114,12 @@ impl Defence {
         let known = self.advanced(of, part, touched, now);
         let mut record = known.or_else(|| has_sends.then(|| UnverifiedRecord::new(minute_of(now))))?;
         record.budget = of.budget;
-        of.changes.iter().for_each(|change| record.apply(*change, minute_of(now)));
+        for change in &of.changes {
+            record.apply(*change, minute_of(now));
+            if of.scope.kind.earns() {
+                record.earn(change.verified, of.weight);
+            }
+        }
         Some(record)
     }
 
@@ -112,18 +137,18 @@ impl Defence {
         record.budget = own.budget;
         own.changes.iter().for_each(|change| record.apply(*change, minute));
         for block in &of.blocks {
-            let was_held = self.holds.contains_key(&block.scope);
-            if !was_held {
+            if !self.is_held(block.scope, now) {
                 block.changes.iter().for_each(|change| record.apply(*change, minute));
             }
             let part = block.scope.part(prefix);
             let Some(of_block) = self.changed(block, part, touched, now) else { continue };
+            let outside = self.outside(block.scope, &of_block, now);
             if self.hold(block.scope, &of_block, block.scope.kind.release_eighths(), block.weight, now) {
-                record.subtract(&of_block);
+                record.subtract(&of_block, outside);
             }
             touched.insert(block.scope, part, of_block);
         }
-        if record.is_over_budget(own.weight) && !self.holds.contains_key(&own.scope) {
+        if record.is_over_budget(own.weight) && !self.is_held(own.scope, now) {
             self.relieve(&mut record, own, touched, now);
         }
         self.hold(own.scope, &record, own.scope.kind.release_eighths(), own.weight, now);
@@ -147,13 +172,15 @@ impl Defence {
             blocks.extend(touched.0.get(&key).into_iter().flatten().map(|(id, record)| (*id, *record)));
             for (id, mut block) in blocks {
                 let scope = Scope { kind: ScopeKind::Block, id };
-                if !id.to_string().starts_with(&prefix.to_string()) || self.holds.contains_key(&scope) {
+                if !id.to_string().starts_with(&prefix.to_string()) || self.is_held(scope, now) {
                     continue;
                 }
                 block.advance(minute_of(now));
                 if block.has_many(own.weight) {
-                    self.set_hold(scope, block.minutes_until(RELIEF_EIGHTHS).max(1), RELIEF_EIGHTHS, now);
-                    record.subtract(&block);
+                    let outside = self.outside(scope, &block, now);
+                    let minutes = block.minutes_until(RELIEF_EIGHTHS).max(1);
+                    self.holds.insert(scope, StoredHold::new(&block, minutes, RELIEF_EIGHTHS, now));
+                    record.subtract(&block, outside);
                 }
             }
         }
@@ -175,30 +202,44 @@ impl Defence {
         weight: u16,
         now: UnixMillis,
     ) -> bool {
-        if let Some((_, eighths)) = self.holds.get(&scope).copied() {
-            match record.minutes_until(eighths) {
-                0 => drop(self.holds.remove(&scope)),
-                minutes => self.set_hold(scope, minutes, eighths, now),
+        if let Some(held) = self.holds.get(&scope).copied().filter(|hold| hold.until > now) {
+            let minutes = record.minutes_until(held.eighths);
+            if minutes == 0 || now.plus(minutes * MINUTE) != held.until {
+                self.holds.insert(scope, StoredHold::new(record, minutes, held.eighths, now));
             }
+            self.holds.retain(|known, hold| *known != scope || hold.is_kept(scope, now));
             return false;
         }
         let begins = record.is_over_budget(weight);
         if begins {
-            self.set_hold(scope, record.minutes_until(eighths).max(1), eighths, now);
+            let minutes = record.minutes_until(eighths).max(1);
+            self.holds.insert(scope, StoredHold::new(record, minutes, eighths, now));
         }
         begins
     }
 
-    fn set_hold(&mut self, scope: Scope, minutes: u32, eighths: u8, now: UnixMillis) {
-        self.holds.insert(scope, (now.plus(minutes * MINUTE), eighths));
+    fn is_held(&self, scope: Scope, now: UnixMillis) -> bool {
+        self.holds.get(&scope).is_some_and(|hold| hold.until > now)
     }
 
-    fn drop_holds(&mut self) {
+    /// The part of a block's buckets that does not count to its prefix, as an earlier hold has taken it off.
+    fn outside(&self, scope: Scope, record: &UnverifiedRecord, now: UnixMillis) -> [u32; 2] {
+        let Some(ended) = self.holds.get(&scope).filter(|hold| hold.until <= now) else { return [0; 2] };
+        let minutes = minute_of(now) - minute_of(ended.until);
+        let [hour, day] = ended.left;
+        [
+            hour.saturating_sub(minutes.saturating_mul(record.budget.hour)),
+            day.saturating_sub(minutes.saturating_mul(record.budget.day)),
+        ]
+    }
+
+    fn drop_holds(&mut self, now: UnixMillis) {
         let excess = self.holds.len().saturating_sub(HOLDS_MAX);
-        let mut ends: Vec<(UnixMillis, Scope)> =
-            self.holds.iter().map(|(scope, (until, _))| (*until, *scope)).collect();
-        ends.sort_unstable();
-        for (_, scope) in ends.into_iter().take(excess) {
+        let rank = |scope: &Scope, hold: &StoredHold| if hold.until > now { scope.kind.rank() } else { 0 };
+        let mut all: Vec<(u8, UnixMillis, Scope)> =
+            self.holds.iter().map(|(scope, hold)| (rank(scope, hold), hold.until, *scope)).collect();
+        all.sort_unstable();
+        for (.., scope) in all.into_iter().take(excess) {
             self.holds.remove(&scope);
         }
     }
@@ -220,14 +261,14 @@ impl Defence {
     }
 
     fn list(&self, now: UnixMillis) -> DefenceList {
-        let held = self.holds.iter().filter(|(_, (until, _))| *until > now);
+        let held = self.holds.iter().filter(|(_, hold)| hold.until > now);
         let mut holds: Vec<Hold> =
-            held.map(|(scope, (until, _))| Hold { scope: *scope, left: until.since(now) }).collect();
+            held.map(|(scope, hold)| Hold { scope: *scope, left: hold.until.since(now) }).collect();
         holds.sort_by_key(|hold| hold.scope);
         let in_force = self.overrides.values().filter(|known| known.until > now);
         let overrides =
             in_force.map(|known| DefenceOverride { left: known.until.since(now), ..known.clone() });
-        DefenceList { holds, overrides: overrides.collect() }
+        DefenceList { holds, overrides: overrides.collect(), unreadable: 0 }
     }
 
     pub(super) fn state(&self, scopes: &[(u64, Scope)], now: UnixMillis) -> DefenceState {
@@ -310,7 +351,7 @@ impl Defence {
     }
 }
 
-/// Those with the least unverified sends, of these the ones that were written first.
+/// All without unverified sends; or if these are too few, those with the least, of these the ones that were written first.
 fn drop_least(part: &mut Part, kept: &Part, count: usize, minute: u32) {
     let candidates = part.iter().filter(|(id, _)| !kept.contains_key(id));
     let mut candidates: Vec<(u64, u32, u64)> = candidates
@@ -321,7 +362,8 @@ fn drop_least(part: &mut Part, kept: &Part, count: usize, minute: u32) {
         })
         .collect();
     candidates.sort_unstable();
-    for (.., id) in candidates.into_iter().take(count) {
+    let empty = candidates.iter().filter(|(worth, ..)| *worth == 0).count();
+    for (.., id) in candidates.into_iter().take(count.max(empty)) {
         part.remove(&id);
     }
 }

@@ -30,7 +30,8 @@ impl State {
         match status {
             OptStatus::OptedIn if opted_out_since.is_some() => {
                 let opt_out = self.suppressions.remove(&key);
-                let kept = opt_out.and_then(|opt_out| opt_out.kept).filter(|kept| kept.is_in_force(now));
+                let kept = opt_out.and_then(|opt_out| opt_out.kept);
+                let kept = kept.filter(|kept| kept.is_in_force(now) && !kept.is_removed);
                 if let Some(kept) = kept {
                     self.suppressions.insert(key, *kept);
                 }

@@ -117,12 +117,14 @@ pub(super) struct StoredSuppression {
     pub(super) reason: Option<String>,
     /// Another suppression that an opt-out keeps: an opt-in restores it.
     pub(super) kept: Option<Box<StoredSuppression>>,
+    /// A kept one that an operator has removed: it stays for a moment, as the removal may be repeated.
+    pub(super) is_removed: bool,
 }
 
 impl StoredSuppression {
     /// Keeps another suppression beside this opt-out. One that ends later stays.
     pub(super) fn keep(&mut self, other: StoredSuppression, now: UnixMillis) {
-        let kept = self.kept.as_ref().filter(|kept| kept.is_in_force(now));
+        let kept = self.kept.as_ref().filter(|kept| kept.is_in_force(now) && !kept.is_removed);
         match kept {
             Some(kept) if !other.ends_after(kept) => {}
             _ => {

@@ -38,6 +38,7 @@ impl State {
             masked: suppression.masked.to_owned(),
             reason: reason.filter(|reason| !reason.is_empty()).map(str::to_owned),
             kept: None,
+            is_removed: false,
         };
         // Only an opt-out of a recipient keeps another suppression.
         let is_opt_out =
@@ -96,6 +97,7 @@ impl State {
             let removed = kept.entry();
             let soon = now.plus(REMOVAL_REPEATED_WITHIN);
             kept.until = Some(kept.until.map_or(soon, |until| until.min(soon)));
+            kept.is_removed = true;
             return Some(removed);
         }
         let removed = self.suppressions.remove(&key)?;

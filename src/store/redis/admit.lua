@@ -1,6 +1,6 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
 -- KEYS     recipient, request, country's suppression, then the subject logs; with more than one shard only the first two
--- ARGV     settings; call: c8 lease token, I6+1 requested at, I6+1 the caller's deadline, B gate closed, I4 the unfinished leases
+-- ARGV     settings; call: c8 lease token, I6+1 requested at, I6+1 the caller's deadline, B marks: 1 gate closed, 2 a suppression comes before the error, I4 the unfinished leases
 --          from which on a request is a crash suspect, Bc0 purpose, Bc0 code facts of the challenge to start, Hc0 error to reject a
 --          new request with, or empty, Bc0 text of the request id, empty for a UUID, Bc0 amount to reserve, as spend.lua reads it, or
 --          empty; then the history. With more than one shard also what was read and charged outside: I6 end of the country's suppression (0: none), I4 its provider code, I6
@@ -73,11 +73,13 @@ local function continued_challenge(c, s, purpose, proposed_facts, now)
 end
 
 -- The obstacle to a new request: a reason, the time until it ends if it does, a provider code, and the number of a limit.
-local function rejection_reason(c, s, country, outside, spend, deadline, keys, stored, now)
+-- An error that is given comes after a suppression of the recipient.
+local function rejection_reason(c, s, country, outside, spend, deadline, keys, stored, now, has_error)
   if deadline - now < c.time_left_min then return REASON.expired, 0, 0 end
   if s.suppressed_until > now then
     return REASON.suppressed, s.suppressed_until == NO_END and 0 or s.suppressed_until - now, s.suppression_code
   end
+  if has_error then return REASON.given_error, 0, 0 end
   if country then
     local code, till = read_country(keys[3], country)
     if till > now then return REASON.blocked, till == NO_END and 0 or till - now, code end
@@ -132,9 +134,9 @@ end
 
 local function admit(keys, args)
   local c = settings_of(args[1])
-  local token, requested_at, not_after, gate_closed, crash_suspect_leases_min, purpose, proposed_facts, rejection_error, id_text,
+  local token, requested_at, not_after, marks, crash_suspect_leases_min, purpose, proposed_facts, rejection_error, id_text,
     to_reserve, history_at = read('>c8I6I6BI4Bc0Bc0Hc0Bc0Bc0', args[2])
-  local history = sub(args[2], history_at)
+  local history, gate_closed, yields = sub(args[2], history_at), marks % 2, marks >= 2
   local outside = args[3] and charges.read_outside(args[3])
   local now = clock(c.test_time)
   requested_at = requested_at == 0 and now or min(requested_at - 1, now)
@@ -163,11 +165,11 @@ local function admit(keys, args)
   local deadline = min(requested_at + c.code_life, expires, not_after)
   local spend = reports.spend.asked(keys[1], to_reserve, now)
   local reason, left, code, number
-  if rejection_error ~= '' then
+  if rejection_error ~= '' and not yields then
     reason, left, code = REASON.given_error, 0, 0
   else
-    reason, left, code, number = rejection_reason(c, s, stored[3], outside, spend, deadline, keys, stored, now)
-    if number then rejection_error = pack('>B', number) end
+    reason, left, code, number = rejection_reason(c, s, stored[3], outside, spend, deadline, keys, stored, now, yields)
+    if number then rejection_error = pack('>B', number) elseif reason ~= REASON.given_error then rejection_error = '' end
   end
   if reason then
     local answer = reject(c, keys, s, at_plain_key, token, purpose, history, reason, left, code, rejection_error, id_text, now)

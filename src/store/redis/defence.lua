@@ -5,13 +5,18 @@
 --   number, or eight bytes of a digest.
 -- Record: I4 minute; H sends of this minute, of the one before and of the one before that; I4 bucket of an hour, in sixtieths of a send;
 --   I4 bucket of a day, in parts of 1,440; I3 budget of an hour, I3 of a day
--- {P}:zh, a hash of holds: c1 kind, I8 scope → I6 end, B eighths of the budget that are left when it ends.
+-- {P}:zh, a hash of holds: c1 kind, I8 scope → I6 end, B eighths of the budget that are left when it ends, I4 what is left then in the
+--   bucket of an hour, I4 of a day (these two are missing in holds of earlier versions). That of a block stays for half a day after its
+--   end: what is left of it does not count to its prefix.
 -- {P}:zo, a hash of overrides: c1 kind and a target → I6 end, I6 since, c1 action (a or d), Bc0 shown target, then the reason.
 -- {P}:y<part>, hashes: c8 of a digest → H day of the last verification, since 1970. The part is the number of the digest's first two bytes.
+-- A record, a hold or an override that cannot be read counts as missing, and is counted: it keeps no other from being used.
 reports.defence = {
   RECORD = '>I4HHHI4I4I3I3', RECORD_BYTES = 24, RECORDS_MAX = 100, RECORDS_DROPPED = 25, KEPT = 2 * DAY,
-  HOLDS_MAX = 1000, HOLD_MINUTES_MAX = 1440, MINUTE = 60000,
+  HOLDS_MAX = 1000, HOLD_MINUTES_MAX = 1440, HOLD_BYTES = 7, ENDED_HOLD_BYTES = 15, ENDED_KEPT = DAY / 2, MINUTE = 60000,
   EIGHTHS = {b = 4, p = 7, u = 7, n = 7}, RELIEF_EIGHTHS = 1,
+  -- Of too many holds those of the lowest rank go first. One that has ended has rank 0.
+  RANKS = {u = 1, n = 2, b = 3, p = 4},
   OVERRIDES_MAX = 200, OVERRIDE_MAX = 90 * DAY,
   VERIFIED_DAYS = 90, VERIFIED_MAX = 100, VERIFIED_DROPPED = 10,
   COUNT_MAX = 4294967295, PENDING_MAX = 65535,
@@ -21,6 +26,14 @@ reports.defence = {
 function reports.defence.number(id)
   local high, low = read('>I4I4', id)
   return high * 4294967296 + low
+end
+
+-- The order of ids. That of strings depends on the server's locale.
+function reports.defence.is_before(one, other)
+  local high, low = read('>I4I4', one)
+  local other_high, other_low = read('>I4I4', other)
+  if high ~= other_high then return high < other_high end
+  return low < other_low
 end
 
 function reports.defence.part_key(prefix, kind, id, of_prefix)
@@ -56,9 +69,9 @@ function reports.defence.advance(r, minute)
   return r
 end
 
--- A stored record, brought to this minute. `written` is its minute before.
+-- A stored record, brought to this minute; nil if it cannot be read. `written` is its minute before.
 function reports.defence.read_record(value, minute)
-  if #value ~= reports.defence.RECORD_BYTES then error('a record cannot be read') end
+  if #value ~= reports.defence.RECORD_BYTES then return nil end
   local r = {pending = {}}
   r.minute, r.pending[1], r.pending[2], r.pending[3], r.hour, r.day, r.per_hour, r.per_day = read(reports.defence.RECORD, value)
   r.written = r.minute
@@ -69,8 +82,9 @@ function reports.defence.pack_record(r)
   return pack(reports.defence.RECORD, r.minute, r.pending[1], r.pending[2], r.pending[3], r.hour, r.day, r.per_hour, r.per_day)
 end
 
--- Each change is I4 minute, H sent, H verified. A verification that finds no pending send of its minute is taken off the buckets.
-function reports.defence.apply(r, changes, now_minute)
+-- Each change is I4 minute, H sent, H verified. A verification that finds no pending send of its minute is taken off the buckets. With a
+-- weight each takes off as many other sends as are expected to stay unverified for one that is verified.
+function reports.defence.apply(r, changes, now_minute, weight)
   local most = reports.defence.COUNT_MAX
   for at = 1, #changes, 8 do
     local minute, sent, verified = read('>I4HH', changes, at)
@@ -83,12 +97,25 @@ function reports.defence.apply(r, changes, now_minute)
       r.hour, r.day = min(most, r.hour + 60 * sent), min(most, r.day + 1440 * sent)
     end
     r.hour, r.day = max(0, r.hour - 60 * verified), max(0, r.day - 1440 * verified)
+    if weight then
+      local others = read('>H', changes, at + 6) * weight
+      r.hour = max(0, r.hour - floor(60 * others / (1000 - weight)))
+      r.day = max(0, r.day - floor(1440 * others / (1000 - weight)))
+    end
   end
 end
 
-function reports.defence.subtract(r, block)
+-- Takes the share of a block whose hold begins off its prefix, but for what an earlier hold has taken off.
+function reports.defence.subtract(d, r, name, block)
+  local ended, hour, day = d.ended[name], block.hour, block.day
+  if ended then
+    local minutes = d.minute - floor(ended.till / reports.defence.MINUTE)
+    hour = max(0, hour - max(0, ended.hour - minutes * block.per_hour))
+    day = max(0, day - max(0, ended.day - minutes * block.per_day))
+    d.ended[name] = nil
+  end
   for age = 1, 3 do r.pending[age] = max(0, r.pending[age] - block.pending[age]) end
-  r.hour, r.day = max(0, r.hour - block.hour), max(0, r.day - block.day)
+  r.hour, r.day = max(0, r.hour - hour), max(0, r.day - day)
 end
 
 function reports.defence.pending_sends(r) return r.pending[1] + r.pending[2] + r.pending[3] end
@@ -113,25 +140,65 @@ function reports.defence.minutes_until(r, eighths)
   return min(minutes, reports.defence.HOLD_MINUTES_MAX)
 end
 
--- Holds: name → end, eighths, and whether they are to be written. Those that are over are deleted.
-function reports.defence.read_holds(key, now, only_reads)
-  local entries, holds = call('HGETALL', key), {}
-  for i = 1, #entries, 2 do
-    local till, eighths = read('>I6B', entries[i + 1])
-    if till > now then
-      holds[entries[i]] = {till = till, eighths = eighths}
-    elseif not only_reads then
-      call('HDEL', key, entries[i])
-    end
+-- A hold; nil if it cannot be read.
+function reports.defence.read_hold(name, value)
+  if #name ~= 9 or #value < reports.defence.HOLD_BYTES then return nil end
+  local hold = {hour = 0, day = 0}
+  hold.till, hold.eighths = read('>I6B', value)
+  if #value >= reports.defence.ENDED_HOLD_BYTES then
+    hold.hour, hold.day = read('>I4I4', value, reports.defence.HOLD_BYTES + 1)
   end
-  return holds
+  return hold
 end
 
-function reports.defence.set_hold(d, name, minutes, eighths)
-  local hold = {till = d.now + minutes * reports.defence.MINUTE, eighths = eighths}
-  d.holds[name] = hold
-  call('HSET', d.holds_key, name, pack('>I6B', hold.till, eighths))
+-- Reads the holds, and those of blocks that have ended lately. The others are deleted.
+function reports.defence.read_holds(d, only_reads)
+  local entries = call('HGETALL', d.holds_key)
+  for i = 1, #entries, 2 do
+    local name = entries[i]
+    local hold = reports.defence.read_hold(name, entries[i + 1])
+    if not hold then d.unreadable = d.unreadable + 1 end
+    if hold and hold.till > d.now then
+      d.holds[name] = hold
+    elseif hold and sub(name, 1, 1) == 'b' and hold.day > 0 and hold.till + reports.defence.ENDED_KEPT > d.now then
+      d.ended[name] = hold
+    elseif not only_reads then
+      call('HDEL', d.holds_key, name)
+    end
+  end
+end
+
+function reports.defence.write_hold(d, name, hold)
+  call('HSET', d.holds_key, name, pack('>I6BI4I4', hold.till, hold.eighths, hold.hour, hold.day))
   call('PEXPIRE', d.holds_key, decimal(reports.defence.KEPT))
+end
+
+-- What is left of a record in so many minutes, if no pending send is verified.
+function reports.defence.hold_until(d, minutes, eighths, r)
+  local pending = reports.defence.pending_sends(r)
+  return {
+    till = d.now + minutes * reports.defence.MINUTE, eighths = eighths,
+    hour = min(reports.defence.COUNT_MAX, max(0, r.hour + 60 * pending - minutes * r.per_hour)),
+    day = min(reports.defence.COUNT_MAX, max(0, r.day + 1440 * pending - minutes * r.per_day)),
+  }
+end
+
+function reports.defence.set_hold(d, name, minutes, eighths, r)
+  local hold = reports.defence.hold_until(d, minutes, eighths, r)
+  d.holds[name] = hold
+  reports.defence.write_hold(d, name, hold)
+end
+
+-- Ends a hold before its time.
+function reports.defence.end_hold(d, name, eighths, r)
+  local hold = reports.defence.hold_until(d, 0, eighths, r)
+  d.holds[name] = nil
+  if sub(name, 1, 1) == 'b' and hold.day > 0 then
+    d.ended[name] = hold
+    reports.defence.write_hold(d, name, hold)
+  else
+    call('HDEL', d.holds_key, name)
+  end
 end
 
 -- Begins a hold of a scope over its budget, or changes the end of one. True if it begins.
@@ -140,28 +207,36 @@ function reports.defence.hold(d, name, r, weight)
   if held then
     local minutes = reports.defence.minutes_until(r, held.eighths)
     if minutes == 0 then
-      d.holds[name] = nil
-      call('HDEL', d.holds_key, name)
+      reports.defence.end_hold(d, name, held.eighths, r)
     elseif d.now + minutes * reports.defence.MINUTE ~= held.till then
-      reports.defence.set_hold(d, name, minutes, held.eighths)
+      reports.defence.set_hold(d, name, minutes, held.eighths, r)
     end
     return false
   end
   if not reports.defence.is_over(r, weight) then return false end
   local eighths = reports.defence.EIGHTHS[sub(name, 1, 1)]
-  reports.defence.set_hold(d, name, max(1, reports.defence.minutes_until(r, eighths)), eighths)
+  reports.defence.set_hold(d, name, max(1, reports.defence.minutes_until(r, eighths)), eighths, r)
   return true
 end
 
+-- Of more than the most: first those that have ended, then those of users, of networks, of blocks, of prefixes; of one kind those that
+-- end first. So a crowd of users opens no block.
 function reports.defence.drop_holds(d)
   local all = {}
-  for name, hold in pairs(d.holds) do all[#all + 1] = {name = name, till = hold.till} end
+  for name, hold in pairs(d.ended) do all[#all + 1] = {name = name, till = hold.till, rank = 0} end
+  for name, hold in pairs(d.holds) do
+    all[#all + 1] = {name = name, till = hold.till, rank = reports.defence.RANKS[sub(name, 1, 1)] or 0}
+  end
   local excess = #all - reports.defence.HOLDS_MAX
   if excess <= 0 then return end
-  table.sort(all, function(a, b) return a.till < b.till end)
+  table.sort(all, function(a, b)
+    if a.rank ~= b.rank then return a.rank < b.rank end
+    if a.till ~= b.till then return a.till < b.till end
+    return reports.defence.is_before(sub(a.name, 2), sub(b.name, 2))
+  end)
   for i = 1, excess do
     call('HDEL', d.holds_key, all[i].name)
-    d.holds[all[i].name] = nil
+    d.holds[all[i].name], d.ended[all[i].name] = nil, nil
   end
 end
 
@@ -198,7 +273,10 @@ function reports.defence.load(d, entries)
   for _, part in ipairs(d.parts) do
     local values = call('HMGET', part.key, unpack(part.ids))
     for i, id in ipairs(part.ids) do
-      if values[i] then part.records[id] = reports.defence.read_record(values[i], d.minute) end
+      if values[i] then
+        local r = reports.defence.read_record(values[i], d.minute)
+        if r then part.records[id] = r else d.unreadable = d.unreadable + 1 end
+      end
     end
   end
 end
@@ -215,7 +293,7 @@ function reports.defence.changed(d, entry)
     records[entry.id] = r
   end
   r.per_hour, r.per_day, r.is_changed = entry.per_hour, entry.per_day, true
-  reports.defence.apply(r, entry.changes, d.minute)
+  reports.defence.apply(r, entry.changes, d.minute, entry.kind == 'n' and entry.weight)
   return r
 end
 
@@ -235,8 +313,8 @@ function reports.defence.relieve(d, prefix, entry, r)
       local is_of_it = sub(decimal(reports.defence.number(id)), 1, #digits) == digits
       if is_of_it and not d.holds[name] and reports.defence.has_many(block, entry.weight) then
         local eighths = reports.defence.RELIEF_EIGHTHS
-        reports.defence.set_hold(d, name, max(1, reports.defence.minutes_until(block, eighths)), eighths)
-        reports.defence.subtract(r, block)
+        reports.defence.set_hold(d, name, max(1, reports.defence.minutes_until(block, eighths)), eighths, block)
+        reports.defence.subtract(d, r, name, block)
       end
     end
   end
@@ -263,7 +341,9 @@ function reports.defence.add_entries(d, prefix, entries)
       local of_prefix = d.parts[open.key].records[open.id]
       if not d.holds[entry.name] then reports.defence.apply(of_prefix, entry.changes, d.minute) end
       local r = reports.defence.changed(d, entry)
-      if r and reports.defence.hold(d, entry.name, r, entry.weight) then reports.defence.subtract(of_prefix, r) end
+      if r and reports.defence.hold(d, entry.name, r, entry.weight) then
+        reports.defence.subtract(d, of_prefix, entry.name, r)
+      end
     else
       local r = reports.defence.changed(d, entry)
       if r then reports.defence.hold(d, entry.name, r, entry.weight) end
@@ -272,26 +352,37 @@ function reports.defence.add_entries(d, prefix, entries)
   if open then reports.defence.end_prefix(d, prefix, open) end
 end
 
--- Drops the records with the least unverified sends, of these the ones that were written first; not those of the batch.
+-- The order in which a full part drops records: its unverified sends now, as after `advance`; -1 if it cannot be read.
+function reports.defence.worth(value, minute)
+  if #value ~= reports.defence.RECORD_BYTES then return -1, 0 end
+  local written, now, before, last, _, day, _, per_day = read(reports.defence.RECORD, value)
+  local elapsed, all = max(0, minute - written), now + before + last
+  local aged = elapsed >= 3 and all or elapsed == 2 and before + last or elapsed == 1 and last or 0
+  if elapsed > 0 then day = min(reports.defence.COUNT_MAX, max(0, day + 1440 * aged - elapsed * per_day)) end
+  return day + 1440 * (all - aged), written
+end
+
+-- Drops all records without unverified sends; or if these are too few, those with the least, of these the ones that were written first.
+-- Not those of the batch.
 function reports.defence.drop_least(part, count, minute)
-  local entries, candidates = call('HGETALL', part.key), {}
+  local entries, candidates, dropped = call('HGETALL', part.key), {}, {}
   for i = 1, #entries, 2 do
     local id = entries[i]
     if not part.records[id] then
-      local r = reports.defence.read_record(entries[i + 1], minute)
-      local high, low = read('>I4I4', id)
-      local worth = r.day + 1440 * reports.defence.pending_sends(r)
-      candidates[#candidates + 1] = {id = id, worth = worth, written = r.written, high = high, low = low}
+      local worth, written = reports.defence.worth(entries[i + 1], minute)
+      if worth <= 0 then dropped[#dropped + 1] = id end
+      candidates[#candidates + 1] = {id = id, worth = worth, written = written}
     end
   end
-  table.sort(candidates, function(a, b)
-    if a.worth ~= b.worth then return a.worth < b.worth end
-    if a.written ~= b.written then return a.written < b.written end
-    if a.high ~= b.high then return a.high < b.high end
-    return a.low < b.low
-  end)
-  local dropped = {}
-  for i = 1, min(count, #candidates) do dropped[i] = candidates[i].id end
+  if #dropped < count then
+    dropped = {}
+    table.sort(candidates, function(a, b)
+      if a.worth ~= b.worth then return a.worth < b.worth end
+      if a.written ~= b.written then return a.written < b.written end
+      return reports.defence.is_before(a.id, b.id)
+    end)
+    for i = 1, min(count, #candidates) do dropped[i] = candidates[i].id end
+  end
   if #dropped > 0 then call('HDEL', part.key, unpack(dropped)) end
 end
 
@@ -316,7 +407,7 @@ function reports.defence.write(part, minute)
   if is_due then call('PEXPIRE', part.key, decimal(reports.defence.KEPT)) end
 end
 
--- Holds and overrides in force: H number of holds, of each c9 name, I6 time left; then of each override Bc0 name, I6 time left, I6 end, I6
+-- Holds and overrides in force: H number of values that cannot be read, H number of holds, of each c9 name, I6 time left; then of each override Bc0 name, I6 time left, I6 end, I6
 -- since, c1 action, Bc0 shown target, Hc0 reason.
 function reports.defence.pack_list(d, prefix, only_reads)
   local words, count = {''}, 0
@@ -328,22 +419,24 @@ function reports.defence.pack_list(d, prefix, only_reads)
   local key = prefix .. 'zo'
   local entries, overrides = call('HGETALL', key), {}
   for i = 1, #entries, 2 do
-    local till, since, action, shown, at = read('>I6I6c1Bc0', entries[i + 1])
-    local reason = sub(entries[i + 1], at)
-    if till > d.now then
+    local is_read, till, since, action, shown, at = pcall(read, '>I6I6c1Bc0', entries[i + 1])
+    if not is_read then
+      d.unreadable = d.unreadable + 1
+    elseif till > d.now then
+      local reason = sub(entries[i + 1], at)
       overrides[#overrides + 1] =
         pack('>Bc0I6I6I6c1Bc0Hc0', #entries[i], entries[i], till - d.now, till, since, action, #shown, shown, #reason, reason)
     elseif not only_reads then
       call('HDEL', key, entries[i])
     end
   end
-  return table.concat(words) .. pack('>H', #overrides) .. table.concat(overrides)
+  return pack('>H', min(d.unreadable, 65535)) .. table.concat(words) .. pack('>H', #overrides) .. table.concat(overrides)
 end
 
 function reports.defence.begin(keys, args, only_reads)
-  local d = {now = clock(settings_of(args[1]).test_time), holds_key = keys[1], parts = {}}
+  local d = {now = clock(settings_of(args[1]).test_time), holds_key = keys[1], holds = {}, ended = {}, parts = {}, unreadable = 0}
   d.minute = floor(d.now / reports.defence.MINUTE)
-  d.holds = reports.defence.read_holds(keys[1], d.now, only_reads)
+  reports.defence.read_holds(d, only_reads)
   return d, sub(keys[1], 1, -1 - #'zh')
 end
 
@@ -380,7 +473,8 @@ function reports.defence.read(keys, args)
     local kind, id, of_prefix = read('>c1c8c8', args[2], at)
     local key = reports.defence.part_key(prefix, kind, id, reports.defence.number(of_prefix))
     local value = call('HMGET', key, id)[1]
-    words[#words + 1] = value and '\1' .. reports.defence.pack_record(reports.defence.read_record(value, d.minute)) or '\0'
+    local r = value and reports.defence.read_record(value, d.minute)
+    words[#words + 1] = r and '\1' .. reports.defence.pack_record(r) or '\0'
   end
   return table.concat(words)
 end
@@ -394,8 +488,8 @@ function reports.defence.override(keys, args)
   local action, duration, name, shown, at = read('>c1I6Bc0Bc0', args[2])
   local entries, before, count = call('HGETALL', key), '', 0
   for i = 1, #entries, 2 do
-    local till, since, known_action, known_shown, reason_at = read('>I6I6c1Bc0', entries[i + 1])
-    if till <= now then
+    local is_read, till, since, known_action, known_shown, reason_at = pcall(read, '>I6I6c1Bc0', entries[i + 1])
+    if not is_read or till <= now then
       call('HDEL', key, entries[i])
     else
       count = count + 1
@@ -438,19 +532,24 @@ end
 
 -- Notes that recipients, or users, have verified a code today.
 -- KEYS     their parts
--- ARGV     settings; c8 of each digest, in the order of the parts
+-- ARGV     settings; of each digest, in the order of the parts: c8, B 1 if the part's time to live begins anew. It outlasts the
+--          exemption by a day, so that twice a day is enough
 -- Answers  n
 function reports.defence.note_verified(keys, args)
   local today = floor(clock(settings_of(args[1]).test_time) / DAY)
+  local day = pack('>H', today)
   for i, key in ipairs(keys) do
-    local name = sub(args[2], 8 * i - 7, 8 * i)
-    if call('HSET', key, name, pack('>H', today)) == 1 and call('HLEN', key) > reports.defence.VERIFIED_MAX then
+    local name, begins_anew = read('>c8B', args[2], 9 * i - 8)
+    local count = call('HSET', key, name, day) == 1 and call('HLEN', key) or 0
+    if count > reports.defence.VERIFIED_MAX then
       -- The new one is not among the dropped.
       call('HDEL', key, name)
       reports.defence.drop_verified(key, today)
-      call('HSET', key, name, pack('>H', today))
+      call('HSET', key, name, day)
     end
-    call('PEXPIRE', key, decimal(reports.defence.VERIFIED_DAYS * DAY + DAY))
+    if begins_anew == 1 or count == 1 then
+      call('PEXPIRE', key, decimal((reports.defence.VERIFIED_DAYS + 2) * DAY))
+    end
   end
   return 'n'
 end

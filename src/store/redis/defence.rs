@@ -1,11 +1,14 @@
 //! Pumping defence: records of unverified sends, holds, overrides, and recently verified recipients and users.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
+use super::keys::Keys;
 use super::library::Step;
 use super::pack::{NO_END, Packer, Unpacker};
 use super::unverified::read_record;
@@ -23,6 +26,39 @@ use crate::store::defence::{DefenceStore, OverrideChange};
 const REMOVED: u8 = b'-';
 const FULL: &[u8] = b"f";
 const DONE: u8 = b'o';
+/// Parts of verified recipients and users.
+const VERIFIED_PARTS: usize = 1 << 16;
+const BEGINS_ANEW_EVERY: Duration = Duration::from_secs(12 * 3_600);
+
+/// The parts of verified recipients and users whose time to live has begun anew lately: it need not again at each write.
+#[derive(Default)]
+pub(super) struct VerifiedParts(Mutex<Option<(Instant, Vec<u64>)>>);
+
+impl VerifiedParts {
+    /// The part has been written lately, by this process.
+    fn is_lately(&self, digest: &Digest16) -> bool {
+        let lately = self.0.lock().expect("nothing panics while it holds the lock");
+        let (word, bit) = VerifiedParts::place(digest);
+        lately
+            .as_ref()
+            .is_some_and(|(since, parts)| since.elapsed() < BEGINS_ANEW_EVERY && parts[word] & bit != 0)
+    }
+
+    fn written<'a>(&self, digests: impl IntoIterator<Item = &'a Digest16>) {
+        let mut lately = self.0.lock().expect("nothing panics while it holds the lock");
+        lately.take_if(|(since, _)| since.elapsed() >= BEGINS_ANEW_EVERY);
+        let (_, parts) = lately.get_or_insert_with(|| (Instant::now(), vec![0; VERIFIED_PARTS / 64]));
+        for digest in digests {
+            let (word, bit) = VerifiedParts::place(digest);
+            parts[word] |= bit;
+        }
+    }
+
+    fn place(digest: &Digest16) -> (usize, u64) {
+        let part = Keys::verified_part(digest);
+        (usize::from(part / 64), 1 << (part % 64))
+    }
+}
 
 impl RedisStore {
     pub(super) async fn change_override(
@@ -84,10 +120,17 @@ impl DefenceStore for RedisStore {
         }
         // A shard that fails keeps nothing from the others.
         let notes = of_shard.into_values().map(async |digests| {
-            let (keys, names): (Vec<_>, Vec<_>) =
-                digests.into_iter().map(|digest| self.keys.verified(digest)).unzip();
-            let call = self.call(Step::NoteVerified, &keys).arg(self.settings().pack()).arg(names.concat());
-            self.run_unwatched("note_verified", &call, |answer| (answer == b"n").then_some(())).await
+            let (mut keys, mut packed) = (Vec::with_capacity(digests.len()), Packer::new());
+            for digest in &digests {
+                let (key, name) = self.keys.verified(digest);
+                packed = packed.bytes(&name).flag(!self.verified_parts.is_lately(digest));
+                keys.push(key);
+            }
+            let call = self.call(Step::NoteVerified, &keys).arg(self.settings().pack()).arg(packed.done());
+            let read = |answer: &[u8]| (answer == b"n").then_some(());
+            self.run_unwatched("note_verified", &call, read).await?;
+            self.verified_parts.written(digests);
+            Ok(())
         });
         join_all(notes).await.into_iter().collect()
     }
@@ -127,7 +170,7 @@ fn pack_changes(packed: Packer, of: &ScopeChanges) -> Packer {
 }
 
 fn read_list(words: &mut Unpacker<'_>) -> Option<DefenceList> {
-    let mut list = DefenceList::default();
+    let mut list = DefenceList { unreadable: words.u16()?, ..DefenceList::default() };
     for _ in 0..words.u16()? {
         let kind = ScopeKind::of_letter(words.u8()?)?;
         let scope = Scope { kind, id: u64::from_be_bytes(words.bytes(8)?.try_into().ok()?) };

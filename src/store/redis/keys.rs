@@ -251,9 +251,14 @@ impl Keys {
     /// Recipients, or users, that have verified a code: the part by the first two bytes of the digest, and the name by the next eight.
     pub(super) fn verified(&self, digest: &Digest16) -> (Key, [u8; 8]) {
         let bytes = digest.bytes();
-        let part = u16::from_be_bytes([bytes[0], bytes[1]]).to_string();
+        let part = Keys::verified_part(digest).to_string();
         let name = *bytes[2..].first_chunk().expect("a digest has 16 bytes");
         (self.of_shard(self.shard_of(digest), b"y", part.as_bytes()), name)
+    }
+
+    pub(super) fn verified_part(digest: &Digest16) -> u16 {
+        let bytes = digest.bytes();
+        u16::from_be_bytes([bytes[0], bytes[1]])
     }
 
     pub(super) fn kill_switch(&self) -> Key {

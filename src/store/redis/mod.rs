@@ -112,6 +112,7 @@ pub struct RedisStore {
     warnings: WarningLog,
     places: SharedPlaces,
     books: ShardBooks,
+    verified_parts: defence::VerifiedParts,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -142,6 +143,7 @@ impl RedisStore {
             warnings: WarningLog::default(),
             places: SharedPlaces::default(),
             books: ShardBooks::default(),
+            verified_parts: defence::VerifiedParts::default(),
             time: AtomicU64::new(0),
         })
     }

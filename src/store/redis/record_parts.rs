@@ -1,5 +1,5 @@
 //! Packs the parts behind a history or an outcome that only some requests have: its trace, the user, the mark of a caller's code, the
-//! network, and the providers that may have the message.
+//! network, the scopes that count, and the providers that may have the message.
 //!
 //! Versions that do not know a part leave it and those behind it unread.
 
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::defence::CountedScopes;
 use crate::domain::failover::FailoverReason;
 use crate::domain::history::{Attempt, HANDED_TO_MAX, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
@@ -18,7 +19,9 @@ const USER: u8 = 2;
 /// A mark without a payload.
 const CALLERS_CODE: u8 = 3;
 const NETWORK: u8 = 4;
-const PROVIDERS: u8 = 5;
+/// Earlier versions leave it out.
+const COUNTED: u8 = 5;
+const PROVIDERS: u8 = 6;
 
 /// Of a request that several providers may have got.
 #[derive(Serialize, Deserialize)]
@@ -38,7 +41,7 @@ struct PackedTrace<'a> {
     state: Option<&'a str>,
 }
 
-/// Trace, user, the mark of a caller's code, network and providers, behind everything else: many records have none.
+/// Trace, user, the mark of a caller's code, network, the scopes that count and providers, behind everything else: many records have none.
 pub(super) fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u8> {
     if let Some(trace) = &history.trace {
         packed.push(TRACE);
@@ -60,6 +63,9 @@ pub(super) fn with_parts(mut packed: Vec<u8>, history: &RequestHistory) -> Vec<u
     if let Some(network) = &history.network {
         packed.push(NETWORK);
         packed.extend(network.bytes());
+    }
+    if let Some(counted) = history.counted {
+        packed.extend([COUNTED, counted.stored()]);
     }
     with_providers(packed, history)
 }
@@ -101,7 +107,11 @@ pub(super) fn read_parts(history: RequestHistory, bytes: &[u8]) -> RequestHistor
         _ => (false, rest),
     };
     let (network, rest) = read_digest(NETWORK, rest);
-    read_providers(RequestHistory { trace, user, callers_code, network, ..history }, rest)
+    let (counted, rest) = match rest {
+        [COUNTED, counted, rest @ ..] => (Some(CountedScopes::from_stored(*counted)), rest),
+        _ => (None, rest),
+    };
+    read_providers(RequestHistory { trace, user, callers_code, network, counted, ..history }, rest)
 }
 
 fn read_providers(mut history: RequestHistory, bytes: &[u8]) -> RequestHistory {

@@ -277,6 +277,7 @@ impl<'a> PackedHistory<'a> {
             trace: None,
             user: None,
             network: None,
+            counted: None,
             callers_code: false,
             handed_to: Vec::new(),
             challenge: match self.challenge {

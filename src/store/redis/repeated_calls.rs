@@ -15,7 +15,7 @@ use crate::domain::audit::AuditRecord;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{Limit, Limits};
 use crate::domain::opt_status::{OptAnswer, OptMessage, OptStatus};
-use crate::domain::outcome::Status;
+use crate::domain::outcome::{OutcomeError, Status};
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
@@ -25,6 +25,12 @@ use crate::store::retention::{OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, REJECTION
 use crate::store::{
     AdmissionInput, CompletionInput, Damaged, KillSwitch, OverdueReceipt, RequestRecord, StoreError,
 };
+
+/// The gate is closed: 1. A suppression comes before the error that rejects a new request: 2.
+fn admission_marks(input: &AdmissionInput<'_>) -> u8 {
+    let yields = input.reject_if_new.is_some_and(OutcomeError::yields_to_suppression);
+    u8::from(input.gate_closed) | u8::from(yields) << 1
+}
 
 impl RedisStore {
     /// An admission; with more than one shard without its last argument.
@@ -51,7 +57,7 @@ impl RedisStore {
                     .bytes(&lease.token.to_be_bytes())
                     .optional48(input.requested_at.map(|at| at.0))
                     .optional48(input.not_after.map(|at| at.0))
-                    .flag(input.gate_closed)
+                    .u8(admission_marks(input))
                     .u32(input.crash_suspect_leases_min)
                     .short(subject.purpose.as_bytes())
                     .short(&facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())

@@ -3,7 +3,7 @@
 -- {P}:suppressed is a sorted set of the recipients by the end. That of a country is {P}:c<country>: I4 provider code, I6 end.
 -- {P}:o<recipient> is the last opt-in or opt-out by the recipient itself: B 1 opted in, 0 opted out, I6 time. It outlasts every message
 -- that it could be older than.
-local opts = {COUNTS_FOR = DAY, KEPT = DAY + HOUR, OPTED_IN = 1, OPTED_OUT = 0, REPEATED_WITHIN = 10000}
+local opts = {COUNTS_FOR = DAY, KEPT = DAY + HOUR, OPTED_IN = 1, OPTED_OUT = 0, REPEATED_WITHIN = 10000, REMOVED = '\nremoved'}
 
 function opts.whole_seconds(time) return time - time % 1000 end
 
@@ -21,12 +21,14 @@ end
 
 function opts.is_opt_out(code, till) return code ~= 0 and till == NO_END end
 
--- The other suppression that an opt-out keeps: in the note of the opt-out, a line of code, end, since when, masked recipient and reason.
--- An opt-in restores it. Nothing if there is none, or it has ended.
+-- The other suppression that an opt-out keeps: in the note of the opt-out, a line of code, end, since when, masked recipient and reason;
+-- and another line if an operator has removed it. Else an opt-in restores it. Nothing if there is none, or it has ended.
 function opts.kept(suppression_note, now)
   local code, till, since, text = string.match(sub(suppression_note, 7), '\n(%d+) (%d+) (%d+) (.*)$')
   if not code or tonumber(till) <= now then return nil end
-  return {code = tonumber(code), till = tonumber(till), since = tonumber(since), text = text}
+  local is_removed = sub(text, -#opts.REMOVED) == opts.REMOVED
+  if is_removed then text = sub(text, 1, -1 - #opts.REMOVED) end
+  return {code = tonumber(code), till = tonumber(till), since = tonumber(since), text = text, is_removed = is_removed}
 end
 
 -- A note without the line of the kept suppression.
@@ -37,7 +39,7 @@ end
 
 function opts.with_kept(suppression_note, kept)
   local line = format('\n%s %s %s ', decimal(kept.code), decimal(kept.till), decimal(kept.since))
-  return opts.own_note(suppression_note) .. line .. kept.text
+  return opts.own_note(suppression_note) .. line .. kept.text .. (kept.is_removed and opts.REMOVED or '')
 end
 
 -- Keeps another suppression beside the opt-out in force. One that ends later stays.
@@ -48,6 +50,7 @@ function opts.keep(prefix, recipient, code, till, now, masked_and_reason)
     suppression_note = pack('>I6', now) .. string.match(masked_and_reason, '^%S*')
   end
   local kept = opts.kept(suppression_note, now)
+  if kept and kept.is_removed then kept = nil end
   if kept and kept.till >= till then return end
   local since = kept and kept.since or now
   call('SET', key, opts.with_kept(suppression_note, {code = code, till = till, since = since, text = masked_and_reason}))
@@ -134,7 +137,7 @@ function opts.end_opt_out(key, s, c, now)
   local note_key = prefix .. 'n' .. recipient
   local kept = opts.kept(call('GET', note_key) or '', now)
   opts.remove_suppression(key, s, c, now)
-  if not kept then return end
+  if not kept or kept.is_removed then return end
   s.suppression_code, s.suppressed_until = kept.code, kept.till
   write_recipient(key, s, c.window, now)
   call('ZADD', prefix .. 'suppressed', score(kept.till), recipient)
@@ -143,14 +146,14 @@ function opts.end_opt_out(key, s, c, now)
 end
 
 -- An operator's removal takes the manual suppression that an opt-out keeps, and leaves the opt-out. A repeat of the call, whose answer
--- was lost, must not take the opt-out: for so long the removed one still ends. Answers it as an entry; nothing if there is none.
+-- was lost, must not take the opt-out: for so long the removed one stays, marked. Answers it as an entry; nothing if there is none.
 function opts.remove_kept(prefix, recipient, now)
   local note_key = prefix .. 'n' .. recipient
   local suppression_note = call('GET', note_key) or ''
   local kept = opts.kept(suppression_note, now)
   if not kept or kept.code ~= 0 then return nil end
   local entry = pack('>I4I6I6', 0, kept.till, kept.since) .. kept.text
-  kept.till = min(kept.till, now + opts.REPEATED_WITHIN)
+  kept.till, kept.is_removed = min(kept.till, now + opts.REPEATED_WITHIN), true
   call('SET', note_key, opts.with_kept(suppression_note, kept))
   return entry
 end

@@ -38,6 +38,11 @@ pub fn defence_list_read(list: &DefenceList) {
         let label = ScopeLabel { scope: kind.as_str() };
         METRICS.defence_holds.get_or_create(&label).set(i64::try_from(holds).unwrap_or(i64::MAX));
     }
+    if list.unreadable > 0 {
+        METRICS.defence_unreadable.inc_by(list.unreadable.into());
+        let values = list.unreadable;
+        repeating!(warn, "pumping defence skipped values that cannot be read", About::NOTHING; values,);
+    }
 }
 
 /// `is_lost`: the changes are given up. Else they are added later, once.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use otpost::clock::Clock;
 use otpost::domain::address::Address;
 use otpost::domain::channel::Channel;
-use otpost::domain::defence::{DefenceMode, ScopeKind};
+use otpost::domain::defence::{CountedScopes, DefenceMode, ScopeKind};
 use otpost::domain::defence_list::DefenceDecision;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::time::UnixMillis;
-use otpost::flow::defence::{Defence, DefendedRequest, is_exempt};
+use otpost::flow::defence::{Defence, DefendedRequest};
 use otpost::store::Store;
 use otpost::store::memory::MemoryStore;
 
@@ -154,7 +154,7 @@ struct Simulation<'a> {
     store: &'a dyn TimedStore,
     keys: RecipientKeyring,
     verified: std::collections::HashSet<u64>,
-    due: HashMap<u64, Vec<(Ask, UnixMillis)>>,
+    due: HashMap<u64, Vec<(Ask, UnixMillis, CountedScopes)>>,
     outcome: Outcome,
 }
 
@@ -169,7 +169,7 @@ impl Simulation<'_> {
         };
         let is_refused = match self.defence.decide(&request) {
             DefenceDecision::Refused { rule, .. } => {
-                !is_exempt(self.store, rule, &request).await.expect("answers")
+                !self.defence.is_exempt(rule, &request).await.expect("answers")
             }
             _ => false,
         };
@@ -177,9 +177,10 @@ impl Simulation<'_> {
         if is_refused {
             return;
         }
-        self.defence.sent(&request, now);
+        let counted = self.defence.scopes_with(&request, now);
+        self.defence.sent(&request, now, counted);
         if let Some(after) = ask.verifies_after {
-            self.due.entry(second + after).or_default().push((ask, now));
+            self.due.entry(second + after).or_default().push((ask, now, counted));
         }
     }
 
@@ -203,7 +204,7 @@ impl Simulation<'_> {
         }
     }
 
-    fn verify(&mut self, ask: &Ask, sent_at: UnixMillis) {
+    fn verify(&mut self, ask: &Ask, sent_at: UnixMillis, counted: CountedScopes) {
         let to = Address::parse(&format!("+{}", ask.number), region()).expect("a number");
         let request = DefendedRequest {
             to: &to,
@@ -211,25 +212,23 @@ impl Simulation<'_> {
             user: Some(digest(1, ask.user)),
             network: Some(digest(2, ask.network)),
         };
-        self.defence.verified(&request, sent_at, true);
+        self.defence.verified(&request, sent_at, counted);
+        self.defence.proven(&request);
         self.verified.insert(ask.number);
     }
 
-    /// The changes of each second reach the store at its end, and so the list is a second old.
+    /// The urgent changes of each second reach the store at its end, and so the list is a second old.
     async fn run(mut self, mut asks: HashMap<u64, Vec<Ask>>, seconds: u64) -> Outcome {
         for second in 0..seconds {
             let now = START.plus(Duration::from_secs(second));
             self.store.at(now);
-            for (ask, sent_at) in self.due.remove(&second).unwrap_or_default() {
-                self.verify(&ask, sent_at);
+            for (ask, sent_at, counted) in self.due.remove(&second).unwrap_or_default() {
+                self.verify(&ask, sent_at, counted);
             }
             for ask in asks.remove(&second).unwrap_or_default() {
                 self.ask(ask, second, now).await;
             }
-            // A second has more changes than one batch, as in a worker.
-            for _ in 0..4 {
-                assert!(self.defence.flush().await, "the store answers");
-            }
+            assert!(self.defence.tick().await, "the store answers");
         }
         self.outcome
     }

@@ -119,7 +119,7 @@ fn used_memory(connection: &mut redis::Connection) -> u64 {
     used.expect("Redis says it").trim().parse().expect("a number")
 }
 
-fn own_limits() -> Limits {
+pub fn own_limits() -> Limits {
     [Limit::User, Limit::Ip, Limit::Network, Limit::All]
         .into_iter()
         .fold(Limits::default(), |limits, limit| limits.with(limit, 0))
@@ -137,7 +137,7 @@ fn digest(kind: u8, number: u32) -> Digest16 {
 }
 
 /// A request sent at the first attempt, with a receipt due.
-async fn send(store: &RedisStore, limits: Limits, number: u32) -> Digest16 {
+pub async fn send(store: &RedisStore, limits: Limits, number: u32) -> Digest16 {
     let id = format!("{number:08x}-7dec-41d0-a765-00a0c91e6bf6");
     let mut request = request_to(0, &id);
     request.limits = limits;

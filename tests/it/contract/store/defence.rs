@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::defence::{
-    BLOCK_PARTS, Budget, Change, DefenceBatch, DefenceRule, HOLDS_MAX, PrefixChanges, RECORDS_MAX, Scope,
-    ScopeChanges, ScopeKind, minute_of,
+    BLOCK_PARTS, Budget, Change, CountedScopes, DefenceBatch, DefenceRule, HOLDS_MAX, PrefixChanges,
+    RECORDS_MAX, Scope, ScopeChanges, ScopeKind, minute_of,
 };
-use otpost::domain::defence_list::{NewOverride, OVERRIDES_MAX, OverrideAction, OverrideTarget};
+use otpost::domain::defence_list::{Hold, NewOverride, OVERRIDES_MAX, OverrideAction, OverrideTarget};
 use otpost::domain::keyed_digest::Digest16;
-use otpost::domain::outcome::OutcomeError;
+use otpost::domain::outcome::{ErrorCode, OutcomeError};
+use otpost::domain::suppression::ManualSuppression;
 use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::{CheckAnswer, CodeCheck};
 use otpost::store::defence::OverrideChange;
@@ -22,6 +23,7 @@ use crate::real::Redis;
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 const PREFIX: u64 = 57_300;
+const HOLD: Duration = Duration::from_secs(600);
 
 pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_block_over_its_budget_is_held_until_it_has_leaked(store).await;
@@ -32,6 +34,9 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     an_override_lasts_until_its_end_or_its_removal(store).await;
     a_verification_is_remembered_for_ninety_days_and_can_be_forgotten(store).await;
     a_refusal_keeps_its_rule_for_a_repeat(store).await;
+    a_suppressed_person_is_refused_as_suppressed(store).await;
+    a_block_that_is_held_again_takes_only_what_is_new_off_its_prefix(store).await;
+    a_network_whose_people_verify_is_not_held(store).await;
     a_verified_code_names_the_user_and_the_network_of_its_request(store).await;
     // Its holds last.
     users_and_networks_have_budgets_of_their_own(store).await;
@@ -229,8 +234,78 @@ async fn a_refusal_keeps_its_rule_for_a_repeat(store: &dyn TimedStore) {
     assert_eq!(rejected(admit(store, &request).await), error, "also after the hold");
 }
 
+async fn a_suppressed_person_is_refused_as_suppressed(store: &dyn TimedStore) {
+    begin(store, 12);
+    let masked = "+57**252";
+    let manual = ManualSuppression { masked, reason: "asked", duration: Some(DAY) };
+    store.add_suppression(named(252), &manual).await.expect("answers");
+    let refused = OutcomeError::refused(DefenceRule::Denied, 90 * MINUTE);
+    let disabled = OutcomeError::of(ErrorCode::ChannelDisabled);
+    for (id, error, code) in
+        [("pumping/3", &refused, ErrorCode::Suppressed), ("pumping/4", &disabled, ErrorCode::ChannelDisabled)]
+    {
+        let request = TestRequest { recipient: 252, ..request_to(1, id) };
+        let input = AdmissionInput { reject_if_new: Some(error), ..request.admit() };
+        let rejected = rejected(store.admit(&input).await.expect("answers"));
+        assert_eq!((rejected.code, rejected.rule), (code, None));
+    }
+    let request = TestRequest { recipient: 253, ..request_to(1, "pumping/5") };
+    let input = AdmissionInput { reject_if_new: Some(&refused), ..request.admit() };
+    assert_eq!(rejected(store.admit(&input).await.expect("answers")), refused);
+}
+
+async fn a_block_that_is_held_again_takes_only_what_is_new_off_its_prefix(store: &dyn TimedStore) {
+    let at = begin(store, 13);
+    let prefix = Scope { kind: ScopeKind::Prefix, id: PREFIX };
+    let of = |at, sent| vec![changes(block(6), at, sent, 0)];
+    store.add_defence(&batch(970, 1, of(at, 67))).await.expect("answers");
+    assert_eq!(held(store).await, [(block(6), 888)]);
+    let others_at = at.plus(884 * MINUTE);
+    store.at(others_at);
+    let others = (10..15).map(|nth| changes(block(nth), others_at, 60, 0)).collect();
+    store.add_defence(&batch(970, 2, others)).await.expect("answers");
+    let again = at.plus(888 * MINUTE);
+    store.at(again);
+    store.add_defence(&batch(970, 3, of(again, 60))).await.expect("answers");
+    assert_eq!(held(store).await, []);
+    let (pending, hour, day) = counted(store, prefix).await.expect("a record");
+    assert_eq!(pending, 60);
+    store.add_defence(&batch(970, 4, of(again, 10))).await.expect("answers");
+    assert_eq!(held(store).await.len(), 1);
+    // The thirty that the first hold has left are not in the prefix.
+    assert_eq!(counted(store, prefix).await, Some((0, hour, day)));
+    assert!(day > 280, "{day}");
+    // The same after a hold that verifications have ended.
+    store.add_defence(&batch(970, 5, vec![changes(block(6), again, 0, 70)])).await.expect("answers");
+    assert_eq!(held(store).await, []);
+    store.add_defence(&batch(970, 6, of(again, 70))).await.expect("answers");
+    assert_eq!(held(store).await.len(), 1);
+    assert_eq!(counted(store, prefix).await, Some((0, hour, day)));
+}
+
+async fn a_network_whose_people_verify_is_not_held(store: &dyn TimedStore) {
+    let at = begin(store, 14);
+    for (id, verified, is_held) in [(0x77, 35, false), (0x78, 2, true)] {
+        let network = Scope { kind: ScopeKind::Network, id };
+        for nth in 0..144_u32 {
+            let sent_at = at.plus(10 * nth * MINUTE);
+            for (step, sent, verified) in [(1, 50, 0), (2, 0, verified)] {
+                store.at(sent_at.plus((step - 1) * MINUTE));
+                let subjects = vec![changes(network, sent_at, sent, verified)];
+                let sequence = 2 * nth + step;
+                let of_network = DefenceBatch { writer: 960 + id, sequence, prefixes: Vec::new(), subjects };
+                store.add_defence(&of_network).await.expect("answers");
+            }
+            let scopes = held(store).await.into_iter().map(|(scope, _)| scope);
+            assert_eq!(scopes.filter(|scope| *scope == network).count() > 0, is_held && nth > 0, "{nth}");
+        }
+        begin(store, 14);
+    }
+}
+
 async fn a_verified_code_names_the_user_and_the_network_of_its_request(store: &dyn TimedStore) {
     begin(store, 10);
+    let counted = CountedScopes::NONE.with(ScopeKind::Network);
     let of = |recipient, user, callers_code| {
         let mut request = TestRequest { recipient, callers_code, ..request_to(1, "pumping/2") };
         request.challenge = 7;
@@ -238,6 +313,7 @@ async fn a_verified_code_names_the_user_and_the_network_of_its_request(store: &d
         request.history.user = user;
         request.history.network = Some(named(61));
         request.history.callers_code = callers_code;
+        request.history.counted = user.map(|_| counted);
         request
     };
     for (recipient, user, callers_code) in [(254, Some(named(60)), false), (255, None, true)] {
@@ -254,7 +330,7 @@ async fn a_verified_code_names_the_user_and_the_network_of_its_request(store: &d
         let answer = store.verify(&check).await.expect("answers");
         let CheckAnswer::Verified { request: Some(found), .. } = answer else { panic!("{answer:?}") };
         assert_eq!((found.user, found.network), (user, Some(named(61))));
-        assert_eq!(found.callers_code, callers_code);
+        assert_eq!((found.callers_code, found.counted), (callers_code, user.map(|_| counted)));
     }
 }
 
@@ -360,7 +436,8 @@ async fn is_bounded(store: &dyn TimedStore) {
     }
     assert!((RECORDS_MAX - 25..=RECORDS_MAX).contains(&kept), "{kept}");
     assert_eq!(counted(store, blocks[3]).await, Some((9, 0, 0)), "the one with most stays");
-    // More holds than there may be.
+    // More holds than there may be: a crowd of users opens no block.
+    store.add_defence(&batch(980, 99, vec![changes(block(3), at, 90, 0)])).await.expect("answers");
     for sequence in 0..12_u64 {
         let user = |nth| {
             changes(Scope { kind: ScopeKind::User, id: (1_000 * sequence + nth) << 20 | nth }, at, 40, 0)
@@ -374,7 +451,8 @@ async fn is_bounded(store: &dyn TimedStore) {
         };
         store.add_defence(&of_users).await.expect("answers");
     }
-    assert_eq!(held(store).await.len(), HOLDS_MAX);
+    let scopes: Vec<Scope> = held(store).await.into_iter().map(|(scope, _)| scope).collect();
+    assert_eq!((scopes.len(), scopes[0]), (HOLDS_MAX, block(3)));
     for nth in 0..=OVERRIDES_MAX {
         let target = OverrideTarget::Digits((100 + nth).to_string());
         let new = NewOverride { action: OverrideAction::Deny, duration: DAY, shown: "+1", reason: "test" };
@@ -399,6 +477,43 @@ async fn is_bounded(store: &dyn TimedStore) {
     }
     assert!(verified[50..].iter().all(|is_verified| *is_verified), "the oldest go first");
     assert!((90..=100).contains(&verified.iter().filter(|is_verified| **is_verified).count()));
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_keeps_no_other_from_counting() {
+    let redis = Redis::fresh();
+    let store = redis.store();
+    let at = begin(&store, 15);
+    let [first, second] = [block(8), block(9)];
+    let both = |sent| vec![changes(first, at, sent, 0), changes(second, at, sent, 0)];
+    store.add_defence(&batch(990, 1, both(2))).await.expect("answers");
+    let write = |key: &str, field: &[u8], value: &[u8]| {
+        let key = format!("{{{}}}:{key}", redis.prefix);
+        let () = redis.run(redis::cmd("HSET").arg(key).arg(field).arg(value));
+    };
+    write(&format!("zb{}", first.part(PREFIX)), &first.id.to_be_bytes(), b"x");
+    assert_eq!(counted(&store, first).await, None);
+    let list = store.add_defence(&batch(990, 2, both(3))).await.expect("answers");
+    assert_eq!(list.unreadable, 1);
+    assert_eq!(counted(&store, first).await, Some((3, 0, 0)), "it begins anew");
+    assert_eq!(counted(&store, second).await, Some((5, 0, 0)));
+    // A hold without an end, one of an earlier version, and an override.
+    let name = |scope: Scope| [b"b".as_slice(), &scope.id.to_be_bytes()].concat();
+    write("zh", &name(first), b"x");
+    let end = at.plus(HOLD).0.to_be_bytes();
+    write("zh", &name(second), &[&end[2..], &[4]].concat());
+    write("zo", b"n57", b"x");
+    let list = store.add_defence(&batch(990, 3, both(1))).await.expect("answers");
+    assert_eq!(list.unreadable, 2);
+    assert_eq!(list.holds, [], "the end of the other is set anew, as it has few sends");
+    write("zh", &name(second), &[&end[2..], &[4]].concat());
+    let list = store.add_defence(&DefenceBatch::default()).await.expect("answers");
+    assert_eq!((list.unreadable, list.holds), (1, vec![Hold { scope: second, left: HOLD }]));
+    let target = OverrideTarget::parse("+57").expect("digits");
+    let new = NewOverride { action: OverrideAction::Deny, duration: DAY, shown: "+57", reason: "test" };
+    store.set_defence_override(&target, Some(&new)).await.expect("answers");
+    let list = store.add_defence(&DefenceBatch::default()).await.expect("answers");
+    assert_eq!((list.unreadable, list.overrides.len()), (0, 1), "a new one takes its place");
 }
 
 #[tokio::test]

@@ -28,10 +28,11 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     an_opt_in_restores_the_suppression_that_the_opt_out_replaced(store).await;
     a_suppression_after_an_opt_out_outlasts_the_opt_in(store).await;
     an_operators_removal_of_his_own_suppression_leaves_an_opt_out(store).await;
+    an_opt_in_just_after_an_operators_removal_restores_nothing(store).await;
     a_refusal_of_a_message_from_before_an_opt_in_suppresses_nothing(store).await;
     a_receipt_of_a_message_from_before_an_opt_in_suppresses_nothing(store).await;
     // A suppression without an end has no time to live.
-    for recipient in (80..96).chain([53, 54, 55, 58, 97, 98, 108]) {
+    for recipient in (80..96).chain([53, 54, 55, 58, 97, 98, 108, 109]) {
         store.remove_suppression(named(recipient)).await.expect("answers");
     }
 }
@@ -242,6 +243,25 @@ async fn an_operators_removal_of_his_own_suppression_leaves_an_opt_out(store: &d
     assert_eq!(in_force(store, 98).await, None);
     tell_as(store, 108, OptedIn, NOW.plus(10 * SECOND)).await;
     assert_eq!(in_force(store, 108).await, None);
+}
+
+async fn an_opt_in_just_after_an_operators_removal_restores_nothing(store: &dyn TimedStore) {
+    store.at(NOW);
+    suppress(store, 109, None).await;
+    tell_as(store, 109, OptedOut, NOW).await;
+    let removed = store.remove_suppression(named(109)).await.expect("answers");
+    assert_eq!(removed.and_then(|one| one.reason).as_deref(), Some("asked"));
+    store.at(NOW.plus(SECOND));
+    tell_as(store, 109, OptedIn, NOW.plus(SECOND)).await;
+    assert_eq!(in_force(store, 109).await, None);
+    // One that is added after the removal is kept, and restored.
+    store.at(NOW.plus(HOUR));
+    suppress(store, 109, None).await;
+    tell_as(store, 109, OptedOut, NOW.plus(HOUR)).await;
+    store.remove_suppression(named(109)).await.expect("answers").expect("the manual one");
+    suppress(store, 109, Some(HOUR)).await;
+    tell_as(store, 109, OptedIn, NOW.plus(HOUR + SECOND)).await;
+    assert_eq!(in_force(store, 109).await, manual_until(Some(NOW.plus(2 * HOUR))));
 }
 
 async fn tell_as(store: &dyn TimedStore, recipient: u8, status: OptStatus, sent_at: UnixMillis) {

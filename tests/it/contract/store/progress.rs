@@ -232,6 +232,7 @@ fn history_of(word: &str) -> RequestHistory {
         trace: None,
         user: None,
         network: None,
+        counted: None,
         callers_code: false,
         handed_to: vec!["twilio".to_owned(), word.to_owned()],
         to: "+57******4567".to_owned(),
