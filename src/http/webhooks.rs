@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -60,7 +60,7 @@ async fn check_headers(
     let call = callback(endpoint, request.uri().query(), request.headers(), &[]);
     let by_get = endpoint.by_get && request.method() == Method::GET;
     if by_get && let Some(challenge) = call.as_ref().and_then(|call| callbacks.handshake(call)) {
-        return challenge.into_response();
+        return plain_text(challenge);
     }
     let is_call = request.method() == Method::POST || by_get;
     if is_call && !call.is_some_and(|call| callbacks.may_be_signed(&call)) {
@@ -100,7 +100,12 @@ fn refused(endpoint: CallbackEndpoint, error: CallbackError) -> Response {
 
 fn done(endpoint: CallbackEndpoint) -> Response {
     match endpoint.reply {
-        Some(reply) => reply.into_response(),
+        Some(reply) => plain_text(reply),
         None => StatusCode::NO_CONTENT.into_response(),
     }
+}
+
+/// ASCII, as vendors expect and document it.
+fn plain_text(body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain")], body.into()).into_response()
 }

@@ -365,9 +365,18 @@ async fn a_repeat_that_is_refused_leaves_the_first_attempt_in_doubt() {
     let refused = SendFailure::refused(Scope::Recipient, Some(21211));
     gateway.world.provider.script_next([Script::Fail(lost()), Script::Fail(refused)]);
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
-    // When no repeat is answered, the message is looked up, and never sent by another attempt.
+    // When no repeat is answered, the circuit breaker opens, and the message stays in doubt.
     gateway.world.provider.script_default(Script::Fail(lost()));
-    gateway.world.provider.script_default_lookup(LookupScript::Refused);
     gateway.request("r2", BOB).await.expect("unknown", Some("in_doubt"));
-    assert_eq!((gateway.posted().len(), gateway.world.provider.lookups().len()), (10, 1));
+    assert_eq!(gateway.posted().len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_in_doubt_policy_may_forbid_repeats() {
+    let never = Options { in_doubt: InDoubtPolicy::NeverResend, ..Options::default() };
+    let mut gateway = Embedded::with(never);
+    gateway.world.provider.repeats_safely.store(true, Ordering::SeqCst);
+    gateway.world.provider.script_next([Script::Fail(lost())]);
+    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
+    assert_eq!(gateway.posted().len(), 1);
 }

@@ -93,7 +93,7 @@ async fn a_code_is_sent_by_a_vendor_of_a_file_and_its_receipt_is_published() {
         let result: Value = serde_json::from_slice(&sent.body).expect("JSON");
         let named = (&result["provider"], &result["provider_message_id"]);
         assert_eq!(named, (&json!("webhook"), &json!("m-1")));
-        let [request] = fake.requests().try_into().expect("one request");
+        let [_, request] = fake.requests().try_into().expect("the check and one request");
         let signed = format!("{}.{}", request.headers["x-timestamp"], String::from_utf8_lossy(&request.body));
         assert_eq!(request.headers["x-signature"], hmac(&signed));
 
