@@ -252,7 +252,7 @@ describe("an incident", { concurrency: 1 }, () => {
     await go(page, "conversion");
     const sent = page.locator(".report tr").filter({ hasText: "CO" });
     // Workers add their counts once a second.
-    while (!(await sent.first().innerText().catch(() => "")).includes("40")) await page.click("text=Read again");
+    while (!(await sent.first().innerText().catch(() => "")).includes("41")) await page.click("text=Read again");
     await shows(page, ".report td", "too young");
     await page.focus('.segments button:text-is("Block")');
     await page.keyboard.press("Enter");
