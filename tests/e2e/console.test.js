@@ -250,9 +250,13 @@ describe("an incident", { concurrency: 1 }, () => {
 
   test("conversion and spend show where the money goes", async () => {
     await go(page, "conversion");
-    const sent = page.locator(".report tr").filter({ hasText: "CO" });
-    // Workers add their counts once a second.
-    while (!(await sent.first().innerText().catch(() => "")).includes("40")) await page.click("text=Read again");
+    // Workers add their counts once a second. The code of the replayed request is that of the one before it, which was not sent.
+    const sent = page.locator(".report tr").filter({ hasText: /CO\s*40/ });
+    for (let times = 0; times < 20 && await sent.count() === 0; times++) {
+      await page.click("text=Read again");
+      await page.waitForTimeout(300);
+    }
+    await sent.first().waitFor();
     await shows(page, ".report td", "too young");
     await page.focus('.segments button:text-is("Block")');
     await page.keyboard.press("Enter");

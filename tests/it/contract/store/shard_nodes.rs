@@ -141,19 +141,19 @@ async fn a_silent_shard_keeps_no_other_book_from_being_read() {
         u8::try_from(ports.iter().position(|port| *port != shared).expect("several nodes")).expect("few");
     let alive =
         u8::try_from(ports.iter().position(|port| *port == shared).expect("one is there")).expect("few");
-    let spend = async |by: &RedisStore, shard: u8, id: &str| {
-        let request = TestRequest { recipient: shard << 4, ..request_to(1, id) };
+    let spend = async |by: &RedisStore, shard: u8, nth: u8, id: &str| {
+        let request = TestRequest { recipient: (shard << 4) + nth, ..request_to(1, id) };
         let input = AdmissionInput { spend: Some(reservation(10, Some(100), None)), ..request.admit() };
         by.admit(&input).await.expect("answers")
     };
-    granted(spend(&other, frozen, "spend-frozen").await);
-    granted(spend(&other, alive, "spend-alive-1").await);
-    let book = async || store.spend_book(UtcOffset::default()).await.expect("some answer");
+    granted(spend(&other, frozen, 0, "spend-frozen").await);
+    granted(spend(&other, alive, 0, "spend-alive-1").await);
+    let book = async || store.spend_book(UtcOffset::new(-300)).await.expect("some answer");
     assert_eq!((book().await.hour.reserved.micros(), book().await.silent_shards), (20, 0));
     let node =
         cluster.nodes.iter().find(|node| node.port == ports[usize::from(frozen)]).expect("it is known");
     node.freeze();
-    granted(spend(&other, alive, "spend-alive-2").await);
+    granted(spend(&other, alive, 1, "spend-alive-2").await);
     let read = book().await;
     node.thaw();
     assert_eq!(read.hour.reserved.micros(), 30, "the frozen one counts as it was");
