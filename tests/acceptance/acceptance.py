@@ -386,6 +386,7 @@ def main():
     parser.add_argument("--redis-url", default=os.environ.get("OTPOST_TEST_REDIS_URL", "redis://127.0.0.1:6379/0"))
     parser.add_argument("--messages", type=int, default=20_000, help="requests of the bulk scenario")
     parser.add_argument("--requests", type=int, default=10_000, help="requests of the failover scenario until the vendor returns")
+    parser.add_argument("--slots", type=int, default=64, help="WORKER_CONCURRENCY of the failover scenario")
     parser.add_argument("--rate", type=int, default=100, help="requests a second of the failover scenario")
     parser.add_argument(
         "--rust-log", help="RUST_LOG of the secrets scenario; without it, the binary's default"

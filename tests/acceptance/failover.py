@@ -299,7 +299,7 @@ def failover(options):
     """A vendor hangs under load and returns: accepted in time by the other one, within seconds, doubled only after a doubt."""
     numbers = mobile_numbers(1_000_000)
     faults = []
-    with TwoVendors(options) as gateway:
+    with TwoVendors(options, WORKER_CONCURRENCY=str(options.slots)) as gateway:
         twilio = gateway.vendors[0]
         workers = gateway.start_workers(WORKERS)
         watch = Watch(workers)
