@@ -24,7 +24,7 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::retry::{Retry, after_failure};
 use crate::domain::routes::ProviderIndex;
 use crate::domain::send_failure::{Scope, SendFailure};
-use crate::domain::sender_pool::{RecipientInfo, SenderVerdict};
+use crate::domain::sender_pool::{RecipientHash, RecipientInfo, SenderVerdict};
 use crate::domain::suppression::{self, Suppression};
 use crate::domain::time::{millis, seconds_rounded_up};
 use crate::provider::{Accepted, Mail, Message, Provider};
