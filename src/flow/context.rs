@@ -8,7 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::hand_overs::{DoubtState, HandOvers};
+use super::doubt_state::DoubtState;
+use super::hand_overs::HandOvers;
 use super::outage_backoff::OutageBackoff;
 use super::providers::Providers;
 use super::worker_activity::{CountedWait, WorkerActivity};
@@ -40,6 +41,8 @@ pub(super) enum StopReason {
     LeaseLost,
     /// The delivery was held for [`HOLD_MAX`].
     HeldTooLong,
+    /// Every provider of its route is shut, and half of the slots wait for such routes already.
+    RouteShut,
     /// Stored data that this request needs cannot be read. The delivery is dead-lettered, and requeued only if that fails.
     RecordUnreadable,
 }
@@ -51,6 +54,7 @@ impl StopReason {
             StopReason::DeliveryLost => "delivery_lost",
             StopReason::LeaseLost => "taken_over",
             StopReason::HeldTooLong => "held_too_long",
+            StopReason::RouteShut => "route_shut",
             StopReason::RecordUnreadable => "record_unreadable",
         }
     }
