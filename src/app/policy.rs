@@ -28,8 +28,8 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         caller_codes_allowed: settings.caller_codes_allowed,
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
-        in_doubt_policy: settings.in_doubt,
-        doubt_failover_after: settings.doubt_failover_after,
+        in_doubt_policy: settings.in_doubt.policy,
+        doubt_failover_after: settings.in_doubt.after,
         reply_to_allowed: settings.reply_to_allowed.clone(),
         spend: SpendPolicy {
             prices: settings.spend.prices.clone(),

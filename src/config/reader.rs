@@ -108,7 +108,6 @@ impl<'a> Reader<'a> {
             provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
             sender_rate: self.sender_rate(),
             in_doubt: self.in_doubt(),
-            doubt_failover_after: self.doubt_failover_after(),
             receipt_wait: self.receipt_wait(),
             concurrency,
             prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),

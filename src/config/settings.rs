@@ -17,8 +17,8 @@ use crate::domain::amount::Currency;
 use crate::domain::budget::Budgets;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::defence::DefenceMode;
+use crate::domain::failover::DoubtFailover;
 use crate::domain::limit::Limits;
-use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
 use crate::domain::prices::Prices;
 use crate::domain::printable::printable;
@@ -176,9 +176,7 @@ pub struct Settings {
     pub provider_timeout: Duration,
     /// Messages a second of one sender, over all workers; `None`: not limited.
     pub sender_rate: Option<f64>,
-    pub in_doubt: InDoubtPolicy,
-    /// From the end of a call in doubt to the next provider; `None`: never.
-    pub doubt_failover_after: Option<Duration>,
+    pub in_doubt: DoubtFailover,
     /// The time after which an overdue receipt is no longer polled; `None`: receipts are not polled.
     pub receipt_wait: Option<Duration>,
     /// Requests processed at once.

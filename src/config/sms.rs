@@ -7,6 +7,7 @@ use super::providers::SmsProvider;
 use super::raw::Variables;
 use super::reader::Reader;
 use super::validators::{parts, seconds};
+use crate::domain::failover::DoubtFailover;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::{Region, is_code_of_no_country};
 
@@ -39,7 +40,11 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn in_doubt(&mut self) -> InDoubtPolicy {
+    pub(super) fn in_doubt(&mut self) -> DoubtFailover {
+        DoubtFailover { after: self.doubt_failover_after(), policy: self.in_doubt_policy() }
+    }
+
+    fn in_doubt_policy(&mut self) -> InDoubtPolicy {
         match self.choice("IN_DOUBT_POLICY", "reconcile", &["reconcile", "never_resend", "resend"]).as_str() {
             "never_resend" => InDoubtPolicy::NeverResend,
             "resend" => InDoubtPolicy::Resend,
@@ -47,7 +52,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn doubt_failover_after(&mut self) -> Option<Duration> {
+    fn doubt_failover_after(&mut self) -> Option<Duration> {
         let after = seconds(self.number("DOUBT_FAILOVER_AFTER_SECONDS", 30, 0, 600));
         (!after.is_zero()).then_some(after)
     }

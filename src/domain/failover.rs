@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::failover_reason::FailoverReason;
 use super::message_match::InDoubtPolicy;
 use super::retry::Retry;
 use super::routes::ProviderIndex;
@@ -23,51 +24,7 @@ const RAMP_STEP: Duration = Duration::from_secs(5);
 /// Of [`RecipientHash::fraction`]: none of the choices of routes.
 const RAMP_CHOICE: u64 = 1_000;
 
-/// Why another provider than before sends a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailoverReason {
-    BreakerOpen,
-    Refused,
-    Throttled,
-    Unreachable,
-    NoSender,
-    /// An attempt in doubt got no answer to its lookups: this can text twice.
-    DoubtUnanswered,
-}
-
-impl FailoverReason {
-    pub const ALL: [FailoverReason; 6] = [
-        FailoverReason::BreakerOpen,
-        FailoverReason::Refused,
-        FailoverReason::Throttled,
-        FailoverReason::Unreachable,
-        FailoverReason::NoSender,
-        FailoverReason::DoubtUnanswered,
-    ];
-
-    /// The word of logs, metrics and histories.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            FailoverReason::BreakerOpen => "breaker_open",
-            FailoverReason::Refused => "refused",
-            FailoverReason::Throttled => "throttled",
-            FailoverReason::Unreachable => "unreachable",
-            FailoverReason::NoSender => "no_sender",
-            FailoverReason::DoubtUnanswered => "doubt_unanswered",
-        }
-    }
-
-    /// The place in the order of the variants, which never changes: stored.
-    pub const fn stored(self) -> u8 {
-        self as u8
-    }
-
-    pub fn from_stored(stored: u8) -> Option<FailoverReason> {
-        FailoverReason::ALL.into_iter().find(|reason| reason.stored() == stored)
-    }
-}
-
-/// What a provider can do for a message now.
+/// The present state of a provider, for one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
     Open,
@@ -93,7 +50,7 @@ impl Availability {
     }
 }
 
-/// How long a provider gets no further attempt of a message.
+/// The end of the time without a further attempt at a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exclusion {
     /// Until no other provider can take the message.
@@ -137,20 +94,18 @@ pub fn can_send(candidates: &[Candidate]) -> bool {
     candidates.iter().any(|one| one.exclusion.is_none() && matches!(one.availability, Open | Recovering))
 }
 
-/// Whether the next provider should take a message over after this failure. `next` is the step without another provider.
+/// The reason to hand the message to the next provider after this failure, if there is one. `next` is the step without another provider.
 pub fn after_refusal(failure: &SendFailure, next: &Retry) -> Option<(FailoverReason, Exclusion)> {
     match failure {
-        SendFailure::Refused { scope: Scope::Recipient | Scope::Request, .. }
-        | SendFailure::InDoubt { .. } => None,
         // Another sender of the same provider comes first; without one the provider is not available.
-        SendFailure::Refused { scope: Scope::Sender, .. } => None,
-        SendFailure::Refused { scope: Scope::Account, .. } => {
+        SendFailure::Refused { scope: Scope::Recipient | Scope::Request | Scope::Sender, .. }
+        | SendFailure::InDoubt { .. } => None,
+        SendFailure::Refused { scope: Scope::Account, .. } | SendFailure::Deferred { .. } => {
             Some((FailoverReason::Refused, Exclusion::ForNow))
         }
         SendFailure::Refused { scope: Scope::Country | Scope::Unrecognised, .. } => {
             Some((FailoverReason::Refused, Exclusion::ForGood))
         }
-        SendFailure::Deferred { .. } => Some((FailoverReason::Refused, Exclusion::ForNow)),
         SendFailure::NotConnected { .. } => Some((FailoverReason::Unreachable, Exclusion::ForNow)),
         SendFailure::Throttled { .. } => match next {
             Retry::After(wait) if *wait <= THROTTLED_WAIT_MAX => None,
@@ -160,7 +115,7 @@ pub fn after_refusal(failure: &SendFailure, next: &Retry) -> Option<(FailoverRea
 }
 
 /// When the next provider may send a message although an attempt is in doubt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoubtFailover {
     /// After the end of the call that has the doubt; `None`: never.
     pub after: Option<Duration>,
@@ -205,9 +160,14 @@ mod tests {
         ProviderIndex::new(index).expect("one of few")
     }
 
-    fn candidates(them: &[(Availability, Option<Exclusion>)]) -> Vec<Candidate> {
-        let candidate = |(index, (availability, exclusion)): (usize, &(Availability, Option<Exclusion>))| {
-            Candidate { provider: provider(index), availability: *availability, exclusion: *exclusion }
+    type Given = (Availability, Option<Exclusion>);
+    type Chosen = Option<(usize, Option<FailoverReason>)>;
+
+    fn candidates(them: &[Given]) -> Vec<Candidate> {
+        let candidate = |(index, (availability, exclusion)): (usize, &Given)| Candidate {
+            provider: provider(index),
+            availability: *availability,
+            exclusion: *exclusion,
         };
         them.iter().enumerate().map(candidate).collect()
     }
@@ -217,7 +177,7 @@ mod tests {
         use Availability::{NoSender, Open, Probing, Recovering, Shut};
         use Exclusion::{ForGood, ForNow};
         use FailoverReason as Why;
-        let cases: [(&[(Availability, Option<Exclusion>)], Option<(usize, Option<Why>)>); 12] = [
+        let cases: [(&[Given], Chosen); 12] = [
             (&[(Open, None), (Open, None)], Some((0, None))),
             (&[(Shut, None), (Open, None)], Some((1, Some(Why::BreakerOpen)))),
             (&[(NoSender, None), (Open, None)], Some((1, Some(Why::NoSender)))),
@@ -299,13 +259,5 @@ mod tests {
             let reached: Vec<bool> = (0..30).map(|seconds| ramp_reaches(hash, seconds * SECOND)).collect();
             assert!(reached.is_sorted(), "{reached:?}");
         }
-    }
-
-    #[test]
-    fn a_stored_reason_reads_back() {
-        for (place, reason) in (0..).zip(FailoverReason::ALL) {
-            assert_eq!((reason.stored(), FailoverReason::from_stored(place)), (place, Some(reason)));
-        }
-        assert_eq!(FailoverReason::from_stored(200), None);
     }
 }

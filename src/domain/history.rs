@@ -5,16 +5,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::defence::CountedScopes;
-use super::failover::FailoverReason;
+use super::failover_reason::FailoverReason;
 use super::keyed_digest::Digest16;
-use super::routes::PROVIDERS_MAX;
 use super::send_failure::{Scope, SendFailure};
 use super::time::UnixMillis;
 use super::trace_context::TraceContext;
 
 pub const ENTRIES_MAX: usize = 32;
-/// Providers that may have the message of a request.
-pub const HANDED_TO_MAX: usize = PROVIDERS_MAX;
+/// Providers that may have the message of a request: as many as settings have.
+pub const HANDED_TO_MAX: usize = 8;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestHistory {

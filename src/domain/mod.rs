@@ -24,6 +24,7 @@ pub mod email;
 pub mod email_sender;
 pub mod encryption;
 pub mod failover;
+pub mod failover_reason;
 pub mod gsm7_alphabet;
 pub mod history;
 pub mod json;

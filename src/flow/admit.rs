@@ -71,15 +71,8 @@ impl ChannelGateway {
         valid: &ValidRequest<'_>,
     ) -> Result<AfterAdmission, StopReason> {
         let (request, proposed) = (valid.request, self.propose_code(valid));
-        let history = self.new_history(handler, valid);
         let planned = self.plan(valid);
-        let history = match planned.filter(|_| self.providers.are_several()) {
-            Some(provider) => {
-                let handed_to = vec![self.providers.get(provider).name().to_owned()];
-                RequestHistory { handed_to, ..history }
-            }
-            None => history,
-        };
+        let history = self.new_history(handler, valid, planned);
         let refusal = self.defence.refusal(handler, valid).await;
         let country = valid.to.country();
         let mut input = AdmissionInput {
@@ -126,12 +119,7 @@ impl ChannelGateway {
                 Admission::Completed { outcome, ours } => {
                     return Ok(AfterAdmission::Completed(RecordedOutcome { outcome, replayed: !ours }));
                 }
-                Admission::GateClosed => {
-                    let counted = handler.slot.wait_begins();
-                    let open = self.providers.wait_until_open(&valid.order);
-                    handler.wait_for(open, Duration::MAX, CancelOn::AnyCause).await?;
-                    drop(counted);
-                }
+                Admission::GateClosed => self.wait_until_open(handler, &valid.order).await?,
                 Admission::Busy(ask_again_in) => {
                     handler.sleep_without_slot(backoff.next_wait().min(ask_again_in)).await?;
                 }
@@ -144,6 +132,19 @@ impl ChannelGateway {
         }
     }
 
+    async fn wait_until_open(
+        &self,
+        handler: &DeliveryContext<'_>,
+        order: &[ProviderIndex],
+    ) -> Result<(), StopReason> {
+        let _wait = self.begin_route_wait(self.providers.closed_by(order))?;
+        let counted = handler.slot.wait_begins();
+        let open = self.providers.wait_until_open(order);
+        handler.wait_for(open, Duration::MAX, CancelOn::AnyCause).await?;
+        drop(counted);
+        Ok(())
+    }
+
     /// The provider that is to send a new request. The gate may then choose another one.
     fn plan(&self, valid: &ValidRequest<'_>) -> Option<ProviderIndex> {
         let choice = self.providers.choose(&valid.order, valid.recipient_hash(), &HandOvers::default());
@@ -151,7 +152,13 @@ impl ChannelGateway {
     }
 
     /// The history of a request that has no record.
-    fn new_history(&self, handler: &DeliveryContext<'_>, valid: &ValidRequest<'_>) -> RequestHistory {
+    fn new_history(
+        &self,
+        handler: &DeliveryContext<'_>,
+        valid: &ValidRequest<'_>,
+        planned: Option<ProviderIndex>,
+    ) -> RequestHistory {
+        let named = planned.filter(|_| self.providers.are_several());
         let correlation_id = handler.delivery.properties.correlation_id.clone();
         let (to, trace) = (valid.to.masked(), handler.trace.clone());
         let callers_code = valid.request.code.is_some();
@@ -163,6 +170,7 @@ impl ChannelGateway {
             network: valid.network.filter(|_| self.defence.counts(&valid.to)),
             counted: self.defence.counted_scopes(valid),
             callers_code,
+            handed_to: named.map(|it| self.providers.get(it).name().to_owned()).into_iter().collect(),
             ..RequestHistory::default()
         };
         if valid.test_code.is_some() {

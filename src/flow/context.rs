@@ -8,7 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::hand_overs::{DoubtState, HandOvers};
+use super::doubt_state::DoubtState;
+use super::hand_overs::HandOvers;
 use super::outage_backoff::OutageBackoff;
 use super::providers::Providers;
 use super::worker_activity::{CountedWait, WorkerActivity};
@@ -40,8 +41,8 @@ pub(super) enum StopReason {
     LeaseLost,
     /// The delivery was held for [`HOLD_MAX`].
     HeldTooLong,
-    /// Every provider of the request's route is shut, and enough handlers wait for one. The delivery is delayed, and requeued
-    /// only if that fails.
+    /// Every provider of the request's route is shut, and half of the slots wait for such routes already. The delivery is delayed,
+    /// and requeued only if that fails.
     RouteShut,
     /// Stored data that this request needs cannot be read. The delivery is dead-lettered, and requeued only if that fails.
     RecordUnreadable,

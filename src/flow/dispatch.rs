@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::complete::Completion;
 use super::context::{SendContext, StopReason};
+use super::doubt_state::NewDoubt;
 use super::gateway::ChannelGateway;
-use super::hand_overs::NewDoubt;
 use super::pause_log::ClosedBy;
 use super::progress::WaitReason;
 use super::provider_gate::{GateTicket, NO_SENDER_AVAILABLE};
@@ -18,7 +18,8 @@ use super::reconcile::{Reconciliation, accepted_by_receipt};
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::channel::Channel;
 use crate::domain::code::Code;
-use crate::domain::failover::{Choice, Exclusion, FailoverReason, after_refusal};
+use crate::domain::failover::{Choice, Exclusion, after_refusal};
+use crate::domain::failover_reason::FailoverReason;
 use crate::domain::history::{Attempt, HistoryEvent};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::retry::{Retry, after_failure};
@@ -205,6 +206,13 @@ impl ChannelGateway {
         let closed_by = self.providers.closed_by(&order);
         self.record_gate_wait(ctx, closed_by, choice);
         let (None, Some(choice)) = (closed_by, choice) else {
+            let _wait = match self.begin_route_wait(closed_by) {
+                Ok(wait) => wait,
+                Err(reason) => {
+                    self.record_requeue(ctx, Duration::ZERO, reason).await;
+                    return Err(reason);
+                }
+            };
             let open = self.providers.wait_until_open(&order);
             self.wait(ctx, WaitReason::Gate, wait_max, open).await?;
             return Ok(AfterGate::Again);
@@ -269,7 +277,7 @@ impl ChannelGateway {
             ProgressAnswer::Applied => Ok(None),
             // A receipt shows that an attempt in doubt was sent.
             ProgressAnswer::AlreadySent(message_id) => {
-                let provider = self.provider_of_receipt(ctx);
+                let provider = self.provider_of_receipt(ctx, &message_id).await;
                 Ok(Some(self.sent(ctx, provider, accepted_by_receipt(message_id), text)))
             }
             ProgressAnswer::LeaseNotHeld => Err(StopReason::LeaseLost),
@@ -474,7 +482,9 @@ impl ChannelGateway {
         };
         let attempts = state.attempts_made;
         let outcome = Outcome::with_error(status, self.clock.now(), ctx.purpose(), error);
-        let provider = if attempts > 0 { self.providers.last_of(&state.history) } else { None };
+        let in_doubt = || self.last_in_doubt(ctx).filter(|_| state.doubt.attempts_in_doubt > 0);
+        let last = || self.providers.last_of(&state.history);
+        let provider = if attempts > 0 { in_doubt().or_else(last) } else { None };
         Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..outcome })
     }
 

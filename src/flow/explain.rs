@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::provider_gate::NO_SENDER_AVAILABLE;
-use crate::domain::failover::FailoverReason;
+use crate::domain::failover_reason::FailoverReason;
 use crate::domain::history::{Attempt, ENTRIES_MAX, HistoryEntry, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
@@ -398,7 +398,7 @@ fn requeue_reason_in_words(reason: &str) -> &str {
         "delivery_lost" => "the connection to the broker was lost",
         "taken_over" => "another handler had taken it over",
         "held_too_long" => "it had waited for 12 minutes",
-        "route_shut" => "every provider of its route was shut",
+        "route_shut" => "every provider of its route was shut, and too many requests waited for that",
         "record_unreadable" => "stored data that it needs could not be read",
         unknown => unknown,
     }

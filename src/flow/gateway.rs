@@ -32,7 +32,6 @@ pub struct ChannelGateway {
     pub providers: Providers,
     /// It publishes results and dead letters.
     pub publisher: Arc<dyn Publisher>,
-    /// That of the providers.
     pub gate: Arc<ChannelGate>,
     pub activity: Arc<WorkerActivity>,
     pub conversion: Arc<ConversionCounter>,

@@ -5,7 +5,7 @@
 //! result. Once the broker has confirmed that, the delivery is acknowledged.
 //!
 //! - [`channel_gate`] and `provider_gate.rs`: the checks before every message, with the [`sender_rate`]. [`providers`] chooses the provider,
-//!   `hand_overs.rs` knows those of one request.
+//!   `hand_overs.rs` and `doubt_state.rs` know those of one request. `route_waits.rs` bounds the waits for a route that is shut.
 //! - [`reconcile`]: finds out whether an attempt in doubt was sent.
 //! - [`progress`]: renews the lease of a request while it is being sent.
 //! - [`after_panic`]: counts the panics of a request.
@@ -48,6 +48,7 @@ mod defence_budgets;
 mod defence_counts;
 mod delay;
 pub mod dispatch;
+mod doubt_state;
 pub mod explain;
 pub mod gateway;
 mod hand_overs;
@@ -72,6 +73,7 @@ pub mod reconcile;
 mod redaction;
 pub mod reply;
 mod retry_once;
+mod route_waits;
 pub mod scaler;
 pub mod sender_rate;
 mod spend;

@@ -168,7 +168,7 @@ impl ProviderGate {
         self.channel.closed_by().is_some() || self.is_breaker_open()
     }
 
-    /// What the provider can do for a message. `refusals` as for [`ProviderGate::try_enter`].
+    /// The state of the provider for a message. `refusals` as for [`ProviderGate::try_enter`].
     pub(super) fn availability(&self, recipient: RecipientHash, refusals: &SenderRefusals) -> Availability {
         let state = self.lock();
         let half_open = matches!(state.breaker.state(), BreakerState::HalfOpen(_));
@@ -227,7 +227,8 @@ impl ProviderGate {
             tokio::select! {
                 biased;
                 () = changed => {}
-                () = channel_changed => {}
+                // Another provider may be open now.
+                () = channel_changed => if self.channel.providers() > 1 { return None },
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }

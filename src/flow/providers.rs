@@ -9,13 +9,16 @@ use super::channel_gate::ChannelGate;
 use super::hand_overs::HandOvers;
 use super::pause_log::ClosedBy;
 use super::provider_gate::{Pace, ProviderGate};
+use super::route_waits::RouteWaits;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::failover::{self, Candidate, Choice};
-use crate::domain::history::{HistoryEvent, RequestHistory};
-use crate::domain::routes::{ProviderIndex, Routes};
+use crate::domain::history::{HANDED_TO_MAX, HistoryEvent, RequestHistory};
+use crate::domain::routes::{PROVIDERS_MAX, ProviderIndex, Routes};
 use crate::domain::sender_pool::RecipientHash;
 use crate::provider::Provider;
+
+const _: () = assert!(HANDED_TO_MAX == PROVIDERS_MAX, "a record names any of the providers");
 
 /// A provider of the settings.
 pub struct NewProvider {
@@ -44,6 +47,7 @@ pub struct Providers {
     gate: Arc<ChannelGate>,
     all: Vec<SendingProvider>,
     routes: Routes,
+    pub(super) route_waits: RouteWaits,
 }
 
 impl Providers {
@@ -59,7 +63,7 @@ impl Providers {
             SendingProvider { provider, gate, receipt_wait, poll_receipt_after }
         };
         let all = providers.into_iter().enumerate().map(sending).collect();
-        Providers { all, routes, gate }
+        Providers { all, routes, gate, route_waits: RouteWaits::default() }
     }
 
     /// One provider, which sends every message.

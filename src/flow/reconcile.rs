@@ -22,8 +22,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::{CancelOn, SendContext, StopReason, ValidRequest};
+use super::doubt_state::{DoubtAt, DoubtPlace, DoubtState};
 use super::gateway::ChannelGateway;
-use super::hand_overs::{DoubtAt, DoubtPlace, DoubtState};
 use super::providers::SendingProvider;
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::code::Code;
@@ -106,11 +106,9 @@ impl ChannelGateway {
         loop {
             if let Some(message_id) = self.record_doubt_and_read_receipt(ctx).await? {
                 events::in_doubt_resolved(ctx.request_id(), "reported");
-                return Ok(Reconciliation::Sent {
-                    accepted: accepted_by_receipt(message_id),
-                    provider: self.provider_of_receipt(ctx),
-                    found_by_lookup: false,
-                });
+                let provider = self.provider_of_receipt(ctx, &message_id).await;
+                let accepted = accepted_by_receipt(message_id);
+                return Ok(Reconciliation::Sent { accepted, provider, found_by_lookup: false });
             }
             if self.policy.in_doubt_policy == InDoubtPolicy::Resend && may_resend {
                 return Ok(Reconciliation::MayResend);
@@ -189,6 +187,13 @@ impl ChannelGateway {
             }
         }
         let wait_max = self.failover_in(ctx).map_or(BREAKER_WAIT_MAX, |left| BREAKER_WAIT_MAX.min(left));
+        let _wait = match self.begin_route_wait(self.providers.closed_by(&providers)) {
+            Ok(wait) => wait,
+            Err(reason) => {
+                self.record_requeue(ctx, Duration::ZERO, reason).await;
+                return Err(reason);
+            }
+        };
         let reachable = self.providers.wait_until_one_is_reachable(&providers);
         Ok(self.wait_in_doubt(ctx, wait_max, reachable).await?.is_some())
     }
@@ -230,6 +235,7 @@ impl ChannelGateway {
         let in_doubt = doubt.providers();
         let is_shut = in_doubt.iter().all(|provider| self.providers.get(*provider).gate.is_breaker_open());
         doubt_may_fail_over(rule, self.hand_overs_in_doubt(doubt), doubt.call_ended_at.elapsed(), is_shut)
+            && !doubt.is_gone()
             && self.gate.closed_by().is_none()
             && self.providers.can_send(
                 &self.others(ctx, &in_doubt),
@@ -253,7 +259,8 @@ impl ChannelGateway {
     /// The time until another provider may send the code, if it may then and not before.
     fn failover_in(&self, ctx: &SendContext<'_>) -> Option<Duration> {
         let (rule, doubt) = (self.policy.doubt_failover(), &ctx.state.doubt);
-        if !rule.is_possible(self.hand_overs_in_doubt(doubt))
+        if doubt.is_gone()
+            || !rule.is_possible(self.hand_overs_in_doubt(doubt))
             || self.others(ctx, &doubt.providers()).is_empty()
         {
             return None;
@@ -276,8 +283,25 @@ impl ChannelGateway {
         }
     }
 
-    /// The provider of a message that a receipt reports: the last one that may have it.
-    pub(super) fn provider_of_receipt(&self, ctx: &SendContext<'_>) -> Option<String> {
+    /// The provider of a message that a receipt reports: of several that may have it, the one that knows it.
+    pub(super) async fn provider_of_receipt(
+        &self,
+        ctx: &SendContext<'_>,
+        message_id: &str,
+    ) -> Option<String> {
+        let in_doubt = ctx.state.doubt.providers();
+        for provider in in_doubt.iter().filter(|_| in_doubt.len() > 1) {
+            let provider = &self.providers.get(*provider).provider;
+            let fetched = tokio::time::timeout(self.policy.provider_call_max(), provider.fetch(message_id));
+            if matches!(fetched.await, Ok(Ok(_))) {
+                return Some(provider.name().to_owned());
+            }
+        }
+        self.last_in_doubt(ctx)
+    }
+
+    /// The last provider that may have the message.
+    pub(super) fn last_in_doubt(&self, ctx: &SendContext<'_>) -> Option<String> {
         ctx.state.doubt.places.last().map(|place| self.name_of(&place.at))
     }
 

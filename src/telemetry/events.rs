@@ -65,7 +65,7 @@ use super::metrics::{
 };
 use super::repeats::{About, log_all_repeats, repeating};
 use crate::domain::channel::Channel;
-use crate::domain::failover::FailoverReason;
+use crate::domain::failover_reason::FailoverReason;
 use crate::domain::outcome::Outcome;
 use crate::domain::phone::Region;
 use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
@@ -214,7 +214,7 @@ pub fn send_waits_at_gate(channel: Channel, request_id: &str, reason: &'static s
 /// Another provider than before sends the message.
 pub fn provider_failed_over(request_id: &str, from: &'static str, to: &'static str, reason: FailoverReason) {
     let word = reason.as_str();
-    METRICS.provider_failovers.get_or_create(&FailoverLabels { from, to, reason: word }).inc();
+    METRICS.senders.failovers.get_or_create(&FailoverLabels { from, to, reason: word }).inc();
     let about = About::provider(from).of(word);
     if reason == FailoverReason::DoubtUnanswered {
         repeating!(warn, "next provider sends a code that is in doubt", about; request_id, from, to, reason = word,);
@@ -230,7 +230,7 @@ pub fn sender_cooling_down(
     provider_code: Option<u32>,
     cooldown: Duration,
 ) {
-    METRICS.sender_suspensions.get_or_create(&ProviderLabel { provider }).inc();
+    METRICS.senders.suspensions.get_or_create(&ProviderLabel { provider }).inc();
     let cooldown_seconds = cooldown.as_secs();
     let about = About::provider(provider).code(provider_code);
     repeating!(error, "provider refused a sender", about; provider, sender, provider_code, cooldown_seconds,);

@@ -8,6 +8,7 @@ mod labels;
 mod process;
 pub(in crate::telemetry) mod provider_codes;
 pub(super) mod queues;
+mod senders;
 mod spend;
 mod text_format;
 pub(super) mod traces;
@@ -84,9 +85,7 @@ pub(super) struct Metrics {
     pub(super) message_segments: Family<ProviderLabel, Counter>,
     pub(super) send_retries: Family<ReasonLabel, Counter>,
     pub(super) sends_waiting: Family<ReasonLabel, Counter>,
-    pub(super) provider_failovers: Family<FailoverLabels, Counter>,
-    pub(super) sender_suspensions: Family<ProviderLabel, Counter>,
-    pub(super) senders_suspended: Family<ChannelProvider, Gauge>,
+    pub(super) senders: senders::SenderMetrics,
     pub(super) sending_paused: Family<ChannelReason, Gauge>,
     pub(super) circuit_breaker_open: Family<BreakerLabels, Gauge>,
     pub(super) circuit_breaker_probes: Family<ProbeLabels, Counter>,
@@ -157,9 +156,7 @@ impl Metrics {
             message_segments: Family::default(),
             send_retries: Family::default(),
             sends_waiting: Family::default(),
-            provider_failovers: Family::default(),
-            sender_suspensions: Family::default(),
-            senders_suspended: Family::default(),
+            senders: senders::SenderMetrics::default(),
             sending_paused: Family::default(),
             circuit_breaker_open: Family::default(),
             circuit_breaker_probes: Family::default(),
@@ -235,9 +232,6 @@ impl Metrics {
             message_segments "Segments of accepted text messages";
             send_retries "Sends to be retried, by failure";
             sends_waiting "Sends that had to wait, by what closed the gate";
-            provider_failovers "Messages that went to another provider, by the reason";
-            sender_suspensions "Senders that began to cool down after a refusal";
-            senders_suspended "Senders that are cooling down";
             sending_paused "1 while this closes the send gate, and while the kill switch is on";
             circuit_breaker_open "1 while the circuit breaker is open or half-open, by what opened it";
             circuit_breaker_probes "Probes while the circuit breaker is open";
@@ -286,6 +280,7 @@ impl Metrics {
         );
         self.audit.register(&mut self.registry);
         self.deliveries.register(&mut self.registry);
+        self.senders.register(&mut self.registry);
         self.spend.register(&mut self.registry);
         self.traces.register(&mut self.registry);
     }

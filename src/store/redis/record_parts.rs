@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::defence::CountedScopes;
-use crate::domain::failover::FailoverReason;
+use crate::domain::failover_reason::FailoverReason;
 use crate::domain::history::{Attempt, HANDED_TO_MAX, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::trace_context::TraceContext;

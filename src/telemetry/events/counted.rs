@@ -74,7 +74,7 @@ pub fn gate_measured(channel: Channel, provider: &'static str, gate: GateUse) {
     let gauges = [
         (&METRICS.concurrency_limit, gate.concurrency_limit),
         (&METRICS.concurrency_in_use, gate.in_use),
-        (&METRICS.senders_suspended, gate.senders_suspended),
+        (&METRICS.senders.suspended, gate.senders_suspended),
     ];
     for (gauge, value) in gauges {
         gauge.get_or_create(&label).set(i64::try_from(value).unwrap_or(i64::MAX));

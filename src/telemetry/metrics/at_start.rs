@@ -118,8 +118,8 @@ impl Metrics {
         for reason in words::BREAKER_CAUSES {
             create(&self.circuit_breaker_open, &BreakerLabels { channel, provider, reason });
         }
-        create(&self.senders_suspended, &ChannelProvider { channel, provider });
-        create(&self.sender_suspensions, &ProviderLabel { provider });
+        create(&self.senders.suspended, &ChannelProvider { channel, provider });
+        create(&self.senders.suspensions, &ProviderLabel { provider });
         create(&self.message_segments, &ProviderLabel { provider });
         for result in words::ANSWERS {
             create(&self.provider_request_duration, &ProviderResult { provider, result });

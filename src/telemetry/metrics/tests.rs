@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::domain::channel::Channel;
-use crate::domain::failover::FailoverReason;
+use crate::domain::failover_reason::FailoverReason;
 use crate::domain::outcome::Status;
 use crate::domain::reached_limit::ReachedLimit;
 
@@ -35,6 +35,24 @@ fn create_conversion(metrics: &Metrics) {
             create(family, &ChannelCountry { channel: "sms", country });
         }
         create(family, &ChannelCountry { channel: "email", country: countries::Country::Unknown });
+    }
+}
+
+fn create_providers(metrics: &Metrics, providers: &[&'static str]) {
+    for &provider in providers {
+        let channel = if matches!(provider, "sendgrid" | "smtp") { Channel::Email } else { Channel::Sms };
+        metrics.create_series_of_provider(channel, provider);
+        for gauge in [&metrics.concurrency_limit, &metrics.concurrency_in_use] {
+            create(gauge, &ChannelProvider { channel: channel.as_str(), provider });
+        }
+        let to = providers[0];
+        for reason in FailoverReason::ALL.map(FailoverReason::as_str) {
+            create(&metrics.senders.failovers, &FailoverLabels { from: provider, to, reason });
+        }
+        for result in words::ANSWERS {
+            let labels = ProviderResult { provider, result };
+            observe(&metrics.provider_request_duration.get_or_create(&labels), Duration::ZERO);
+        }
     }
 }
 
@@ -73,21 +91,7 @@ fn worst_case(providers: &[&'static str], routes: usize) -> Metrics {
         }
     }
     create_conversion(&metrics);
-    for &provider in providers {
-        let channel = if matches!(provider, "sendgrid" | "smtp") { Channel::Email } else { Channel::Sms };
-        metrics.create_series_of_provider(channel, provider);
-        for gauge in [&metrics.concurrency_limit, &metrics.concurrency_in_use] {
-            create(gauge, &ChannelProvider { channel: channel.as_str(), provider });
-        }
-        let to = providers[0];
-        for reason in FailoverReason::ALL.map(FailoverReason::as_str) {
-            create(&metrics.provider_failovers, &FailoverLabels { from: provider, to, reason });
-        }
-        for result in words::ANSWERS {
-            let labels = ProviderResult { provider, result };
-            observe(&metrics.provider_request_duration.get_or_create(&labels), Duration::ZERO);
-        }
-    }
+    create_providers(&metrics, providers);
     for operation in words::OPERATIONS {
         let label = OperationLabel { operation };
         observe(&metrics.store_operation_duration.get_or_create(&label), Duration::ZERO);

@@ -278,6 +278,7 @@ async fn two_doubts_at_two_providers_are_looked_up_at_both_and_nothing_more_is_s
         let mut gateway = Embedded::in_world(world, Options { maintained: true, ..both(&second) });
         let first = gateway.world.provider.clone();
         first.set_healthy(false);
+        first.script_default_lookup(LookupScript::Unanswered);
         first.script_next([if is_made { Script::AcceptAndLoseAnswer } else { Script::Fail(lost()) }]);
         gateway.publish(&request("r1", ALICE));
         first.until_posted(1).await;
@@ -286,6 +287,7 @@ async fn two_doubts_at_two_providers_are_looked_up_at_both_and_nothing_more_is_s
         second.until_posted(2).await;
         sleep(60 * SECOND).await;
         gateway.expect_no_result();
+        first.script_default_lookup(LookupScript::Show);
         first.set_healthy(true);
         let ended = gateway.result().await;
         if is_made {
@@ -299,6 +301,26 @@ async fn two_doubts_at_two_providers_are_looked_up_at_both_and_nothing_more_is_s
         assert_eq!((to_alice(first.posted()), to_alice(second.posted())), (1, 1));
         assert!(second.lookups_of(ALICE) >= 2 && first.lookups_of(ALICE) >= 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_settles_two_doubts_for_the_provider_that_knows_its_message() {
+    let (mut gateway, second) = start();
+    let first = gateway.world.provider.clone();
+    first.script_default_lookup(LookupScript::Unanswered);
+    first.script_next([Script::AcceptAndLoseAnswer]);
+    gateway.publish(&request("r1", ALICE));
+    first.until_posted(1).await;
+    shut_first(&mut gateway).await;
+    second.fail_next([lost()]);
+    second.script_default_lookup(LookupScript::Unanswered);
+    second.until_posted(2).await;
+    first.script_default_lookup(LookupScript::Show);
+    let receipt = receipt("r1", format!("SM{:032x}", 1), DeliveryStatus::Queued);
+    gateway.tracker.process("scripted", &receipt).await.expect("the receipt is recorded");
+    let ended = gateway.result().await;
+    ended.expect_sent();
+    assert_eq!(ended.body["provider"], "scripted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -429,17 +451,57 @@ async fn of_two_messages_the_one_that_arrived_counts() {
     gateway.expect_no_result();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_route_whose_providers_are_shut_stops_no_other_route() {
-    let world = World::new();
-    let second = second(&world);
+/// The first provider sends all but payments, which the second sends.
+fn apart() -> Option<Routes> {
     let route = |purposes: &[&str], provider| Route {
         purposes: purposes.iter().filter_map(|purpose| Purpose::parse(purpose)).collect(),
         providers: vec![(ProviderIndex::new(provider).expect("one of few"), 1)],
         ..Route::default()
     };
-    let routes = Routes::new(vec![route(&["payment"], 1), route(&[], 0)]);
-    let mut gateway = Embedded::in_world(world, Options { routes, maintained: true, ..both(&second) });
+    Routes::new(vec![route(&["payment"], 1), route(&[], 0)])
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_half_of_the_places_wait_for_a_route_that_is_shut() {
+    crate::promises::secrets::start_capturing();
+    let world = World::new();
+    let second = second(&world);
+    let options = Options { routes: apart(), maintained: true, concurrency: 4, ..both(&second) };
+    let mut gateway = Embedded::in_world(world, options);
+    gateway.world.provider.set_healthy(false);
+    gateway.world.provider.script_default(Script::Fail(account()));
+    for n in 0..4 {
+        gateway.publish(&request(&format!("r{n}"), &format!("+57300123{n:04}")));
+    }
+    gateway.world.provider.until_posted(1).await;
+    sleep(20 * SECOND).await;
+    for n in 0..8 {
+        let payment = with(&format!("p{n}"), &format!("+57310123{n:04}"), json!({"purpose": "payment"}));
+        gateway.publish(&payment);
+    }
+    let started = Instant::now();
+    for _ in 0..8 {
+        let ended = gateway.result().await;
+        if ended.body["status"] != "sent" {
+            std::fs::write("/tmp/wt/core.debug.log", crate::promises::secrets::captured_log()).unwrap();
+        }
+        ended.expect_sent();
+        assert_eq!(ended.body["provider"], "second");
+    }
+    assert!(started.elapsed() < 30 * SECOND, "{:?}", started.elapsed());
+    gateway.world.provider.script_default(Script::Accept);
+    gateway.world.provider.set_healthy(true);
+    for _ in 0..4 {
+        gateway.result().await.expect_sent();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_whose_providers_are_shut_stops_no_other_route() {
+    let world = World::new();
+    let second = second(&world);
+    let mut gateway =
+        Embedded::in_world(world, Options { routes: apart(), maintained: true, ..both(&second) });
     gateway.world.provider.set_healthy(false);
     gateway.world.provider.fail_next([account()]);
     gateway.publish(&request("r1", ALICE));
