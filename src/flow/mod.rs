@@ -4,9 +4,9 @@
 //! [admits](admit) it, [dispatches](dispatch) its message to the provider, [completes](complete) it, and publishes the
 //! result. Once the broker has confirmed that, the delivery is acknowledged.
 //!
-//! - [`channel_gate`] and `provider_gate.rs`: the checks before every message, with the [`sender_rate`]. [`providers`] chooses the provider,
+//! - [`channel_gate`] and `provider_gate.rs`: the checks before every message, with the [`sender_rate`]. [`providers`] chooses the provider, `pass_gate.rs` waits for it,
 //!   `hand_overs.rs` and `doubt_state.rs` know those of one request. `route_waits.rs` bounds the waits for a route that is shut.
-//! - [`reconcile`]: finds out whether an attempt in doubt was sent.
+//! - [`reconcile`]: finds out whether an attempt in doubt was sent; `doubt_failover.rs` goes on without.
 //! - [`progress`]: renews the lease of a request while it is being sent.
 //! - [`after_panic`]: counts the panics of a request.
 //! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
@@ -48,6 +48,7 @@ mod defence_budgets;
 mod defence_counts;
 mod delay;
 pub mod dispatch;
+mod doubt_failover;
 mod doubt_state;
 pub mod explain;
 pub mod gateway;
@@ -59,6 +60,7 @@ pub mod maintenance;
 pub mod operate;
 pub mod opt_statuses;
 mod outage_backoff;
+mod pass_gate;
 pub mod pause_log;
 pub mod price_samples;
 pub mod process_delivery;

@@ -24,15 +24,11 @@ use tokio::time::Instant;
 use super::context::{CancelOn, SendContext, StopReason, ValidRequest};
 use super::doubt_state::{DoubtAt, DoubtPlace, DoubtState};
 use super::gateway::ChannelGateway;
-use super::providers::SendingProvider;
-use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::code::Code;
-use crate::domain::failover::{ATTEMPTS_IN_DOUBT_MAX, doubt_may_fail_over};
+use crate::domain::failover::ATTEMPTS_IN_DOUBT_MAX;
 use crate::domain::history::HistoryEvent;
 use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, MessageMatcher};
-use crate::domain::retry::{Retry, after_failure};
 use crate::domain::routes::ProviderIndex;
-use crate::domain::send_failure::SendFailure;
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
 use crate::store::claim::LISTED_MAX;
@@ -42,7 +38,7 @@ use crate::text::Rendered;
 
 /// Doubles up to [`LOOKUP_WAIT_MAX`]: most messages are listed soon.
 const LOOKUP_WAIT_FIRST: Duration = Duration::from_secs(1);
-const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// After this wait for the breaker the lease is renewed.
 const BREAKER_WAIT_MAX: Duration = Duration::from_secs(15);
 /// The wait for a receipt from a provider that the settings have no more.
@@ -229,53 +225,6 @@ impl ChannelGateway {
         Ok(Some(lookups.next(began, ended_at, answer)))
     }
 
-    /// True if the next provider may send the code now, although nothing shows that it was not sent.
-    fn may_fail_over(&self, ctx: &SendContext<'_>) -> bool {
-        let (rule, doubt) = (self.policy.doubt_failover(), &ctx.state.doubt);
-        let in_doubt = doubt.providers();
-        let is_shut = in_doubt.iter().all(|provider| self.providers.get(*provider).gate.is_breaker_open());
-        doubt_may_fail_over(rule, self.hand_overs_in_doubt(doubt), doubt.call_ended_at.elapsed(), is_shut)
-            && !doubt.is_gone()
-            && self.gate.closed_by().is_none()
-            && self.providers.can_send(
-                &self.others(ctx, &in_doubt),
-                ctx.valid.recipient_hash(),
-                &ctx.state.hand_overs,
-            )
-    }
-
-    /// Repeats that their provider recognises are one hand-over.
-    fn hand_overs_in_doubt(&self, doubt: &DoubtState) -> u32 {
-        let recognised = |place: &DoubtPlace| match place.at {
-            DoubtAt::Provider(provider) => self.providers.get(provider).provider.repeats_safely(),
-            DoubtAt::Gone(_) => false,
-        };
-        match u32::try_from(doubt.places.len()) {
-            Ok(places) if doubt.places.iter().all(recognised) => places,
-            _ => doubt.attempts_in_doubt,
-        }
-    }
-
-    /// The time until another provider may send the code, if it may then and not before.
-    fn failover_in(&self, ctx: &SendContext<'_>) -> Option<Duration> {
-        let (rule, doubt) = (self.policy.doubt_failover(), &ctx.state.doubt);
-        if doubt.is_gone()
-            || !rule.is_possible(self.hand_overs_in_doubt(doubt))
-            || self.others(ctx, &doubt.providers()).is_empty()
-        {
-            return None;
-        }
-        let left = rule.after?.saturating_sub(doubt.call_ended_at.elapsed());
-        (!left.is_zero()).then_some(left)
-    }
-
-    /// The providers of the route that have no doubt.
-    fn others(&self, ctx: &SendContext<'_>, in_doubt: &[ProviderIndex]) -> Vec<ProviderIndex> {
-        let mut others = ctx.state.hand_overs.left_of(&ctx.valid.order);
-        others.retain(|provider| !in_doubt.contains(provider));
-        others
-    }
-
     fn name_of(&self, at: &DoubtAt) -> String {
         match at {
             DoubtAt::Provider(provider) => self.providers.get(*provider).name().to_owned(),
@@ -303,24 +252,6 @@ impl ChannelGateway {
     /// The last provider that may have the message.
     pub(super) fn last_in_doubt(&self, ctx: &SendContext<'_>) -> Option<String> {
         ctx.state.doubt.places.last().map(|place| self.name_of(&place.at))
-    }
-
-    /// The provider that has the only doubt and recognises a repeat, and the wait before it; `None`: the attempt must be looked up.
-    fn repeat(&self, ctx: &SendContext<'_>) -> Option<(ProviderIndex, Duration)> {
-        let provider = ctx.state.doubt.only_provider()?;
-        let SendingProvider { provider: adapter, gate, .. } = self.providers.get(provider);
-        let may_repeat = self.policy.in_doubt_policy != InDoubtPolicy::NeverResend;
-        let is_open = self.gate.closed_by().is_none() && !gate.is_breaker_open();
-        if !may_repeat || !adapter.repeats_safely() || !is_open {
-            return None;
-        }
-        let repeatable = SendFailure::NotConnected { detail: String::new() };
-        let time_left = ctx.time_left().saturating_sub(TIME_LEFT_MIN);
-        let attempts = ctx.state.attempts_made;
-        match after_failure(&self.policy.retry, attempts, &repeatable, time_left, fastrand::f64()) {
-            Retry::After(wait) => Some((provider, wait.min(LOOKUP_WAIT_MAX))),
-            _ => None,
-        }
     }
 
     /// Renews the lease, too. Returns the message that a receipt has reported for the request.

@@ -6,6 +6,7 @@ use crate::domain::receipt::DeliveryStatus;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::flow::context::StopReason;
 use crate::flow::pause_log::ClosedBy;
+use crate::flow::provider_gate::NO_SENDER_AVAILABLE;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
