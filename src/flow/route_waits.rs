@@ -33,7 +33,7 @@ impl RouteWaits {
     pub(super) fn begin(&self, handlers_max: u32) -> Option<RouteWait<'_>> {
         let most = (handlers_max / 2).max(1);
         let begun = self.0.fetch_update(Relaxed, Relaxed, |waits| (waits < most).then_some(waits + 1));
-        begun.is_ok().then_some(RouteWait(self))
+        begun.is_ok().then(|| RouteWait(self))
     }
 }
 

@@ -463,7 +463,6 @@ fn apart() -> Option<Routes> {
 
 #[tokio::test(start_paused = true)]
 async fn at_most_half_of_the_places_wait_for_a_route_that_is_shut() {
-    crate::promises::secrets::start_capturing();
     let world = World::new();
     let second = second(&world);
     let options = Options { routes: apart(), maintained: true, concurrency: 4, ..both(&second) };
@@ -482,9 +481,6 @@ async fn at_most_half_of_the_places_wait_for_a_route_that_is_shut() {
     let started = Instant::now();
     for _ in 0..8 {
         let ended = gateway.result().await;
-        if ended.body["status"] != "sent" {
-            std::fs::write("/tmp/wt/core.debug.log", crate::promises::secrets::captured_log()).unwrap();
-        }
         ended.expect_sent();
         assert_eq!(ended.body["provider"], "second");
     }

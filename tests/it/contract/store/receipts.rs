@@ -32,7 +32,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 /// The first attempt stayed in doubt; the outcome names the message of the second.
 async fn the_other_of_two_messages_counts_only_if_it_arrived(store: &dyn TimedStore) {
     use DeliveryStatus::{Delivered, Failed, Sent, Undelivered};
-    for (recipient, suppresses) in [(205, false), (206, true)] {
+    for (recipient, suppresses) in [(116, false), (117, true)] {
         store.at(START);
         let request = completed_after_doubt(store, recipient, "two").await;
         let suppression = suppresses.then_some(NewSuppression {
