@@ -51,7 +51,11 @@ async fn the_other_of_two_messages_counts_only_if_it_arrived(store: &dyn TimedSt
         assert_eq!(record(store, of("SM0", Failed)).await, ReceiptAnswer::NothingToPublish);
         assert_eq!(record(store, of("SM0", Delivered)).await, publish(), "it arrived");
         assert_eq!(record(store, of("SM1", Undelivered)).await, ReceiptAnswer::NothingToPublish);
-        let stored = store.request_record(&request.request, None).await.expect("answers").expect("known");
+        let stored = store
+            .request_record(&request.request, Some(named(recipient)))
+            .await
+            .expect("answers")
+            .expect("known");
         let recorded = stored.receipt.expect("reported");
         assert_eq!((recorded.message_id.as_str(), recorded.status), ("SM0", Delivered));
     }
