@@ -3,6 +3,7 @@
 mod at_start;
 pub(super) mod audit;
 mod countries;
+pub(super) mod defence;
 mod deliveries;
 mod labels;
 mod process;
@@ -100,9 +101,6 @@ pub(super) struct Metrics {
     pub(super) opt_messages: Family<ReportLabels, Counter>,
     pub(super) test_requests: Family<StatusLabel, Counter>,
     pub(super) limit_refusals: Family<ChannelLimit, Counter>,
-    pub(super) defence_refusals: Family<RuleResult, Counter>,
-    pub(super) defence_holds: Family<ScopeLabel, Gauge>,
-    pub(super) defence_unreadable: Counter,
     pub(super) sends_per_hour_max: Family<ChannelLabel, Gauge>,
     pub(super) verifications: Family<VerdictLabel, Counter>,
     pub(super) store_operation_duration: Family<OperationLabel, Histogram, Buckets>,
@@ -132,6 +130,7 @@ pub(super) struct Metrics {
     pub(super) key_info: Family<KeyLabels, Gauge>,
     pub(super) key_mismatch: Family<KeyUseLabel, Gauge>,
     pub(super) audit: audit::AuditMetrics,
+    pub(super) defence: defence::DefenceMetrics,
     pub(super) deliveries: deliveries::DeliveryMetrics,
     pub(super) spend: spend::SpendMetrics,
     pub(super) traces: traces::TraceMetrics,
@@ -171,9 +170,6 @@ impl Metrics {
             opt_messages: Family::default(),
             test_requests: Family::default(),
             limit_refusals: Family::default(),
-            defence_refusals: Family::default(),
-            defence_holds: Family::default(),
-            defence_unreadable: Counter::default(),
             sends_per_hour_max: Family::default(),
             verifications: Family::default(),
             store_operation_duration: Family::new_with_constructor(Buckets(&STORE_BUCKETS)),
@@ -203,6 +199,7 @@ impl Metrics {
             key_info: Family::default(),
             key_mismatch: Family::default(),
             audit: audit::AuditMetrics::default(),
+            defence: defence::DefenceMetrics::default(),
             deliveries: deliveries::DeliveryMetrics::default(),
             spend: spend::SpendMetrics::default(),
             traces: traces::TraceMetrics::default(),
@@ -246,9 +243,6 @@ impl Metrics {
             test_requests "Requests to test numbers ended";
             opt_messages "Messages by which people opt in or out, by status and result";
             limit_refusals "Requests refused by a limit";
-            defence_refusals "Requests that the pumping defence refused, or would refuse, by rule";
-            defence_holds "Scopes that the pumping defence holds, in all processes";
-            defence_unreadable "Values of the pumping defence that could not be read, and were skipped";
             sends_per_hour_max "The cap over all sends of an hour; 0: none";
             verifications "Code checks, by verdict";
             store_operation_duration "Time of an answer of the store, by operation" in Seconds;
@@ -279,6 +273,7 @@ impl Metrics {
             build_info "1, for the version and the commit of the binary";
         );
         self.audit.register(&mut self.registry);
+        self.defence.register(&mut self.registry);
         self.deliveries.register(&mut self.registry);
         self.senders.register(&mut self.registry);
         self.spend.register(&mut self.registry);

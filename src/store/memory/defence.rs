@@ -39,7 +39,7 @@ struct StoredHold {
     until: UnixMillis,
     /// Of the budget, at which it ends.
     eighths: u8,
-    /// What is left in the buckets at its end: that does not count to the prefix.
+    /// The rest in the buckets at its end, which does not count to the prefix.
     left: [u32; 2],
 }
 

@@ -173,7 +173,7 @@ function reports.defence.write_hold(d, name, hold)
   call('PEXPIRE', d.holds_key, decimal(reports.defence.KEPT))
 end
 
--- What is left of a record in so many minutes, if no pending send is verified.
+-- The end of a hold in so many minutes, with the rest of the record then, if no pending send is verified.
 function reports.defence.hold_until(d, minutes, eighths, r)
   local pending = reports.defence.pending_sends(r)
   return {

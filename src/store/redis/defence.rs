@@ -1,14 +1,11 @@
 //! Pumping defence: records of unverified sends, holds, overrides, and recently verified recipients and users.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
-use super::keys::Keys;
 use super::library::Step;
 use super::pack::{NO_END, Packer, Unpacker};
 use super::unverified::read_record;
@@ -26,40 +23,6 @@ use crate::store::defence::{DefenceStore, OverrideChange};
 const REMOVED: u8 = b'-';
 const FULL: &[u8] = b"f";
 const DONE: u8 = b'o';
-/// Parts of verified recipients and users.
-const VERIFIED_PARTS: usize = 1 << 16;
-const BEGINS_ANEW_EVERY: Duration = Duration::from_secs(12 * 3_600);
-
-/// The parts of verified recipients and users whose time to live has begun anew lately: it need not again at each write.
-#[derive(Default)]
-pub(super) struct VerifiedParts(Mutex<Option<(Instant, Vec<u64>)>>);
-
-impl VerifiedParts {
-    /// The part has been written lately, by this process.
-    fn is_lately(&self, digest: &Digest16) -> bool {
-        let lately = self.0.lock().expect("nothing panics while it holds the lock");
-        let (word, bit) = VerifiedParts::place(digest);
-        lately
-            .as_ref()
-            .is_some_and(|(since, parts)| since.elapsed() < BEGINS_ANEW_EVERY && parts[word] & bit != 0)
-    }
-
-    fn written<'a>(&self, digests: impl IntoIterator<Item = &'a Digest16>) {
-        let mut lately = self.0.lock().expect("nothing panics while it holds the lock");
-        lately.take_if(|(since, _)| since.elapsed() >= BEGINS_ANEW_EVERY);
-        let (_, parts) = lately.get_or_insert_with(|| (Instant::now(), vec![0; VERIFIED_PARTS / 64]));
-        for digest in digests {
-            let (word, bit) = VerifiedParts::place(digest);
-            parts[word] |= bit;
-        }
-    }
-
-    fn place(digest: &Digest16) -> (usize, u64) {
-        let part = Keys::verified_part(digest);
-        (usize::from(part / 64), 1 << (part % 64))
-    }
-}
-
 impl RedisStore {
     pub(super) async fn change_override(
         &self,

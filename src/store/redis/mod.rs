@@ -68,7 +68,7 @@ use self::places::SharedPlaces;
 use self::records::pack_history;
 use self::settings::{CallSettings, country_of, progress_state};
 use self::shard_books::ShardBooks;
-use self::shard_state::{Countries, ShardServers};
+use self::shard_state::{Countries, ShardServers, VerifiedParts};
 use self::step_call::{About, Call};
 use self::warning_log::WarningLog;
 use super::code_check::{CheckAnswer, CodeCheck, ProviderCheckEnd, ProviderCheckStart};
@@ -112,7 +112,7 @@ pub struct RedisStore {
     warnings: WarningLog,
     places: SharedPlaces,
     books: ShardBooks,
-    verified_parts: defence::VerifiedParts,
+    verified_parts: VerifiedParts,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -143,7 +143,7 @@ impl RedisStore {
             warnings: WarningLog::default(),
             places: SharedPlaces::default(),
             books: ShardBooks::default(),
-            verified_parts: defence::VerifiedParts::default(),
+            verified_parts: VerifiedParts::default(),
             time: AtomicU64::new(0),
         })
     }

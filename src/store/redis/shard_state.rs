@@ -1,10 +1,17 @@
-//! State of a process about shards: the countries and servers that its last calls have named.
+//! State of a process about shards: the countries and servers that its last calls have named, and the parts that they have written.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::keys::Keys;
+use crate::domain::keyed_digest::Digest16;
+
+/// Parts of verified recipients and users.
+const VERIFIED_PARTS: usize = 1 << 16;
+const BEGINS_ANEW_EVERY: Duration = Duration::from_secs(12 * 3_600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CountrySuppression {
@@ -79,6 +86,36 @@ impl ShardServers {
     /// The number of shards whose server does not answer.
     pub(super) fn silent(&self) -> usize {
         self.lock().iter().filter(|server| server.unanswered >= SILENT_AFTER).count()
+    }
+}
+
+/// The parts of verified recipients and users whose time to live has begun anew lately: it need not again at each write.
+#[derive(Default)]
+pub(super) struct VerifiedParts(Mutex<Option<(Instant, Vec<u64>)>>);
+
+impl VerifiedParts {
+    /// The part has been written lately, by this process.
+    pub(super) fn is_lately(&self, digest: &Digest16) -> bool {
+        let lately = self.0.lock().expect("nothing panics while it holds the lock");
+        let (word, bit) = VerifiedParts::place(digest);
+        lately
+            .as_ref()
+            .is_some_and(|(since, parts)| since.elapsed() < BEGINS_ANEW_EVERY && parts[word] & bit != 0)
+    }
+
+    pub(super) fn written<'a>(&self, digests: impl IntoIterator<Item = &'a Digest16>) {
+        let mut lately = self.0.lock().expect("nothing panics while it holds the lock");
+        lately.take_if(|(since, _)| since.elapsed() >= BEGINS_ANEW_EVERY);
+        let (_, parts) = lately.get_or_insert_with(|| (Instant::now(), vec![0; VERIFIED_PARTS / 64]));
+        for digest in digests {
+            let (word, bit) = VerifiedParts::place(digest);
+            parts[word] |= bit;
+        }
+    }
+
+    fn place(digest: &Digest16) -> (usize, u64) {
+        let part = Keys::verified_part(digest);
+        (usize::from(part / 64), 1 << (part % 64))
     }
 }
 

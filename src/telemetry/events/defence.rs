@@ -28,7 +28,7 @@ pub fn defence_unanswered(rule: DefenceRule, error: &impl Display) {
 }
 
 fn count(rule: DefenceRule, result: &'static str) {
-    METRICS.defence_refusals.get_or_create(&RuleResult { rule: rule.as_str(), result }).inc();
+    METRICS.defence.refusals.get_or_create(&RuleResult { rule: rule.as_str(), result }).inc();
 }
 
 /// Of all processes, once a second.
@@ -36,10 +36,10 @@ pub fn defence_list_read(list: &DefenceList) {
     for kind in ScopeKind::ALL {
         let holds = list.holds.iter().filter(|hold| hold.scope.kind == kind).count();
         let label = ScopeLabel { scope: kind.as_str() };
-        METRICS.defence_holds.get_or_create(&label).set(i64::try_from(holds).unwrap_or(i64::MAX));
+        METRICS.defence.holds.get_or_create(&label).set(i64::try_from(holds).unwrap_or(i64::MAX));
     }
     if list.unreadable > 0 {
-        METRICS.defence_unreadable.inc_by(list.unreadable.into());
+        METRICS.defence.unreadable.inc_by(list.unreadable.into());
         let values = list.unreadable;
         repeating!(warn, "pumping defence skipped values that cannot be read", About::NOTHING; values,);
     }

@@ -62,11 +62,11 @@ impl Metrics {
         }
         for rule in DefenceRule::ALL.map(DefenceRule::as_str) {
             for result in words::DEFENCE_RESULTS {
-                create(&self.defence_refusals, &RuleResult { rule, result });
+                create(&self.defence.refusals, &RuleResult { rule, result });
             }
         }
         for scope in ScopeKind::ALL.map(ScopeKind::as_str) {
-            create(&self.defence_holds, &ScopeLabel { scope });
+            create(&self.defence.holds, &ScopeLabel { scope });
         }
         for action in words::OPERATOR_ACTIONS {
             create(&self.operator_requests, &ActionLabel { action });

@@ -228,7 +228,8 @@ impl Simulation<'_> {
             for ask in asks.remove(&second).unwrap_or_default() {
                 self.ask(ask, second, now).await;
             }
-            assert!(self.defence.tick().await, "the store answers");
+            // A machine under load may answer late.
+            while !self.defence.tick().await {}
         }
         self.outcome
     }
