@@ -28,6 +28,7 @@ mod panics;
 mod place_steps;
 #[doc(hidden)]
 pub mod places;
+mod read_only;
 mod receipts;
 mod record_parts;
 mod records;
@@ -76,10 +77,10 @@ use super::retention::{
     CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, OUTCOME_KEPT, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KeyName,
-    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress,
-    ProgressAnswer, ReceiptAnswer, Refund, RequestOfUser, RequestRecord, RequestSummary, SharedState,
-    ShownKey, Store, StoreError, StoreWarning, Usage,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
+    LimitSubject, NewReceipt, OverdueReceipt, PanicCount, PanicInput, Progress, ProgressAnswer,
+    ReceiptAnswer, Refund, RequestOfUser, RequestRecord, RequestSummary, SharedState, Store, StoreError,
+    StoreWarning, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::conversion::{Bucket, Dimension, StoredCounts};
@@ -148,30 +149,10 @@ impl RedisStore {
         })
     }
 
-    /// For a command that only reads: a mistyped prefix stays without keys. A request of an earlier version is still moved.
-    pub fn only_reading(self) -> RedisStore {
-        RedisStore { opening: Opening::new(true), ..self }
-    }
-
-    /// For a command that only reads: no process has written with this prefix.
-    pub fn found_nothing(&self) -> bool {
-        self.opening.found_nothing()
-    }
-
     /// Sets the time of every later step. For tests of windows and expiry.
     #[doc(hidden)]
     pub fn set_time(&self, now: UnixMillis) {
         self.time.store(now.0, Ordering::Relaxed);
-    }
-
-    /// For people: `otpost store show`.
-    pub async fn show(&self, name: &KeyName) -> Result<Vec<ShownKey>, StoreError> {
-        // The number of shards decides where a recipient or a request is.
-        if !matches!(name, KeyName::Bytes(_)) {
-            let format = self.link.ask(redis::cmd("GET").arg(self.keys.format())).await;
-            opening::expect_own_shards(format.ok().flatten(), self.shards)?;
-        }
-        show::show(&self.link, &self.keys, name).await
     }
 
     fn settings(&self) -> CallSettings<'static> {
