@@ -103,7 +103,8 @@ impl ChannelGateway {
         };
         let mut backoff = OutageBackoff::new();
         loop {
-            input.gate_closed = self.providers.closed_by(&valid.order).is_some();
+            // A request whose route alone is shut is admitted, so that it ends at its deadline.
+            input.gate_closed = self.gate.closed_by().is_some();
             let (admission, asked_at) = self.ask_admission(handler, &input).await?;
             match admission {
                 Admission::Granted(grant) => {
@@ -119,7 +120,7 @@ impl ChannelGateway {
                 Admission::Completed { outcome, ours } => {
                     return Ok(AfterAdmission::Completed(RecordedOutcome { outcome, replayed: !ours }));
                 }
-                Admission::GateClosed => self.wait_until_open(handler, &valid.order).await?,
+                Admission::GateClosed => self.wait_until_open(handler).await?,
                 Admission::Busy(ask_again_in) => {
                     handler.sleep_without_slot(backoff.next_wait().min(ask_again_in)).await?;
                 }
@@ -132,14 +133,9 @@ impl ChannelGateway {
         }
     }
 
-    async fn wait_until_open(
-        &self,
-        handler: &DeliveryContext<'_>,
-        order: &[ProviderIndex],
-    ) -> Result<(), StopReason> {
-        let _wait = self.begin_route_wait(self.providers.closed_by(order))?;
+    async fn wait_until_open(&self, handler: &DeliveryContext<'_>) -> Result<(), StopReason> {
         let counted = handler.slot.wait_begins();
-        let open = self.providers.wait_until_open(order);
+        let open = self.gate.wait_until(|| self.gate.closed_by().is_none());
         handler.wait_for(open, Duration::MAX, CancelOn::AnyCause).await?;
         drop(counted);
         Ok(())

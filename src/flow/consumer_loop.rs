@@ -27,7 +27,7 @@ use crate::telemetry::trace::RequestSpan;
 /// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 /// A delivery that could not be delayed is requeued after this time: at once it would be back at once.
-const NOT_DELAYED_WAIT: Duration = Duration::from_secs(1);
+const NOT_DELAYED_WAIT: Duration = Duration::from_secs(15);
 
 /// A worker process runs one for each channel.
 pub struct ConsumerLoop {

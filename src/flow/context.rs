@@ -300,12 +300,6 @@ impl SendState {
         self.lease_enough_until = Instant::now();
     }
 
-    /// The attempt in doubt was not repeated.
-    pub(super) fn doubt_again(&mut self) {
-        self.hand_overs.repeat_at = None;
-        self.doubt.is_in_doubt = true;
-    }
-
     /// Names in the history the providers that may have the message and, if an attempt begins, the one that gets it.
     pub(super) fn name_providers(&mut self, providers: &Providers, next: Option<ProviderIndex>) {
         self.history.handed_to = self.doubt.names(providers, next);

@@ -241,7 +241,7 @@ impl Defence {
 
     /// Adds urgent changes, and each tenth time all of them. True if the store answered.
     pub async fn tick(&self) -> bool {
-        let is_turn_of_all = self.ticks.fetch_add(1, Ordering::Relaxed) % ALL_EVERY == 0;
+        let is_turn_of_all = self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(ALL_EVERY);
         for _ in 0..BATCHES_MAX {
             let takes_all = is_turn_of_all || self.lock().kinds.len() >= KINDS_IN_BATCH;
             if !self.flush_some(takes_all).await {

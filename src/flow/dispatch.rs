@@ -145,11 +145,6 @@ impl ChannelGateway {
                 self.will_resend(ctx);
                 Ok(None)
             }
-            Reconciliation::MayRepeat(provider) => {
-                ctx.state.hand_overs.repeat_at = Some(provider);
-                self.will_resend(ctx);
-                Ok(None)
-            }
             Reconciliation::MayFailOver => {
                 for provider in ctx.state.doubt.providers() {
                     ctx.state.hand_overs.exclude(provider, Exclusion::ForGood);
@@ -294,13 +289,7 @@ impl ChannelGateway {
         // The jitter is no secret, so a fast generator suffices.
         let jitter = fastrand::f64();
         let next = after_failure(&self.policy.retry, attempts, failure, time_left, jitter);
-        let was_repeat = ctx.state.hand_overs.repeat_at.take().is_some();
-        if was_repeat && !matches!(next, Retry::LookUp | Retry::GiveUp(..)) {
-            // The repeat was not sent, and says nothing of the attempt before.
-            ctx.state.doubt_again();
-            return Ok(None);
-        }
-        if !was_repeat && self.goes_to_next_provider(ctx, failure, &next, doubt.provider) {
+        if self.goes_to_next_provider(ctx, failure, &next, doubt.provider) {
             return Ok(None);
         }
         let next = match next {

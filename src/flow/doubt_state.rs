@@ -75,15 +75,6 @@ impl DoubtState {
         self.places.iter().filter_map(provider).collect()
     }
 
-    /// `None` if several may have the message.
-    pub(super) fn only_provider(&self) -> Option<ProviderIndex> {
-        let mut open = self.places.iter().filter(|place| !place.is_settled);
-        match (open.next()?, open.next()) {
-            (DoubtPlace { at: DoubtAt::Provider(provider), .. }, None) => Some(*provider),
-            _ => None,
-        }
-    }
-
     /// The places of earlier handlers' doubts that are not settled. Where the record names no provider, any may have the message.
     pub(super) fn inherited_places(
         grant: &Grant,

@@ -17,8 +17,6 @@ pub(super) struct HandOvers {
     pub(super) last: Option<ProviderIndex>,
     /// Why the next attempt goes to another provider than the last.
     pub(super) reason: Option<FailoverReason>,
-    /// The attempt in doubt is to be repeated at this provider, which recognises it.
-    pub(super) repeat_at: Option<ProviderIndex>,
     exclusions: Vec<(ProviderIndex, Exclusion)>,
     refusals: Vec<(ProviderIndex, SenderRefusals)>,
 }

@@ -7,11 +7,10 @@ use super::gateway::ChannelGateway;
 use super::pause_log::ClosedBy;
 use super::progress::WaitReason;
 use super::provider_gate::{GateTicket, NO_SENDER_AVAILABLE};
+use super::route_waits::RouteWait;
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::failover::Choice;
 use crate::domain::history::HistoryEvent;
-use crate::domain::routes::ProviderIndex;
-use crate::domain::sender_pool::RecipientHash;
 use crate::telemetry::events;
 
 /// While a request waits at the gate, its lease is renewed at least this often.
@@ -27,9 +26,6 @@ pub(super) enum AfterGate<'a> {
 impl ChannelGateway {
     pub(super) async fn pass_gate(&self, ctx: &mut SendContext<'_>) -> Result<AfterGate<'_>, StopReason> {
         let recipient = ctx.valid.recipient_hash();
-        if let Some(provider) = ctx.state.hand_overs.repeat_at {
-            return Ok(self.pass_gate_to_repeat(ctx, provider, recipient));
-        }
         let order = ctx.state.hand_overs.left_of(&ctx.valid.order);
         if order.is_empty() {
             return Ok(AfterGate::NoProvider);
@@ -68,23 +64,6 @@ impl ChannelGateway {
         Ok(ticket.map_or(AfterGate::Again, |ticket| AfterGate::Entered(choice, ticket)))
     }
 
-    /// No wait: until the repeat is on its way the attempt is in doubt, and recorded so.
-    fn pass_gate_to_repeat(
-        &self,
-        ctx: &mut SendContext<'_>,
-        provider: ProviderIndex,
-        recipient: RecipientHash,
-    ) -> AfterGate<'_> {
-        let refusals = ctx.state.hand_overs.refusals(provider);
-        match self.providers.get(provider).gate.try_enter(recipient, refusals) {
-            Some(ticket) => AfterGate::Entered(Choice { provider, reason: None }, ticket),
-            None => {
-                ctx.state.doubt_again();
-                AfterGate::Again
-            }
-        }
-    }
-
     /// Records a wait at a closed gate or for senders, once; waits for the concurrency limit or a rate are too frequent.
     fn record_gate_wait(
         &self,
@@ -103,5 +82,17 @@ impl ChannelGateway {
             ctx.state.history.add(self.clock.now(), wait);
             events::send_waits_at_gate(self.channel, ctx.request_id(), cause);
         }
+    }
+
+    /// The permission to wait for a closed gate, until the answer is dropped. A pause of the whole channel needs none.
+    pub(super) fn begin_route_wait(
+        &self,
+        closed_by: Option<ClosedBy>,
+    ) -> Result<Option<RouteWait<'_>>, StopReason> {
+        if closed_by != Some(ClosedBy::Breaker) || self.gate.closed_by().is_some() {
+            return Ok(None);
+        }
+        let wait = self.providers.route_waits.begin(self.activity.handlers_max());
+        wait.map(Some).ok_or(StopReason::RouteShut)
     }
 }

@@ -86,8 +86,7 @@ impl ChannelGateway {
     ) {
         ctx.state.name_providers(&self.providers, None);
         ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
-        let in_doubt = ctx.state.doubt.is_in_doubt || ctx.state.hand_overs.repeat_at.is_some();
-        let requeued = Progress::Requeued { retry_in, in_doubt };
+        let requeued = Progress::Requeued { retry_in, in_doubt: ctx.state.doubt.is_in_doubt };
         let (attempts, history) = (Some(ctx.state.attempts_made), Some(&ctx.state.history));
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }

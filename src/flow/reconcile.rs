@@ -1,7 +1,6 @@
 //! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
 //! - A receipt from the provider decides at once.
-//! - A provider that recognises repeats gets the message again.
 //! - A lookup reads the provider's list. Other requests to this recipient may have n messages whose ids they do not know.
 //!   If more than n unclaimed messages match, at least one of them is ours.
 //! - A message counts as not sent after two lookups, [`ABSENT_APART`] from each other, that began when the attempt had
@@ -38,11 +37,14 @@ use crate::text::Rendered;
 
 /// Doubles up to [`LOOKUP_WAIT_MAX`]: most messages are listed soon.
 const LOOKUP_WAIT_FIRST: Duration = Duration::from_secs(1);
-pub(super) const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
+const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
 /// After this wait for the breaker the lease is renewed.
 const BREAKER_WAIT_MAX: Duration = Duration::from_secs(15);
 /// The wait for a receipt from a provider that the settings have no more.
 const GONE_RECEIPT_WAIT: Duration = Duration::from_secs(20);
+
+/// The next provider is asked only while the circuit breaker is open of the one with the doubt: it may be half-open when its time is over.
+const FAILOVER_SLACK: Duration = Duration::from_secs(30);
 
 pub(super) enum Reconciliation {
     Sent {
@@ -53,8 +55,6 @@ pub(super) enum Reconciliation {
     },
     /// Two lookups at each provider did not find the message, or the policy needs none.
     MayResend,
-    /// The provider recognises the repeat, and sends nothing for it if it has the message. No other provider may get it.
-    MayRepeat(ProviderIndex),
     /// No lookup is answered: the next provider may send the code.
     MayFailOver,
     Unknown,
@@ -81,13 +81,15 @@ impl ChannelGateway {
             (_, _) => (grant.admitted_at, grant.attempt_started_at),
         };
         let age = millis(grant.now.since(first_began));
-        let certainly_ended_at = granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now);
+        let last_ended = last_began.plus(self.policy.lease_duration());
+        let certainly_ended_at = granted_at + last_ended.since(grant.now);
+        let ended_for = grant.now.since(last_ended);
         DoubtState {
             is_in_doubt,
             attempts_in_doubt: grant.attempts_in_doubt.max(u32::from(is_in_doubt)),
             began_no_earlier_than: UnixMillis(self.clock.now().0.saturating_sub(age)),
             certainly_ended_at,
-            call_ended_at: certainly_ended_at,
+            call_ended_at: certainly_ended_at.checked_sub(ended_for).unwrap_or(certainly_ended_at),
             places: DoubtState::inherited_places(grant, is_in_doubt, &self.providers),
         }
     }
@@ -108,10 +110,6 @@ impl ChannelGateway {
             }
             if self.policy.in_doubt_policy == InDoubtPolicy::Resend && may_resend {
                 return Ok(Reconciliation::MayResend);
-            }
-            if let Some((provider, wait)) = self.repeat(ctx) {
-                self.wait_in_doubt(ctx, wait, std::future::pending::<()>()).await?;
-                return Ok(Reconciliation::MayRepeat(provider));
             }
             if ctx.time_left().is_zero() {
                 events::in_doubt_resolved(ctx.request_id(), "unknown");
@@ -156,14 +154,14 @@ impl ChannelGateway {
 
     /// One for each provider that has or had a doubt.
     fn lookups(&self, ctx: &SendContext<'_>) -> Vec<Lookups> {
-        let failover_in = self.failover_in(ctx).unwrap_or_default();
+        let failover_by = self.failover_in(ctx).map_or(Duration::ZERO, |left| left + FAILOVER_SLACK);
         let lookups = |DoubtPlace { at, is_settled }: &DoubtPlace| {
             let receipt_wait = match at {
                 DoubtAt::Provider(provider) => self.providers.get(*provider).receipt_wait,
                 DoubtAt::Gone(_) => GONE_RECEIPT_WAIT,
             };
             let end = is_settled.then_some(LookupEnd::Absent);
-            let receipt_until = Instant::now() + receipt_wait.max(failover_in);
+            let receipt_until = Instant::now() + receipt_wait.max(failover_by);
             Lookups { end, ..Lookups::new(at.clone(), receipt_until) }
         };
         ctx.state.doubt.places.iter().map(lookups).collect()

@@ -49,11 +49,6 @@ pub trait Provider: Send + Sync {
         self.makes_codes()
     }
 
-    /// True if the provider recognises another attempt of a message, and sends nothing for it: an attempt in doubt may be repeated.
-    fn repeats_safely(&self) -> bool {
-        false
-    }
-
     /// The number of senders. Each has a rate of its own and can be refused alone.
     fn senders(&self) -> usize {
         1

@@ -84,8 +84,6 @@ pub struct ScriptedProvider {
     pub senders: AtomicUsize,
     /// The provider makes the codes.
     pub makes_codes: AtomicBool,
-    /// The provider recognises repeats.
-    pub repeats_safely: AtomicBool,
     /// The provider keeps no texts.
     pub discards_texts: AtomicBool,
     in_flight: AtomicUsize,
@@ -135,7 +133,6 @@ impl ScriptedProvider {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             senders: AtomicUsize::new(1),
             makes_codes: AtomicBool::default(),
-            repeats_safely: AtomicBool::default(),
             discards_texts: AtomicBool::default(),
             in_flight: AtomicUsize::default(),
             in_flight_max: AtomicUsize::default(),
@@ -265,10 +262,6 @@ impl Provider for ScriptedProvider {
 
     fn makes_codes(&self) -> bool {
         self.makes_codes.load(Ordering::SeqCst)
-    }
-
-    fn repeats_safely(&self) -> bool {
-        self.repeats_safely.load(Ordering::SeqCst)
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {

@@ -65,6 +65,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "last opt-in or opt-out",
         "last server",
         "last batches of counts",
+        "lease of the publisher of audit records",
         "messages to redact",
         "minutes in which receipts are due",
         "note of a suppression",

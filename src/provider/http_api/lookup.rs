@@ -137,10 +137,10 @@ impl ListFields {
         Ok(found)
     }
 
-    /// False for a row of another recipient. Signs between the digits do not count.
+    /// False for a row that is certainly of another recipient.
     fn may_be_to(&self, parts: &Parts<'_>, to: &PhoneNumber) -> bool {
         let read = self.to.as_ref().and_then(|place| place.read(parts));
-        read.is_none_or(|read| digits(&read) == digits(to.e164()))
+        read.is_none_or(|read| may_be(&read, to.e164()))
     }
 
     /// A row without a readable time may be of any time, and then needs a text.
@@ -262,4 +262,12 @@ fn phone_number(text: &str) -> Option<Address> {
 
 fn unreadable() -> LookupError {
     LookupError::Unanswered("the answer cannot be read".to_owned())
+}
+
+/// Signs between the digits do not count. A number may stand there masked, without its country code, or with `00` before it.
+fn may_be(read: &str, e164: &str) -> bool {
+    let is_masked = read.chars().any(|char| char.is_alphabetic() || matches!(char, '*' | '#' | '•'));
+    let (read, number) = (digits(read), digits(e164));
+    let national = read.trim_start_matches('0');
+    is_masked || national.is_empty() || read.ends_with(&number) || number.ends_with(national)
 }

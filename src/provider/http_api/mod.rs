@@ -57,6 +57,8 @@ use crate::provider::{
 
 /// More than any answer about one message; the rest of a longer one is not read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// A vendor may still be busy with the first of two requests.
+const REPEAT_AFTER: Duration = Duration::from_secs(1);
 
 /// A provider of a file. It holds secrets: no `Debug`.
 pub struct HttpApi {
@@ -73,8 +75,8 @@ pub struct HttpApi {
     /// The public URL of the webhook.
     url: Option<String>,
     key: Option<ReferenceKey>,
-    /// The vendor recognises a repeat by its key.
-    is_idempotent: bool,
+    /// The limit of each exchange with a vendor that recognises a repeat by its key.
+    repeats_within: Option<Duration>,
 }
 
 impl HttpApi {
@@ -100,6 +102,13 @@ impl HttpApi {
         let code = message.code.map_or("", Code::expose);
         let fields = [self.name, message.request_id.as_str(), to.e164(), code];
         key.idempotency_key(&fields.map(str::as_bytes))
+    }
+
+    async fn send_once(&self, request: Request) -> Result<Accepted, SendFailure> {
+        let answer = self.send.exchange(request, BODY_BYTES_MAX).await;
+        let answer = answer.map_err(|error| failure::transport(&error))?;
+        let meaning = self.answers.meaning(&answer, Timestamp::now());
+        meaning.map_err(|failure| self.checkable(failure))
     }
 
     /// The lines of the request that would be sent, without secrets.
@@ -166,12 +175,16 @@ impl Provider for HttpApi {
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let to = message.to.phone().ok_or(WRONG_CHANNEL)?;
         // A template that this message does not fit: another attempt is no use.
-        let request =
+        let mut request =
             self.request(to, message).map_err(|CannotFill| SendFailure::refused(Scope::Request, None))?;
-        let answer = self.send.exchange(request, BODY_BYTES_MAX).await;
-        let answer = answer.map_err(|error| failure::transport(&error))?;
-        let meaning = self.answers.meaning(&answer, Timestamp::now());
-        meaning.map_err(|failure| self.checkable(failure))
+        let Some(within) = self.repeats_within else { return self.send_once(request).await };
+        *request.timeout_mut() = Some(within);
+        let repeat = request.try_clone();
+        let first = self.send_once(request).await;
+        let (Err(SendFailure::InDoubt { .. }), Some(repeat)) = (&first, repeat) else { return first };
+        tokio::time::sleep(REPEAT_AFTER).await;
+        // Only an acceptance says something of the first one.
+        self.send_once(repeat).await.or(first)
     }
 
     /// An answer beside 401 and 403 to a request of a client that is wrong, such as 404 or 405, shows nothing of the account.
@@ -189,10 +202,6 @@ impl Provider for HttpApi {
 
     fn senders(&self) -> usize {
         self.senders.len().max(1)
-    }
-
-    fn repeats_safely(&self) -> bool {
-        self.is_idempotent && self.key.is_some()
     }
 
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {

@@ -91,7 +91,7 @@ pub(super) fn read(
         answers: answers?,
         url,
         key,
-        is_idempotent,
+        repeats_within: Some(settings.timeout / 2).filter(|_| is_idempotent),
     };
     if provider.cannot_be_filled() {
         faults.add(at, "a template of `send` cannot be filled: are its filters and types right?");

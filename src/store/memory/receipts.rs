@@ -40,7 +40,7 @@ impl State {
             record.named_beside(receipt.message_id).filter(|_| !receipt.status.is_delivered())
         {
             if recorded_strength < strength {
-                record.receipt.get_or_insert_with(|| RecordedReceipt {
+                record.receipt.get_or_insert(RecordedReceipt {
                     message_id: named,
                     status: DeliveryStatus::Accepted,
                     provider_code: None,

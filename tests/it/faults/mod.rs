@@ -221,7 +221,7 @@ fn a_run_meets_every_kind_of_fault() {
         let world = World::new(SENDS_AN_HOUR, CODE_LIFE, Duration::ZERO, Server::memory);
         let mut workers: Vec<Worker> = (0..WORKERS).map(|_| world.worker()).collect();
         // The rarest fault happens once in some hundred requests.
-        for nth in 0..20 * REQUESTS {
+        for nth in 0..60 * REQUESTS {
             if nth >= 2 * REQUESTS && world.faults().iter().all(|(_, times)| *times > 0) {
                 break;
             }

@@ -8,7 +8,7 @@ use otpost::domain::limit::Limits;
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::send_failure::RefusalReason;
-use otpost::domain::send_failure::{Scope, SendFailure};
+use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::Store as _;
 use serde_json::json;
@@ -342,41 +342,4 @@ async fn a_receipt_that_arrives_before_the_second_message_prevents_it() {
         (ended.body["provider_message_id"].as_str(), gateway.posted().len()),
         (Some("SM-reported"), 1)
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_provider_that_recognises_repeats_gets_the_message_again_without_a_lookup() {
-    let mut gateway = Embedded::start();
-    gateway.world.provider.repeats_safely.store(true, Ordering::SeqCst);
-    gateway.world.provider.script_next([Script::Fail(lost()), Script::Fail(lost())]);
-    let started = Instant::now();
-    let ended = gateway.request("r1", ALICE).await;
-    ended.expect_sent();
-    let posted = gateway.posted();
-    assert_eq!((ended.body["attempts"].as_u64(), posted.len()), (Some(3), 3));
-    assert!(posted.iter().all(|attempt| attempt.code == posted[0].code));
-    assert!(started.elapsed() < Duration::from_secs(10) && gateway.world.provider.lookups().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_repeat_that_is_refused_leaves_the_first_attempt_in_doubt() {
-    let mut gateway = Embedded::start();
-    gateway.world.provider.repeats_safely.store(true, Ordering::SeqCst);
-    let refused = SendFailure::refused(Scope::Recipient, Some(21211));
-    gateway.world.provider.script_next([Script::Fail(lost()), Script::Fail(refused)]);
-    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
-    // When no repeat is answered, the circuit breaker opens, and the message stays in doubt.
-    gateway.world.provider.script_default(Script::Fail(lost()));
-    gateway.request("r2", BOB).await.expect("unknown", Some("in_doubt"));
-    assert_eq!(gateway.posted().len(), 7);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_in_doubt_policy_may_forbid_repeats() {
-    let never = Options { in_doubt: InDoubtPolicy::NeverResend, ..Options::default() };
-    let mut gateway = Embedded::with(never);
-    gateway.world.provider.repeats_safely.store(true, Ordering::SeqCst);
-    gateway.world.provider.script_next([Script::Fail(lost())]);
-    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
-    assert_eq!(gateway.posted().len(), 1);
 }

@@ -1,12 +1,13 @@
 //! Delivery receipts, and suppressions after a refusal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use otpost::broker::Properties;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
-use otpost::provider::DeliveryReceipt;
 use otpost::provider::twilio::errors::refusal_reason;
+use otpost::provider::{DeliveryReceipt, Provider};
 use otpost::store::Store as _;
 use tokio::time::sleep;
 
@@ -100,8 +101,10 @@ async fn a_missing_receipt_is_polled() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_event_that_the_last_poll_could_not_publish_is_published_later() {
     let mut gateway = Embedded::start();
-    let (provider, tracker) = (gateway.world.provider.clone(), gateway.tracker.clone());
-    let poll = async || tracker.poll_overdue(&[provider.clone()], Duration::from_secs(14_400)).await;
+    let tracker = gateway.tracker.clone();
+    let provider = gateway.world.provider.clone();
+    let providers: [Arc<dyn Provider>; 1] = [provider.clone()];
+    let poll = async || tracker.poll_overdue(&providers, Duration::from_secs(14_400)).await;
     gateway.request("r1", ALICE).await.expect_sent();
     sleep(Duration::from_secs(14_000)).await;
     provider.set_status(DeliveryStatus::Delivered);
@@ -119,8 +122,10 @@ async fn a_delivery_event_that_the_last_poll_could_not_publish_is_published_late
 #[tokio::test(start_paused = true)]
 async fn a_failed_lookup_loses_no_receipt_that_lapsed_beside_it() {
     let mut gateway = Embedded::start();
-    let (provider, tracker) = (gateway.world.provider.clone(), gateway.tracker.clone());
-    let poll = async || tracker.poll_overdue(&[provider.clone()], Duration::from_secs(14_400)).await;
+    let tracker = gateway.tracker.clone();
+    let provider = gateway.world.provider.clone();
+    let providers: [Arc<dyn Provider>; 1] = [provider.clone()];
+    let poll = async || tracker.poll_overdue(&providers, Duration::from_secs(14_400)).await;
     gateway.request("lapses", ALICE).await.expect_sent();
     sleep(Duration::from_secs(7_200)).await;
     assert_eq!(poll().await.expect("answers"), 1);
@@ -142,15 +147,15 @@ async fn a_failed_lookup_loses_no_receipt_that_lapsed_beside_it() {
 #[tokio::test(start_paused = true)]
 async fn a_lapse_whose_step_had_no_answer_is_found_again() {
     let mut gateway = Embedded::start();
-    let (provider, tracker, store) =
-        (gateway.world.provider.clone(), gateway.tracker.clone(), gateway.world.store.clone());
+    let (tracker, store) = (gateway.tracker.clone(), gateway.world.store.clone());
+    let providers: [Arc<dyn Provider>; 1] = [gateway.world.provider.clone()];
     gateway.request("r1", ALICE).await.expect_sent();
     sleep(Duration::from_secs(600)).await;
     // Its answer is lost.
     assert_eq!(store.inner.overdue_receipts(Duration::from_secs(600), 9).await.expect("answers").len(), 1);
     sleep(Duration::from_secs(120)).await;
     start_capturing();
-    tracker.poll_overdue(&[provider.clone()], Duration::from_secs(600)).await.expect("answers");
+    tracker.poll_overdue(&providers, Duration::from_secs(600)).await.expect("answers");
     assert!(captured_log().contains("receipt did not come in time"));
 }
 

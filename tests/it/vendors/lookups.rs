@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::send_failure::SendFailure;
 use otpost::domain::time::UnixMillis;
 use otpost::provider::http_api::HttpApi;
 use otpost::provider::{LookupError, Provider as _};
@@ -26,7 +27,7 @@ headers = { Idempotency-Key = "{{ idempotency_key }}" }
 json = { text = "{{ text }}", to = "{{ to }}" }
 [providers.answers]
 id = "json:/id"
-rules = [{ status = 200, class = "accepted" }]
+rules = [{ status = 200, class = "accepted" }, { status = 429, class = "throttled" }]
 [providers.lookup]
 url = "ORIGIN/messages"
 query = { to = "{{ to_digits }}", since = "{{ since_text }}" }
@@ -114,8 +115,8 @@ async fn a_list_that_may_not_be_whole_shows_nothing() {
     let many: Vec<String> = (0..5).map(|_| one.clone()).collect();
     for answer in [
         list(&many, "null"),
-        list(&[one.clone()], "\"/messages?page=2\""),
-        list(&[one.clone()], "true"),
+        list(std::slice::from_ref(&one), "\"/messages?page=2\""),
+        list(std::slice::from_ref(&one), "true"),
         list(&[row("", "573001234567", &now, "without an id")], "null"),
         list(&[row("m1", "573001234567", "soon", "")], "null"),
         Answer::Status(200, "", "{}".to_owned()),
@@ -170,7 +171,6 @@ async fn a_message_is_read_by_its_id() {
 #[tokio::test]
 async fn every_attempt_of_a_message_has_the_same_idempotency_key() {
     let (fake, acme) = acme();
-    assert!(acme.repeats_safely());
     let first = Draft::to(NUMBER);
     let second = Draft { attempt: 2, validity: Duration::from_secs(60), ..Draft::to(NUMBER) };
     let other = Draft::to("+573001234568");
@@ -182,4 +182,25 @@ async fn every_attempt_of_a_message_has_the_same_idempotency_key() {
     assert_eq!(keys[0], keys[1]);
     assert_ne!(keys[0], keys[2]);
     assert!(!keys[0].contains("573001234567") && keys[0].len() == 36, "{}", keys[0]);
+}
+
+#[tokio::test]
+async fn a_doubt_is_repeated_once_with_the_same_key_and_only_an_acceptance_settles_it() {
+    let (fake, acme) = acme();
+    fake.next(Answer::Close);
+    let accepted = acme.send(&Draft::to(NUMBER).message()).await.expect("the repeat is accepted");
+    assert_eq!(accepted.message_id.as_deref(), Some("m1"));
+    let requests = fake.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].headers["idempotency-key"], requests[1].headers["idempotency-key"]);
+    assert_eq!(requests[0].body, requests[1].body);
+    // A refusal of the repeat says nothing of the first request.
+    for second in [Answer::Close, Answer::Status(429, "", String::new()), Answer::Cut(500, "{".to_owned())] {
+        let before = fake.requests().len();
+        fake.next(Answer::Status(500, "", String::new()));
+        fake.next(second);
+        let failure = acme.send(&Draft::to(NUMBER).message()).await.expect_err("in doubt");
+        assert!(matches!(failure, SendFailure::InDoubt { .. }), "{failure:?}");
+        assert_eq!(fake.requests().len() - before, 2);
+    }
 }

@@ -42,9 +42,10 @@ async fn shards_keep_the_promises_of_every_store() {
 fn expect_right_tag(redis: &Redis, key: &[u8], shard: impl Fn(u8) -> u8) {
     let shared = format!("{{{}}}:", redis.prefix);
     if let Some(name) = key.strip_prefix(shared.as_bytes()) {
-        let known: [&[u8]; 10] = [
+        let known: [&[u8]; 11] = [
             b"kill",
             b"log-level",
+            b"outbox-lease",
             b"workers",
             b"keys",
             b"primary",
