@@ -2,7 +2,7 @@
 //!
 //! Results and replies share one pipelined channel. There `lapin` may attach a returned message to the confirm of
 //! another, so a return is only logged, by its own message id. Requests, delayed requests, dead letters and audit records must
-//! reach a queue: they use [`CheckedChannels`].
+//! reach a queue: they use `CheckedChannels`.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
