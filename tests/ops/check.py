@@ -24,8 +24,8 @@ RUNBOOK = ROOT / "docs" / "runbook.md"
 METRICS = ROOT / "docs" / "metrics.md"
 BINARY = ROOT / "target" / "debug" / "otpost"
 NAME = re.compile(r"\b(otpost_[a-z_]+|process_(?:cpu_seconds|resident_memory|open_fds|max_fds|start_time)[a-z_]*)")
-# Of these a process has no series before it has spoken with RabbitMQ, Redis or an OTLP collector.
-LATER = ("otpost_broker_", "otpost_store_operation_duration_", "otpost_trace_")
+# Of these a process has no series before it has spoken with RabbitMQ, Redis or an OTLP collector, or has taken another provider.
+LATER = ("otpost_broker_", "otpost_provider_failovers_", "otpost_store_operation_duration_", "otpost_trace_")
 PARTS = ("Meaning", "Check", "Act", "Escalate")
 
 
