@@ -236,7 +236,9 @@ describe("the page", { concurrency: 4 }, () => {
     const texts = await page.evaluate(async () => (await import("/texts.js")).TEXTS);
     const openapi = JSON.parse(readFileSync(new URL("../../docs/openapi.json", import.meta.url), "utf8"));
     // Errors of callbacks and of the console never reach a person.
-    const others = ["signature_refused", "not_recorded", "not_suppressed", "request_in_progress"];
+    const others = [
+      "signature_refused", "not_recorded", "not_suppressed", "request_in_progress", "no_override", "too_many_overrides",
+    ];
     const codes = openapi.components.schemas.ProblemCode.enum.filter((code) => !others.includes(code));
     assert.ok(codes.length > 30, `${codes.length} codes`);
     const keys = (table) => Object.keys(table).sort();
